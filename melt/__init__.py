@@ -1,0 +1,53 @@
+"""melt: language models measured on the devices they will run on.
+
+    import melt
+
+    melt.run(melt.Plan(devices=("local",), models=("pypi:smollm2-135m",), context=(128, 512)))
+    results = melt.load("results/")
+    results.cells  # a pandas frame: medians over sessions, with confidence intervals
+
+Nothing heavy is imported until it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from melt.analysis.frames import Results, load
+    from melt.errors import MeltError
+    from melt.plan import Cell, Plan, load_plan
+    from melt.profile import DeviceProfile, load_profile
+    from melt.session import run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Results": "melt.analysis.frames",
+    "load": "melt.analysis.frames",
+    "MeltError": "melt.errors",
+    "Cell": "melt.plan",
+    "Plan": "melt.plan",
+    "load_plan": "melt.plan",
+    "DeviceProfile": "melt.profile",
+    "load_profile": "melt.profile",
+    "run": "melt.session",
+}
+
+__all__ = [
+    "Cell",
+    "DeviceProfile",
+    "MeltError",
+    "Plan",
+    "Results",
+    "__version__",
+    "load",
+    "load_plan",
+    "load_profile",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'melt' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

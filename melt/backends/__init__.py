@@ -1,0 +1,1 @@
+"""Backends: from a cell, a model and a device to what runs there."""

@@ -1,0 +1,1 @@
+"""Drivers: how a device is reached. ``connect`` opens one by its profile."""

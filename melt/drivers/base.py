@@ -1,0 +1,132 @@
+"""What melt asks of a device: the Driver, Process and Recording protocols and their nouns.
+
+A driver need not have a shell (an iPhone has none). What is shell-only lives in the shell drivers.
+Every method raises ``DeviceError`` where the device refuses, and ``TransientDeviceError`` where the
+same call may go through later.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from melt.facts import ClockReading, DeviceFacts
+from melt.telemetry.base import Absent, Discovery
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class ExitStatus:
+    """How a process ended: an exit code, or the signal that ended it."""
+
+    code: int | None
+    signal: str | None = None  # "SIGSEGV"
+
+    @property
+    def ok(self) -> bool:
+        """True for exit code 0."""
+        return self.code == 0
+
+    def __str__(self) -> str:
+        return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
+
+
+@dataclass(frozen=True)
+class DeviceFile:
+    """A host file that a run needs on the device, known by its content."""
+
+    name: str
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PlacedFile:
+    """Where a pushed file is on the device, and whether it had to travel."""
+
+    device_path: str
+    pushed: bool
+
+
+class Process(Protocol):
+    """A program running on the device."""
+
+    pid: int | None
+
+    def lines(self, timeout_s: float) -> Iterator[str]:
+        """Lines of stdout until it ends; raises TimeoutError when no line comes for ``timeout_s``."""
+        ...
+
+    def wait(self, timeout_s: float) -> ExitStatus:
+        """How it ended; raises TimeoutError."""
+        ...
+
+    def stderr(self) -> str:
+        """The last part of what it wrote to stderr."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it and all it started; safe to call when it has already ended."""
+        ...
+
+
+class Recording(Protocol):
+    """Telemetry being recorded on the device by itself; the host does not poll."""
+
+    def follow(self, pid: int) -> None:
+        """From now on also read the probes that name a process."""
+        ...
+
+    def stop(self, destination: Path) -> None:
+        """Ends the recording and brings the raw lines to a file on the host."""
+        ...
+
+
+class Driver(Protocol):
+    """One connected device."""
+
+    def facts(self) -> DeviceFacts:
+        """What the device says of itself; read once per connection."""
+        ...
+
+    def discover(self) -> Discovery:
+        """The telemetry that this device can give, and what it cannot, with reasons."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Room left for files on the device."""
+        ...
+
+    def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
+        """Puts a file on the device unless its content is already there."""
+        ...
+
+    def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Process:
+        """Starts a runner with a job, which is written to the device and given as the last argument."""
+        ...
+
+    def record(self, discovery: Discovery, period_ms: int) -> Recording:
+        """Starts recording the discovered probes."""
+        ...
+
+    def clock(self) -> ClockReading:
+        """One reading of the device's clock."""
+        ...
+
+    def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """Sets the conditions a profile asks for, keeping what was found; returns what was refused."""
+        ...
+
+    def restore(self) -> None:
+        """Puts every condition back as it was found, also one left by a host that crashed."""
+        ...
+
+    def death_notes(self, pid: int | None, since_ns: int) -> str:
+        """What the system's own log says of a process that died: out-of-memory kills and the like."""
+        ...
+
+    def close(self) -> None:
+        """Ends what it started and lets the device go."""
+        ...

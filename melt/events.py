@@ -1,0 +1,187 @@
+"""The typed events of protocol 1, and the parser of what a device says.
+
+The device's output is untrusted: ``parse_event`` never raises. A line that is no known event comes
+back as ``UnknownLine`` with the reason, is kept raw in the store and reported.
+All ``t_*_ns`` are on the device's own monotonic clock that counts through sleep.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+PROTOCOL = 1
+MAX_LINE_CHARS = 16 * 1024 * 1024
+
+BufferKind = Literal["weights", "kv", "state", "compute", "output"]
+# Numbers fit the store's int64 columns; sizes and times are never negative.
+Count = Annotated[int, Field(ge=0, le=2**62, strict=True)]
+Text = Annotated[str, Field(max_length=100_000)]
+
+
+class _Event(BaseModel):
+    """Unknown keys are ignored: a newer runner may say more within one protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Accelerator(_Event):
+    """A compute device that the engine sees."""
+
+    name: Text
+    kind: Literal["cpu", "gpu", "npu"]
+    description: Text = ""
+    memory_bytes: Count | None = None
+
+
+class ClockPair(_Event):
+    """One reading of the device's monotonic clock beside its wall clock."""
+
+    name: Text
+    t_ns: Count
+    realtime_ns: Count
+
+
+class Hello(_Event):
+    """The runner's first words: who it is and what it can see."""
+
+    event: Literal["hello"] = "hello"
+    protocol: Annotated[int, Field(strict=True)]
+    runner: Text
+    runner_version: Text
+    engine: Text
+    engine_version: Text
+    engine_build: dict[str, str] = {}
+    system_info: Text = ""
+    accelerators: tuple[Accelerator, ...] = ()
+    clock: ClockPair
+    pid: Count
+
+
+class Buffer(_Event):
+    """One of the engine's own allocations."""
+
+    device: Text
+    kind: BufferKind
+    bytes: Count
+
+
+class ModelLoaded(_Event):
+    """The model is loaded and its memory allocated."""
+
+    event: Literal["model"] = "model"
+    t_start_ns: Count
+    t_end_ns: Count
+    architecture: Text = ""
+    n_params: Count | None = None
+    file_bytes: Count | None = None
+    n_layers: Count | None = None
+    d_model: Count | None = None
+    n_heads: Count | None = None
+    n_kv_heads: Count | None = None
+    context_trained: Count | None = None
+    n_ctx: Count | None = None
+    n_vocab: Count | None = None
+    threads: Count | None = None
+    effective_accelerator: Literal["cpu", "gpu", "npu"] | None = None
+    effective_device: Text | None = None
+    buffers: tuple[Buffer, ...] = ()
+
+
+class Prefill(_Event):
+    """The window in which the whole prompt was processed."""
+
+    tokens: Count
+    t_start_ns: Count
+    t_end_ns: Count
+
+
+class ProcessMemory(_Event):
+    """The runner process's memory as it read it itself, outside the timed region."""
+
+    rss_bytes: Count | None = None
+    peak_rss_bytes: Count | None = None
+    pss_bytes: Count | None = None
+
+
+class Iteration(_Event):
+    """One timed pass of the workload: a prefill and its generated tokens' stamps."""
+
+    event: Literal["iteration"] = "iteration"
+    index: Count
+    warmup: bool
+    prefill: Prefill
+    token_t_ns: tuple[Count, ...]
+    memory: ProcessMemory = ProcessMemory()
+    tokens: tuple[int, ...] = ()
+
+
+class OpRow(_Event):
+    """Time of one operator on one device, summed over a pass."""
+
+    op: Text
+    category: Text
+    device: Text
+    count: Count
+    total_ns: Count
+
+
+class Ops(_Event):
+    """Operator breakdown from a separate pass, never from a timed iteration."""
+
+    event: Literal["ops"] = "ops"
+    phase: Literal["prefill", "decode"]
+    context: Count
+    rows: tuple[OpRow, ...]
+
+
+class Warned(_Event):
+    """Something the reader of the numbers should know."""
+
+    event: Literal["warning"] = "warning"
+    kind: Text
+    message: Text
+
+
+class Failed(_Event):
+    """The runner's own account of why it cannot go on."""
+
+    event: Literal["error"] = "error"
+    kind: Text
+    message: Text
+
+
+class Done(_Event):
+    """The last event; a stream without it is a failed run."""
+
+    event: Literal["done"] = "done"
+    status: Literal["ok", "error"]
+
+
+class UnknownLine(_Event):
+    """A line that is no event of protocol 1, kept as it came."""
+
+    event: Literal["unknown"] = "unknown"
+    raw: str
+    reason: str
+
+
+Event = Hello | ModelLoaded | Iteration | Ops | Warned | Failed | Done
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def parse_event(line: str) -> Event | UnknownLine:
+    """One line of a runner's stdout as an event; never raises, whatever the line holds."""
+    if len(line) > MAX_LINE_CHARS:
+        return UnknownLine(raw=line[:200], reason=f"longer than {MAX_LINE_CHARS} characters")
+    try:
+        return _EVENTS.validate_json(line)
+    except ValidationError as e:
+        return UnknownLine(raw=line, reason=_first_problem(e))
+    except (ValueError, RecursionError) as e:
+        return UnknownLine(raw=line, reason=str(e))
+
+
+def _first_problem(error: ValidationError) -> str:
+    first: Any = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

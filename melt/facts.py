@@ -1,0 +1,61 @@
+"""What a device says of itself, and its clock beside the host's."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+
+class DeviceFacts(BaseModel):
+    """What a device says of itself; what could not be found out is None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    platform: str  # linux, android, ios
+    machine: str  # x86_64, aarch64
+    soc: str | None = None
+    product: str | None = None
+    os_build: str | None = None
+    kernel: str | None = None
+    cpu_features: tuple[str, ...] = ()
+    logical_cores: int | None = None
+    physical_cores: int | None = None
+    ram_bytes: int | None = None
+    available_bytes: int | None = None
+    swap_bytes: int | None = None
+    governor: str | None = None
+    power_mode: str | None = None
+    battery_capacity_j: float | None = None
+    battery_health: str | None = None
+    virtual_machine: str | None = None
+    serial_hash: str | None = None  # never the serial itself
+    engines: dict[str, str] = {}  # engine name -> version, where the runner found it
+    extra: dict[str, str] = {}
+
+    def passport(self) -> dict[str, str]:
+        """What must be the same for two runs to be compared; keys in a fixed order, unknown left out."""
+        keys = (
+            "platform",
+            "machine",
+            "soc",
+            "product",
+            "os_build",
+            "kernel",
+            "logical_cores",
+            "ram_bytes",
+            "governor",
+            "power_mode",
+            "battery_health",
+            "virtual_machine",
+            "serial_hash",
+        )
+        return {k: str(getattr(self, k)) for k in keys if getattr(self, k) is not None}
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """The device's clock beside the host's, with the bound of the error."""
+
+    name: str
+    device_ns: int
+    host_realtime_ns: int
+    bound_ns: int

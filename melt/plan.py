@@ -1,0 +1,224 @@
+"""A plan: the product of devices, models and settings, as cells with stable ids.
+
+A plan comes from YAML, from the command line, or from both (options win). The two say the same things.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from melt.errors import PlanError
+from melt.validation import describe_problems, load_yaml
+
+AcceleratorName = Literal["cpu", "gpu", "npu"]
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
+Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(_Frozen):
+    """One configuration to measure. Its id is a hash of its content."""
+
+    device: str
+    model: str  # the reference; it names the quantisation where the file does not
+    backend: str = "llama.cpp"
+    accelerator: AcceleratorName = "cpu"
+    prompt_tokens: Tokens = 512
+    gen_tokens: Annotated[int, Field(ge=2, le=1_000_000, strict=True)] = 64
+    threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None  # None: the device's physical cores
+    batch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 2048
+    ubatch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 512
+    flash_attn: Literal["auto", "on", "off"] = "auto"
+    type_k: KvType = "f16"
+    type_v: KvType = "f16"
+    workload: Literal["fixed", "sustained"] = "fixed"
+    sustained_s: Seconds = 0.0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)] = 0
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that stand for this content and nothing else."""
+        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def label(self) -> str:
+        """The cell in a few words for a progress line."""
+        return f"{self.device} · {self.model} · {self.backend}/{self.accelerator} · {self.prompt_tokens} tokens"
+
+
+class CoolDown(_Frozen):
+    """Every session starts with its hottest processor zone below ``start_below_c``; waiting has a limit."""
+
+    start_below_c: Annotated[float, Field(ge=0, le=120)] | None = None  # None: the profile's thermal band
+    limit_s: Seconds = 300.0
+
+
+class Timeouts(_Frozen):
+    """How long each part of a run may take before it is a failed run."""
+
+    load_s: Seconds = 600.0
+    iteration_s: Seconds = 3600.0
+
+
+# The YAML's and command line's list axes, and the cell field that each fills.
+AXES: dict[str, str] = {
+    "devices": "device",
+    "models": "model",
+    "backends": "backend",
+    "accelerators": "accelerator",
+    "context": "prompt_tokens",
+    "gen": "gen_tokens",
+    "threads": "threads",
+    "flash_attn": "flash_attn",
+    "type_k": "type_k",
+    "type_v": "type_v",
+}
+
+
+class Plan(_Frozen):
+    """What to measure, how often, and under which rules."""
+
+    name: str = "run"
+    devices: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ("llama.cpp",)
+    accelerators: tuple[AcceleratorName, ...] = ("cpu",)
+    context: tuple[int, ...] = (128, 512, 2048)
+    gen: tuple[int, ...] = (64,)
+    threads: tuple[int | None, ...] = (None,)
+    flash_attn: tuple[Literal["auto", "on", "off"], ...] = ("auto",)
+    type_k: tuple[KvType, ...] = ("f16",)
+    type_v: tuple[KvType, ...] = ("f16",)
+    batch: int = 2048
+    ubatch: int = 512
+    workload: Literal["fixed", "sustained"] = "fixed"
+    sustained_s: Seconds = 0.0
+    include: tuple[dict[str, Any], ...] = ()
+    exclude: tuple[dict[str, Any], ...] = ()
+    sessions: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3
+    iterations: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3
+    warmups: Annotated[int, Field(ge=0, le=100, strict=True)] = 1
+    profile_ops: bool = False
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)] = 0
+    order: Literal["interleaved", "sequential"] = "interleaved"
+    retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1
+    idle_s: Seconds = 2.0
+    memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    cooldown: CoolDown = CoolDown()
+    timeouts: Timeouts = Timeouts()
+
+    @field_validator(*AXES, mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | int) or value is None else value
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The product of the axes, less what ``exclude`` matches, with what ``include`` adds; no repeats.
+
+        Raises:
+            PlanError: a cell is not valid, or an include or exclude names a key that cells do not have.
+        """
+        axes = [getattr(self, axis) for axis in AXES]
+        product = (dict(zip(AXES.values(), values, strict=True)) for values in itertools.product(*axes))
+        for i, pattern in enumerate(self.exclude):
+            _check_keys(pattern, f"exclude[{i}]")
+        kept = [self._cell(c, "plan") for c in product]
+        kept = [c for c in kept if not any(_matches(c, pattern) for pattern in self.exclude)]
+        added = [self._included(d, f"include[{i}]") for i, d in enumerate(self.include)]
+        return tuple(dict.fromkeys([*kept, *added]))
+
+    def _included(self, given: Mapping[str, Any], where: str) -> Cell:
+        _check_keys(given, where)
+        first = {field: getattr(self, axis)[0] for axis, field in AXES.items() if getattr(self, axis)}
+        return self._cell({**first, **given}, where)
+
+    def _cell(self, fields: Mapping[str, Any], where: str) -> Cell:
+        shared = {
+            "batch": self.batch,
+            "ubatch": self.ubatch,
+            "workload": self.workload,
+            "sustained_s": self.sustained_s,
+            "seed": self.seed,
+        }
+        try:
+            return Cell(**{**shared, **fields})
+        except ValidationError as e:
+            raise PlanError(describe_problems(e, where, Cell), "See `melt run --help` for what a plan takes.") from e
+
+
+def _check_keys(given: Mapping[str, Any], where: str) -> None:
+    unknown = [k for k in given if k not in Cell.model_fields]
+    if unknown:
+        known = ", ".join(Cell.model_fields)
+        raise PlanError(f"{where}: unknown key {unknown[0]!r}", f"A cell has: {known}.")
+
+
+def _matches(cell: Cell, pattern: Mapping[str, Any]) -> bool:
+    def one(key: str, wanted: Any) -> bool:
+        value = getattr(cell, key)
+        return value in wanted if isinstance(wanted, list | tuple) else value == wanted
+
+    return bool(pattern) and all(one(k, v) for k, v in pattern.items())
+
+
+def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Plan:
+    """Reads a plan from YAML and lays the command line's options over it.
+
+    Args:
+        path: the YAML file; None for a plan given by options alone.
+        overrides: keys of ``Plan``; they win over the file's.
+
+    Raises:
+        PlanError: the file cannot be read, or something in it is wrong; every problem is named.
+    """
+    data, lines = load_yaml(path, PlanError) if path else ({}, {})
+    where = str(path) if path else "command line"
+    merged = {**data, **(overrides or {})}
+    try:
+        plan = Plan(**merged)
+    except ValidationError as e:
+        raise PlanError(describe_problems(e, where, Plan, lines), "See `melt run --help` for what a plan takes.") from e
+    _check_complete(plan, where)
+    return plan
+
+
+def _check_complete(plan: Plan, where: str) -> None:
+    for axis, option in (("devices", "--device"), ("models", "--model")):
+        named_by_includes = plan.include and all(AXES[axis] in c for c in plan.include)
+        if not getattr(plan, axis) and not named_by_includes:
+            raise PlanError(f"{where}: no {axis} given", f"Name one with {option}, or under `{axis}:` in the plan.")
+    if plan.workload == "sustained" and not plan.sustained_s:
+        raise PlanError(f"{where}: workload sustained needs sustained_s", "For example: sustained_s: 300")
+    plan.cells()  # an invalid cell is found here, before any device is touched
+
+
+def to_yaml(plan: Plan) -> str:
+    """The plan as YAML, keeping what differs from the defaults: the way to repeat it."""
+    return yaml.safe_dump(plan.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+
+
+def interleave(cells: Sequence[Cell], sessions: int, seed: int) -> list[tuple[Cell, int]]:
+    """Sessions of all cells in seeded random order, one round of every cell after another.
+
+    A drift of the device then lands on every cell alike, and after each round every cell has as many
+    sessions as any other, so that an interrupted plan is still balanced.
+    """
+    import random
+
+    shuffler = random.Random(seed)  # noqa: S311 - an order, not a secret
+    order = []
+    for session in range(sessions):
+        one_round = list(cells)
+        shuffler.shuffle(one_round)
+        order += [(cell, session) for cell in one_round]
+    return order

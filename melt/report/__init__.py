@@ -1,0 +1,1 @@
+"""Report: from frames to figures, tables and one HTML page."""

@@ -1,0 +1,92 @@
+"""Reading YAML that people write, and saying what is wrong with it: file, line, key, nearest name."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from melt.errors import MeltError
+
+MAX_YAML_BYTES = 1024 * 1024
+
+Lines = Mapping[tuple[str | int, ...], int]
+
+
+def load_yaml(path: Path, error: type[MeltError]) -> tuple[dict[str, Any], Lines]:
+    """A YAML mapping and the line number of every key in it.
+
+    Raises:
+        MeltError (of the kind given): the file is missing, too large, no YAML, or no mapping.
+    """
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise error(f"{path}: larger than {MAX_YAML_BYTES} bytes", "This does not look like one of melt's files.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        reason = getattr(e, "strerror", None) or "not UTF-8 text"
+        raise error(f"{path}: cannot be read: {reason}", "Check the path and its permissions.") from e
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise error(f"{path}: uses YAML aliases", "Write the values out; a few lines can expand without end.")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(e, "problem", None) or "not valid YAML"
+        raise error(f"{path}{line}: {problem}", "Check the indentation and quoting around that line.") from e
+    if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
+        raise error(f"{path}: not a mapping of keys to values", "Write `key: value` lines at the top level.")
+    return data, _key_lines(node, ())
+
+
+def _key_lines(node: yaml.Node | None, at: tuple[str | int, ...]) -> dict[tuple[str | int, ...], int]:
+    lines: dict[tuple[str | int, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, key.value)
+            lines[here] = key.start_mark.line + 1
+            lines |= _key_lines(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            lines[(*at, i)] = value.start_mark.line + 1
+            lines |= _key_lines(value, (*at, i))
+    return lines
+
+
+def describe_problems(error: ValidationError, where: str, model: type[BaseModel], lines: Lines | None = None) -> str:
+    """Every problem of a validation, one a line, each with file, line, key and the nearest known key."""
+    out = []
+    for problem in error.errors(include_url=False):
+        loc = tuple(problem["loc"])
+        key = ".".join(str(p) for p in loc)
+        line = f":{lines[loc]}" if lines and loc in lines else ""
+        if problem["type"] == "extra_forbidden":
+            text = f"unknown key {key!r}{did_you_mean(str(loc[-1]), _keys_at(model, loc[:-1]))}"
+        else:
+            text = f"{key}: {problem['msg']} (got {_short(problem.get('input'))})"
+        out.append(f"{where}{line}: {text}")
+    return "\n".join(out)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the nearest known name, or nothing when none is near."""
+    near = difflib.get_close_matches(given.lower(), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _keys_at(model: type[BaseModel], at: tuple[str | int, ...]) -> list[str]:
+    for part in at:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return list(model.model_fields)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
