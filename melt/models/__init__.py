@@ -1,0 +1,1 @@
+"""Models: references, header inspection, memory prediction, synthetic weights, quantisation, cache."""
