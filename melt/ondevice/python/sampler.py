@@ -1,0 +1,272 @@
+"""Reads the probes of a spec on a fixed schedule and writes their raw text, stamped, as JSON lines.
+
+Spec: ``{out, period_ms, root, probes: [{name, read | exec, period_ms, lines}]}``. On stdin a line
+``pid N`` starts the probes whose path holds ``{pid}``; the end of stdin ends the sampler.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import clock
+from inventory import errno_name, read_whole
+
+RETRY_NS = 5_000_000_000  # how long a probe that failed is left alone
+FLUSH_NS = 500_000_000
+EXEC_TIMEOUT_S = 5.0
+READ_BYTES = 4096  # a file of sysfs is never larger
+READ_LINES_BYTES = 262_144
+# What needs no escape in JSON: printable ASCII but the quote and the backslash.
+_PLAIN = bytes(b for b in range(0x20, 0x7F) if b not in b'"\\')
+
+
+Spec = dict[str, Any]
+
+
+class ProbeError(Exception):
+    """A probe that gave no text, with a short stable reason."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class FileProbe:
+    """A file kept open and read from its start each time."""
+
+    def __init__(self, spec: Spec, path: str) -> None:
+        self.name = spec["name"]
+        self.head = f',"probe":{json.dumps(self.name)},"raw":'
+        self.path = Path(path)
+        self.lines = tuple(line.encode() for line in spec.get("lines") or ())
+        self.fd = -1
+        self.retry_at_ns = 0
+        self.failing = False
+
+    def read(self) -> bytes:
+        """The file's text as bytes; raises OSError or ProbeError."""
+        if self.fd < 0:
+            self._open()
+        if not self.lines:
+            return os.pread(self.fd, READ_BYTES, 0).rstrip(b"\n")
+        text = read_whole(self.fd, READ_LINES_BYTES)
+        return b"\n".join(line for line in text.split(b"\n") if line.startswith(self.lines))
+
+    def _open(self) -> None:
+        # Pipes and device nodes could block or act on being read.
+        if not stat.S_ISREG(self.path.stat().st_mode):
+            raise ProbeError("EINVAL", "not a regular file")
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Lets the file go; the next read opens it again."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class ExecProbe:
+    """A program run each time for its output."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.name = spec["name"]
+        self.head = f',"probe":{json.dumps(self.name)},"raw":'
+        self.argv = [str(a) for a in spec["exec"]]
+        self.period_ns = int(spec["period_ms"]) * 1_000_000
+        self.retry_at_ns = 0
+        self.failing = False
+
+    def read(self) -> bytes:
+        """The program's stdout; raises OSError or ProbeError."""
+        process = subprocess.Popen(
+            self.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            out, _ = process.communicate(timeout=EXEC_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise ProbeError("ETIMEDOUT", f"took longer than {EXEC_TIMEOUT_S:g} s") from None
+        if process.returncode != 0:
+            raise ProbeError(f"EXIT{process.returncode}", f"exit status {process.returncode}")
+        return out[:READ_LINES_BYTES].rstrip(b"\n")
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+Probe = FileProbe | ExecProbe
+
+
+class Writer:
+    """The output file; samples are gathered and written a few times a second."""
+
+    def __init__(self, path: str) -> None:
+        self.file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115
+        self.lock = threading.Lock()
+        self.pending: list[str] = []
+        self.flushed_ns = clock.now_ns()
+
+    def sample(self, probe: Probe) -> None:
+        """Reads one probe and keeps what it said, or once why it said nothing."""
+        started = clock.now_ns()
+        if started < probe.retry_at_ns:
+            return
+        try:
+            raw = probe.read()
+        except (OSError, ProbeError, ValueError) as e:
+            self._failed(probe, started, e)
+            return
+        ended = clock.now_ns()
+        text = f'"{raw.decode()}"' if not raw.translate(None, _PLAIN) else json.dumps(raw.decode("utf-8", "replace"))
+        line = f'{{"t_ns":{started},"t_end_ns":{ended}{probe.head}{text}}}\n'
+        probe.failing = False
+        with self.lock:
+            self.pending.append(line)
+
+    def _failed(self, probe: Probe, started: int, error: Exception) -> None:
+        probe.close()
+        probe.retry_at_ns = started + RETRY_NS
+        if probe.failing:
+            return
+        probe.failing = True
+        name = getattr(error, "error", None) or (errno_name(error) if isinstance(error, OSError) else "EINVAL")
+        note = {"t_ns": started, "probe": probe.name, "error": name, "message": str(error)}
+        with self.lock:
+            self.pending.append(json.dumps(note, separators=(",", ":")) + "\n")
+
+    def flush(self, now_ns: int | None = None) -> None:
+        """Writes what is pending; with a time given, only when the last write is long enough ago."""
+        if now_ns is not None and now_ns - self.flushed_ns < FLUSH_NS:
+            return
+        with self.lock:
+            lines, self.pending = self.pending, []
+        self.file.write("".join(lines))
+        self.file.flush()
+        self.flushed_ns = now_ns or clock.now_ns()
+
+    def close(self) -> None:
+        """Writes the rest."""
+        self.flush()
+        self.file.close()
+
+
+class Schedule:
+    """Probes by period on absolute deadlines: no drift, and missed ticks are skipped, not made up for."""
+
+    def __init__(self, start_ns: int) -> None:
+        self.start_ns = start_ns
+        self.probes: dict[int, list[Probe]] = {}  # by period
+        self.deadline: dict[int, int] = {}
+
+    def add(self, probe: Probe, period_ns: int, now_ns: int) -> None:
+        """Takes a probe up from its period's next deadline on."""
+        self.deadline.setdefault(period_ns, _deadline_after(self.start_ns, period_ns, now_ns - 1))
+        self.probes.setdefault(period_ns, []).append(probe)
+
+    def due(self, now_ns: int) -> list[Probe]:
+        """The probes whose deadline has come, each once; moves their deadlines on."""
+        due: list[Probe] = []
+        for period_ns, deadline_ns in self.deadline.items():
+            if deadline_ns <= now_ns:
+                due += self.probes[period_ns]
+                self.deadline[period_ns] = _deadline_after(self.start_ns, period_ns, now_ns)
+        return due
+
+    def next_ns(self) -> int | None:
+        """The next deadline."""
+        return min(self.deadline.values(), default=None)
+
+
+def _deadline_after(start_ns: int, period_ns: int, now_ns: int) -> int:
+    return start_ns + ((now_ns - start_ns) // period_ns + 1) * period_ns
+
+
+def run(spec: Spec, stdin: TextIO) -> int:
+    """Samples until stdin ends; returns the exit status."""
+    root, period_ms = spec.get("root") or "", int(spec.get("period_ms") or 100)
+    probes = [{**p, "period_ms": int(p.get("period_ms") or period_ms)} for p in spec["probes"]]
+    writer = Writer(spec["out"])
+    schedule = Schedule(clock.now_ns())
+    of_process = [p for p in probes if "{pid}" in (p.get("read") or "")]
+    for p in probes:
+        if p.get("read") and p not in of_process:
+            schedule.add(FileProbe(p, root + p["read"]), p["period_ms"] * 1_000_000, clock.now_ns())
+    ended = threading.Event()
+    threads = [threading.Thread(target=_run_exec, args=(ExecProbe(p), writer, ended)) for p in probes if p.get("exec")]
+    for thread in threads:
+        thread.start()
+    try:
+        _loop(schedule, writer, stdin.fileno(), of_process)
+    except OSError as e:
+        print(f"sampler: {e}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+        with contextlib.suppress(OSError):
+            writer.close()
+    return 0
+
+
+def _loop(schedule: Schedule, writer: Writer, stdin_fd: int, of_process: Sequence[Spec]) -> None:
+    command = b""
+    while True:
+        due_ns, now_ns = schedule.next_ns(), clock.now_ns()
+        wait_s = 0.5 if due_ns is None else max(0, due_ns - now_ns) / 1e9
+        if select.select([stdin_fd], [], [], wait_s)[0]:
+            got = os.read(stdin_fd, 4096)
+            if not got:
+                return
+            *lines, command = (command + got).split(b"\n")
+            for line in lines:
+                _obey(line, schedule, of_process)
+            continue
+        for probe in schedule.due(clock.now_ns()):
+            writer.sample(probe)
+        writer.flush(clock.now_ns())
+
+
+def _obey(line: bytes, schedule: Schedule, of_process: Sequence[Spec]) -> None:
+    words = line.split()
+    if len(words) != 2 or words[0] != b"pid" or not words[1].isdigit():
+        print(f"sampler: not understood: {line[:80]!r}", file=sys.stderr, flush=True)
+        return
+    for p in of_process:
+        # Never under the root: the process is this machine's own, whatever tree the rest is read from.
+        path = p["read"].replace("{pid}", words[1].decode())
+        schedule.add(FileProbe(p, path), p["period_ms"] * 1_000_000, clock.now_ns())
+
+
+def _run_exec(probe: ExecProbe, writer: Writer, ended: threading.Event) -> None:
+    start_ns = clock.now_ns()
+    while not ended.is_set():
+        writer.sample(probe)
+        now_ns = clock.now_ns()
+        ended.wait((_deadline_after(start_ns, probe.period_ns, now_ns) - now_ns) / 1e9)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Reads the spec's file and runs it."""
+    spec = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    return run(spec, sys.stdin)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
