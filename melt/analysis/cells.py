@@ -1,0 +1,70 @@
+"""Runs collapsed to cells: medians over sessions, never across passports."""
+
+import numpy as np
+import pandas as pd
+
+from melt.analysis.columns import METRICS, SETTINGS, names
+from melt.analysis.stats import median_with_bounds
+
+KEY = ["cell_id", "passport_id"]
+
+
+def cells_frame(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a cell and passport, with the median of its ok runs and their bounds.
+
+    Every ok run is a fresh process and so a session. A run that failed or was skipped counts with the group
+    of its passport; where its device could not be asked and the cell has one group, with that one.
+    """
+    groups = _groups(runs)
+    if not groups:
+        return pd.DataFrame({c: np.empty(0) for c in names("cells")})
+    records = [_described(runs.iloc[ok + bad], len(ok)) for ok, bad in groups]
+    frame = pd.DataFrame.from_records(records)
+    table = runs[list(METRICS)].to_numpy(dtype=float)
+    numbers = _bounds(table, [ok for ok, _ in groups])
+    out = pd.concat([frame, pd.DataFrame(numbers)], axis=1)
+    order = ["device", "model_name", "quant", "accelerator", "threads", "gen_tokens", "prompt_tokens", *KEY]
+    return out[names("cells")].sort_values(order, kind="stable", ignore_index=True)
+
+
+def _groups(runs: pd.DataFrame) -> list[tuple[list[int], list[int]]]:
+    """Row numbers of each group: those that are ok, and those that are not."""
+    ok: dict[tuple[str, str], list[int]] = {}
+    bad: dict[tuple[str, str], list[int]] = {}
+    keys = list(zip(runs["cell_id"], runs["passport_id"], strict=True))
+    for i, (key, status) in enumerate(zip(keys, runs["status"], strict=True)):
+        (ok if status == "ok" else bad).setdefault(key, []).append(i)
+    of_cell: dict[str, list[tuple[str, str]]] = {}
+    for key in ok:
+        of_cell.setdefault(key[0], []).append(key)
+    for key in [k for k in bad if k not in ok and len(of_cell.get(k[0], [])) == 1]:
+        bad.setdefault(of_cell[key[0]][0], []).extend(bad.pop(key))
+    return [(ok.get(key, []), bad.get(key, [])) for key in {**ok, **bad}]
+
+
+def _described(group: pd.DataFrame, n_ok: int) -> dict[str, object]:
+    first = group.iloc[0]
+    flags = {f for joined in group["flags"][:n_ok] for f in joined.split(",") if f}
+    return {
+        **{c: first[c] for c in (*KEY, "conditions_id", *(s.name for s in SETTINGS))},
+        "n_sessions": n_ok,
+        "n_failed": int((group["status"] == "failed").sum()),
+        "n_skipped": int((group["status"] == "skipped").sum()),
+        "flags": ",".join(sorted(flags)),
+    }
+
+
+def _bounds(table: np.ndarray, groups: list[list[int]]) -> dict[str, np.ndarray]:
+    """Median and bounds of every metric of every group; groups of one size are done at once."""
+    n_metrics = len(METRICS)
+    stacked = np.full((3, len(groups), n_metrics), np.nan)
+    sizes = np.array([len(g) for g in groups])
+    for n in np.unique(sizes[sizes > 0]):
+        which = np.flatnonzero(sizes == n)
+        columns = np.stack([table[groups[i]] for i in which], axis=1).reshape(n, -1)
+        for k, found in enumerate(median_with_bounds(columns)):
+            stacked[k, which] = found.reshape(len(which), n_metrics)
+    out = {}
+    for j, name in enumerate(METRICS):
+        out[name], out[f"{name}_lo"], out[f"{name}_hi"] = stacked[:, :, j]
+    return out

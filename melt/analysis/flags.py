@@ -1,0 +1,127 @@
+"""Reasons to doubt a run that its own data give, each with its evidence.
+
+What the session already flagged is kept; a flag is never given twice.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from melt.analysis.reading import Recorded
+from melt.analysis.stats import median
+from melt.analysis.telemetry import Observed
+from melt.events import Iteration
+from melt.store import Flag
+
+MEMORY_GAP = 0.10
+THROTTLED_BELOW = 0.90
+MIN_PASSES_TO_SEE_THROTTLING = 6
+BUSY_WHEN_IDLE = 0.15
+SWAPPED_BYTES = 2**20
+UNKNOWN_LINES = "unknown_lines"
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """Where decode speed fell and stayed down."""
+
+    time_s: float
+    tokens: int
+    ratio: float
+
+
+def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observed) -> list[Flag]:
+    """The manifest's flags and those of the data, each name once, in the order they were found."""
+    found = [*rec.manifest.flags]
+    if rec.ok:
+        found += [*_accelerator(rec), *_memory(rec, row), *_throttling(rec), *_surroundings(observed)]
+        found += [*_energy(row, observed)]
+    if rec.n_unknown_lines:
+        found.append(Flag(name=UNKNOWN_LINES, evidence=f"{rec.n_unknown_lines} lines of the stream are no event"))
+    return list({f.name: f for f in reversed(found)}.values())[::-1]
+
+
+def _accelerator(rec: Recorded) -> list[Flag]:
+    asked, ran = rec.manifest.cell.accelerator, rec.loaded.effective_accelerator if rec.loaded else None
+    if ran is None or ran == asked:
+        return []
+    return [Flag(name="accelerator_fallback", evidence=f"asked for {asked}, ran on {ran}")]
+
+
+def _memory(rec: Recorded, row: Mapping[str, float]) -> list[Flag]:
+    """Measured, explained and predicted memory differ by more than a tenth.
+
+    The process is more than the engine's buffers, so the resident set is held against the buffers only
+    where the resident set before loading is known, and only where all buffers are the host's.
+    """
+    gaps = []
+    explained, predicted = row["explained_memory_bytes"], row["predicted_memory_bytes"]
+    expected = explained + row["runtime_baseline_bytes"]
+    on_host = rec.loaded is not None and rec.loaded.effective_accelerator in (None, "cpu")
+    if on_host and _apart(row["peak_rss_bytes"], expected):
+        gaps.append(f"measured {_mib(row['peak_rss_bytes'])}, explained with the runtime {_mib(expected)}")
+    if _apart(explained, predicted):
+        gaps.append(f"explained {_mib(explained)}, predicted {_mib(predicted)}")
+    return [Flag(name="memory_gap", evidence="; ".join(gaps))] if gaps else []
+
+
+def _apart(a: float, b: float) -> bool:
+    return math.isfinite(a) and math.isfinite(b) and b > 0 and abs(a - b) > MEMORY_GAP * b
+
+
+def _mib(value: float) -> str:
+    return f"{value / 2**20:.0f} MiB"
+
+
+def throttling(timed: Sequence[Iteration]) -> Throttle | None:
+    """A sustained fall of decode speed over the passes of one process, or None.
+
+    The speed of every pass of the last third, of two passes or more, is under 90 % of the median of the
+    first third. Throttling starts with the first pass from which all are.
+    """
+    if len(timed) < MIN_PASSES_TO_SEE_THROTTLING:
+        return None
+    speed = [_decode_speed(p) for p in timed]
+    third = len(timed) // 3
+    fresh = median(speed[:third])
+    slow = [s < THROTTLED_BELOW * fresh for s in speed]
+    if not all(slow[-third:]):
+        return None
+    start = next(i for i in range(len(slow)) if all(slow[i:]))
+    time_s = (timed[start].prefill.t_start_ns - timed[0].prefill.t_start_ns) * 1e-9
+    tokens = sum(len(p.token_t_ns) for p in timed[:start])
+    return Throttle(time_s, tokens, median(speed[start:]) / fresh)
+
+
+def _decode_speed(one: Iteration) -> float:
+    span = one.token_t_ns[-1] - one.token_t_ns[0]
+    return (len(one.token_t_ns) - 1) / (span * 1e-9) if span else math.nan
+
+
+def _throttling(rec: Recorded) -> list[Flag]:
+    found = throttling(rec.timed)
+    if found is None:
+        return []
+    evidence = f"decode speed fell to {found.ratio:.0%} after {found.time_s:.0f} s and stayed down"
+    return [Flag(name="throttled", evidence=evidence)]
+
+
+def _surroundings(observed: Observed) -> list[Flag]:
+    found = []
+    if observed.charging:
+        found.append(Flag(name="charging", evidence=observed.charging))
+    if observed.swapped_bytes > SWAPPED_BYTES:
+        found.append(Flag(name="swapped", evidence=f"{_mib(observed.swapped_bytes)} swapped during the run"))
+    if observed.idle_utilisation > BUSY_WHEN_IDLE:
+        evidence = f"processor {observed.idle_utilisation:.0%} busy during the idle baseline"
+        found.append(Flag(name="background_load", evidence=evidence))
+    return found
+
+
+def _energy(row: Mapping[str, float], observed: Observed) -> list[Flag]:
+    """Energy was measured, and yet cannot be given for a phase."""
+    missing = [p for p in ("prefill", "decode") if math.isnan(row[f"energy_{p}_j"])]
+    if not observed.energy_sensor or not missing:
+        return []
+    reasons = {p: observed.first_reason(p) for p in missing}
+    return [Flag(name="low_energy_coverage", evidence="; ".join(f"{p}: {r}" for p, r in reasons.items()))]

@@ -1,0 +1,134 @@
+"""Results: tidy frames of a store, made when first asked for.
+
+Columns, units and meanings are in ``melt.analysis.columns`` and ``docs/results.md``.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from melt.analysis import rows
+from melt.analysis.cells import cells_frame
+from melt.analysis.columns import names
+from melt.analysis.flags import flags_of
+from melt.analysis.reading import Recorded, read
+from melt.analysis.telemetry import Observed, observe
+from melt.errors import StoreError
+from melt.store import Damaged, Flag, Manifest, Store
+from melt.telemetry.parse import series
+
+
+class Results:
+    """What was measured, as pandas frames.
+
+    Attributes:
+        recorded: every run with its events, oldest first.
+        damaged: folders that should hold a run and do not, with the reason.
+    """
+
+    def __init__(self, recorded: Sequence[Recorded], damaged: Sequence[Damaged] = ()) -> None:
+        self.recorded = tuple(recorded)
+        self.damaged = tuple(damaged)
+
+    def __repr__(self) -> str:
+        ok = sum(r.ok for r in self.recorded)
+        return f"Results({len(self.recorded)} runs, {ok} ok, {len(self.damaged)} damaged)"
+
+    @cached_property
+    def manifests(self) -> dict[str, Manifest]:
+        """Every run's manifest by run_id."""
+        return {r.run_id: r.manifest for r in self.recorded}
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """A row a run: metrics are medians over its timed iterations."""
+        return _frame("runs", [rows.run_row(r, o, self._flags[r.run_id]) for r, o in self._observed])
+
+    @cached_property
+    def iterations(self) -> pd.DataFrame:
+        """A row a timed iteration."""
+        return _frame("iterations", [row for r, o in self._observed for row in rows.iteration_rows(r, o)])
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """A row a generated token of a timed iteration."""
+        return rows.tokens_frame(self.recorded)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """A row a telemetry sample of every run; large, and read from disk when first asked for."""
+        return pd.concat([self.samples_of(r.run_id) for r in self.recorded], ignore_index=True)
+
+    @cached_property
+    def ops(self) -> pd.DataFrame:
+        """A row an operator, phase and device of a profiling pass."""
+        return _frame("ops", [row for r in self.recorded for row in rows.ops_rows(r)])
+
+    @cached_property
+    def flags(self) -> pd.DataFrame:
+        """A row a reason to doubt a run, with its evidence."""
+        return _frame(
+            "flags",
+            [{"run_id": i, "flag": f.name, "evidence": f.evidence} for i, found in self._flags.items() for f in found],
+        )
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """A row a cell under one passport: medians over sessions with ``_lo`` and ``_hi`` bounds."""
+        return cells_frame(self.runs)
+
+    def samples_of(self, run_id: str) -> pd.DataFrame:
+        """The telemetry samples of one run."""
+        rec = next(r for r in self.recorded if r.run_id == run_id)
+        return rows.samples_frame(rec, series(rec.manifest.telemetry, rec.run.telemetry_lines()))
+
+    @cached_property
+    def _observed(self) -> list[tuple[Recorded, Observed]]:
+        return [(r, observe(r)) for r in self.recorded]
+
+    @cached_property
+    def _flags(self) -> dict[str, list[Flag]]:
+        return {r.run_id: flags_of(r, rows.metrics_of(r, o), o) for r, o in self._observed}
+
+
+def load(*folders: str | Path) -> Results:
+    """Reads results folders.
+
+    Damaged runs are listed in ``damaged`` and never fatal; a run found twice is read once.
+
+    Args:
+        *folders: results folders; ``results`` when none is named.
+
+    Raises:
+        StoreError: a folder is missing or holds no run, or was written by a newer melt.
+    """
+    recorded: dict[str, Recorded] = {}
+    damaged: list[Damaged] = []
+    paths = [Path(f) for f in folders] or [Path("results")]
+    for path in paths:
+        runs, broken = Store(path).runs()
+        damaged += broken
+        for run in runs:
+            known = recorded.get(run.manifest.run_id)
+            if known is None:
+                recorded[run.manifest.run_id] = read(run)
+            elif known.manifest != run.manifest:
+                damaged.append(Damaged(run.folder, f"another run with the same id is in {known.run.folder}"))
+    if not recorded:
+        where = ", ".join(str(p) for p in paths)
+        aside = f" ({len(damaged)} damaged: {damaged[0].folder.name}: {damaged[0].reason})" if damaged else ""
+        raise StoreError(f"{where}: holds no run{aside}", "Measure something first: `melt run --help`.")
+    return Results(sorted(recorded.values(), key=lambda r: (r.manifest.started_at, r.run_id)), damaged)
+
+
+def _frame(name: str, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    columns = names(name)
+    return (
+        pd.DataFrame.from_records(list(records), columns=columns)
+        if records
+        else pd.DataFrame({c: np.empty(0) for c in columns})
+    )

@@ -1,0 +1,53 @@
+"""The latency metrics of one pass, from its stamps; definitions in ``docs/results.md``."""
+
+import math
+
+import numpy as np
+
+from melt.events import Iteration
+
+NS = 1e-9
+
+
+def latencies(one: Iteration) -> dict[str, float]:
+    """Latencies in seconds and speeds in tokens per second of one pass with two or more tokens.
+
+    ttft_s runs from the submission of the prompt to the first token's stamp; tpot_s is
+    (t_last - t_first) / (tokens - 1); what is not finite is NaN.
+    """
+    stamps = np.asarray(one.token_t_ns, dtype=np.int64)
+    itl_s = np.diff(stamps) * NS
+    prefill_s = (one.prefill.t_end_ns - one.prefill.t_start_ns) * NS
+    tpot_s = float(itl_s.mean())
+    p50, p90, p99 = np.percentile(itl_s, (50, 90, 99))
+    return {
+        "ttft_s": ttft_s(one),
+        "prefill_s": prefill_s,
+        "prefill_tok_per_s": rate(one.prefill.tokens, prefill_s),
+        "tpot_s": tpot_s,
+        "decode_tok_per_s": rate(1.0, tpot_s),
+        "itl_p50_s": float(p50),
+        "itl_p90_s": float(p90),
+        "itl_p99_s": float(p99),
+        "itl_max_s": float(itl_s.max()),
+    }
+
+
+def ttft_s(one: Iteration) -> float:
+    """Seconds from the submission of the prompt to the first token; NaN where there is none."""
+    return (one.token_t_ns[0] - one.prefill.t_start_ns) * NS if one.token_t_ns else math.nan
+
+
+def cold_ttft_s(load_s: float, passes: tuple[Iteration, ...], prompt_tokens: int) -> float:
+    """Loading plus the first pass's time to first token: what the user of a fresh process waits for.
+
+    NaN where the first pass did not process the whole prompt.
+    """
+    if not passes or passes[0].prefill.tokens != prompt_tokens:
+        return math.nan
+    return load_s + ttft_s(passes[0])
+
+
+def rate(amount: float, seconds: float) -> float:
+    """Amount a second; NaN where no time has passed."""
+    return amount / seconds if seconds > 0 else math.nan

@@ -1,0 +1,112 @@
+"""One run as analysis sees it: its events sorted by kind, and whether they bear out its status."""
+
+import itertools
+from dataclasses import dataclass
+
+from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, Ops, Warned
+from melt.store import Manifest, Run, RunFailure
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run with its events; ``failure`` is None where its measurements may be used."""
+
+    run: Run
+    hello: Hello | None
+    loaded: ModelLoaded | None
+    passes: tuple[Iteration, ...]  # every pass in order, warm-ups included
+    ops: tuple[Ops, ...]
+    warnings: tuple[Warned, ...]
+    done: Done | None
+    n_unknown_lines: int
+    status: str
+    failure: RunFailure | None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The run's manifest."""
+        return self.run.manifest
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.run.manifest.run_id
+
+    @property
+    def timed(self) -> tuple[Iteration, ...]:
+        """The timed iterations: warm-ups, and whatever a failed run left, are no measurements."""
+        return tuple(p for p in self.passes if not p.warmup) if self.status == "ok" else ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether its measurements may be used."""
+        return self.status == "ok"
+
+
+def read(run: Run) -> Recorded:
+    """A run's events; lines that are none are counted and otherwise ignored.
+
+    A run whose manifest says ok, but whose events are not whole or not possible, becomes a failed run
+    here: half of a measurement must neither be pooled nor vanish.
+    """
+    hello: Hello | None = None
+    loaded: ModelLoaded | None = None
+    done: Done | None = None
+    passes: list[Iteration] = []
+    ops: list[Ops] = []
+    warnings: list[Warned] = []
+    unknown = 0
+    for event in run.events():
+        match event:
+            case Hello():
+                hello = hello or event
+            case ModelLoaded():
+                loaded = loaded or event
+            case Iteration():
+                passes.append(event)
+            case Ops():
+                ops.append(event)
+            case Warned():
+                warnings.append(event)
+            case Done():
+                done = event
+            case Failed():
+                pass  # the session has made the manifest's error of it
+            case _:
+                unknown += 1
+    status, failure = run.manifest.status, run.manifest.error
+    if status == "ok":
+        failure = _contradiction(run.manifest, passes, done)
+        status = "failed" if failure else "ok"
+    return Recorded(run, hello, loaded, tuple(passes), tuple(ops), tuple(warnings), done, unknown, status, failure)
+
+
+def _contradiction(manifest: Manifest, passes: list[Iteration], done: Done | None) -> RunFailure | None:
+    """Why a run that says ok cannot be believed, or None."""
+    timed = [p for p in passes if not p.warmup]
+    if done is None or done.status != "ok":
+        return RunFailure(kind="incomplete_events", message="The manifest says ok, but the event stream has no ok end.")
+    wanted = manifest.job.get("iterations")
+    wanted = wanted if isinstance(wanted, int) and manifest.cell.workload == "fixed" else 1
+    if len(timed) < max(1, wanted):
+        message = f"The manifest says ok, but {len(timed)} of {max(1, wanted)} timed iterations are in its events."
+        return RunFailure(kind="incomplete_events", message=message)
+    for i, one in enumerate(passes):
+        problem = _impossible(one)
+        if problem:
+            return RunFailure(kind="invalid_events", message=f"Pass {i}: {problem}.")
+    return None
+
+
+def _impossible(one: Iteration) -> str:
+    """What a pass claims that cannot be, or nothing."""
+    stamps = one.token_t_ns
+    if not one.warmup and len(stamps) < 2:
+        return f"{len(stamps)} token stamps, and an interval needs two"
+    if one.prefill.t_end_ns <= one.prefill.t_start_ns:
+        return "the prefill ends before it starts"
+    if stamps and stamps[0] < one.prefill.t_end_ns:
+        return "the first token comes before the end of the prefill"
+    if any(b < a for a, b in itertools.pairwise(stamps)):
+        return "time runs backwards between tokens"
+    return ""

@@ -1,0 +1,214 @@
+"""The rows of each frame, from one run at a time."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from melt.analysis.columns import ENERGY, PER_ITERATION, PER_RUN, names
+from melt.analysis.flags import throttling
+from melt.analysis.latency import cold_ttft_s, latencies
+from melt.analysis.passport import conditions, passport_id
+from melt.analysis.reading import Recorded
+from melt.analysis.stats import median
+from melt.analysis.telemetry import Observed
+from melt.store import Flag
+from melt.telemetry.parse import Series
+
+NS = 1e-9
+BUFFER_KINDS = ("weights", "kv", "state", "compute", "output")
+
+
+def run_row(rec: Recorded, observed: Observed, flags: Sequence[Flag]) -> dict[str, Any]:
+    """A run as a row of ``runs``."""
+    manifest, failure = rec.manifest, rec.failure
+    return {
+        "run_id": rec.run_id,
+        "cell_id": manifest.cell_id,
+        "passport_id": passport_id(manifest.passport),
+        "conditions_id": passport_id(conditions(manifest.passport)),
+        "session": manifest.session,
+        "attempt": manifest.attempt,
+        "plan_name": manifest.plan_name,
+        "status": rec.status,
+        "error_kind": failure.kind if failure else np.nan,
+        "error_message": failure.message if failure else np.nan,
+        "flags": ",".join(sorted(f.name for f in flags)),
+        "started_at": manifest.started_at,
+        **_settings(rec),
+        "n_iterations": len(rec.timed),
+        "n_unknown_lines": rec.n_unknown_lines,
+        **metrics_of(rec, observed),
+        "energy_sensor": observed.energy_sensor or np.nan,
+        "energy_prefill_reason": observed.first_reason("prefill") or np.nan,
+        "energy_decode_reason": observed.first_reason("decode") or np.nan,
+    }
+
+
+def _settings(rec: Recorded) -> dict[str, Any]:
+    cell, model, loaded = rec.manifest.cell, rec.manifest.model, rec.loaded
+    threads = cell.threads or (loaded.threads if loaded else None)
+    return {
+        "device": cell.device,
+        "backend": cell.backend,
+        "accelerator": cell.accelerator,
+        "effective_accelerator": loaded.effective_accelerator if loaded else np.nan,
+        "model": cell.model,
+        "model_name": model.name if model else cell.model,
+        "family": model.family if model else np.nan,
+        "arch": model.arch if model else np.nan,
+        "quant": model.quant if model else np.nan,
+        "synthetic": model.synthetic if model else np.nan,
+        "n_params": model.n_params if model else np.nan,
+        "prompt_tokens": cell.prompt_tokens,
+        "gen_tokens": cell.gen_tokens,
+        "threads": threads if threads is not None else np.nan,
+        "batch": cell.batch,
+        "ubatch": cell.ubatch,
+        "flash_attn": cell.flash_attn,
+        "type_k": cell.type_k,
+        "type_v": cell.type_v,
+        "workload": cell.workload,
+    }
+
+
+def metrics_of(rec: Recorded, observed: Observed) -> dict[str, float]:
+    """Every metric of a run; NaN where it is missing, all of them where the run is not ok."""
+    if not rec.ok:
+        return {m.name: math.nan for m in PER_RUN}
+    per_pass = list(iteration_rows(rec, observed))
+    values = {m.name: median([p[m.name] for p in per_pass]) for m in PER_ITERATION}
+    load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * NS if rec.loaded else math.nan
+    throttle = throttling(rec.timed)
+    values |= _memory(rec, observed)
+    values |= {
+        "load_s": load_s,
+        "cold_ttft_s": cold_ttft_s(load_s, rec.passes, rec.manifest.cell.prompt_tokens),
+        "idle_power_w": observed.idle_power_w,
+        "prompts_per_charge": _prompts_per_charge(rec, values),
+        "max_temp_c": observed.max_temp_c,
+        "start_temp_c": _or_nan(rec.manifest.start_temp_c),
+        "time_to_throttle_s": throttle.time_s if throttle else math.nan,
+        "tokens_to_throttle": float(throttle.tokens) if throttle else math.nan,
+    }
+    return {m.name: values[m.name] for m in PER_RUN}
+
+
+def _memory(rec: Recorded, observed: Observed) -> dict[str, float]:
+    peaks = [p.memory.peak_rss_bytes for p in rec.passes if p.memory.peak_rss_bytes is not None]
+    shares = [p.memory.pss_bytes for p in rec.passes if p.memory.pss_bytes is not None]
+    peak = float(max(peaks)) if peaks else observed.peak_rss_bytes
+    explained, buffers = _buffers(rec)
+    baseline = observed.runtime_baseline_bytes
+    predicted = rec.manifest.prediction
+    return {
+        "peak_rss_bytes": peak,
+        "peak_pss_bytes": float(np.fmax(observed.peak_pss_bytes, max(shares, default=math.nan))),
+        "available_drop_bytes": observed.available_drop_bytes,
+        **buffers,
+        "explained_memory_bytes": explained,
+        "runtime_baseline_bytes": baseline,
+        "unexplained_memory_bytes": peak - explained - (0.0 if math.isnan(baseline) else baseline),
+        "predicted_memory_bytes": float(predicted.total_bytes) if predicted else math.nan,
+    }
+
+
+def _buffers(rec: Recorded) -> tuple[float, dict[str, float]]:
+    """The engine's buffers by kind; a kind that it does not have is 0 where it said which it has."""
+    listed = rec.loaded.buffers if rec.loaded else ()
+    if not listed:
+        return math.nan, {f"{k}_bytes": math.nan for k in BUFFER_KINDS}
+    sums = {f"{k}_bytes": float(sum(b.bytes for b in listed if b.kind == k)) for k in BUFFER_KINDS}
+    return sum(sums.values()), sums
+
+
+def _prompts_per_charge(rec: Recorded, values: Mapping[str, float]) -> float:
+    capacity = rec.manifest.device.battery_capacity_j
+    used = values["energy_prefill_j"] + values["energy_decode_j"]
+    return capacity / used if capacity and used > 0 else math.nan
+
+
+def iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any]]:
+    """A run's timed iterations as rows of ``iterations``."""
+    absent = {m.name: math.nan for m in ENERGY}
+    for i, one in enumerate(rec.timed):
+        reasons = observed.reasons[i] if observed.reasons else {"prefill": "", "decode": ""}
+        yield {
+            "run_id": rec.run_id,
+            "iteration": i,
+            "t_start_ns": one.prefill.t_start_ns,
+            "prompt_tokens": one.prefill.tokens,
+            "gen_tokens": len(one.token_t_ns),
+            **latencies(one),
+            **(observed.passes[i] if observed.passes else absent),
+            "energy_prefill_reason": reasons["prefill"] or np.nan,
+            "energy_decode_reason": reasons["decode"] or np.nan,
+        }
+
+
+def tokens_frame(recorded: Sequence[Recorded]) -> pd.DataFrame:
+    """Every token of every timed iteration; built from whole arrays, as there are many."""
+    passes = [(r.run_id, i, np.asarray(p.token_t_ns, dtype=np.int64)) for r in recorded for i, p in enumerate(r.timed)]
+    if not passes:
+        return pd.DataFrame({c: np.empty(0) for c in names("tokens")})
+    lengths = [len(t) for _, _, t in passes]
+    run_ids = sorted({p[0] for p in passes})
+    code = {run_id: i for i, run_id in enumerate(run_ids)}
+    return pd.DataFrame(
+        {
+            "run_id": pd.Categorical.from_codes(np.repeat([code[p[0]] for p in passes], lengths), run_ids),
+            "iteration": np.repeat([p[1] for p in passes], lengths),
+            "index": np.concatenate([np.arange(n) for n in lengths]),
+            "t_ns": np.concatenate([t for _, _, t in passes]),
+            "itl_s": np.concatenate([np.concatenate([[math.nan], np.diff(t) * NS]) for _, _, t in passes]),
+        }
+    )
+
+
+def samples_frame(rec: Recorded, by_name: Mapping[str, Series]) -> pd.DataFrame:
+    """The samples of one run's every series."""
+    parts = []
+    for source in rec.manifest.telemetry.sources:
+        found = by_name.get(source.name)
+        if found is None or not len(found.t_ns):
+            continue
+        parts.append(
+            pd.DataFrame(
+                {
+                    "run_id": rec.run_id,
+                    "source": source.name,
+                    "quantity": source.quantity,
+                    "site": source.site,
+                    "t_ns": np.asarray(found.t_ns, dtype=np.int64),
+                    "value": np.asarray(found.value, dtype=float),
+                }
+            )
+        )
+    if not parts:
+        return pd.DataFrame({c: np.empty(0) for c in names("samples")})
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.astype(dict.fromkeys(("run_id", "source", "quantity", "site"), "category"))
+
+
+def ops_rows(rec: Recorded) -> Iterator[dict[str, Any]]:
+    """A run's operators as rows of ``ops``; of a run that is not ok there are none."""
+    for event in rec.ops if rec.ok else ():
+        total_ns = sum(r.total_ns for r in event.rows)
+        for row in event.rows:
+            yield {
+                "run_id": rec.run_id,
+                "phase": event.phase,
+                "context": event.context,
+                "op": row.op,
+                "category": row.category,
+                "device": row.device,
+                "count": row.count,
+                "total_s": row.total_ns * NS,
+                "share": row.total_ns / total_ns if total_ns else math.nan,
+            }
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,148 @@
+"""What the telemetry of one run says about it: memory, temperature, surroundings and energy.
+
+Only the sources that these figures need are parsed here; every series is in the ``samples`` frame.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from melt.analysis.reading import Recorded
+from melt.telemetry.base import Discovery, Source
+from melt.telemetry.parse import Series, series
+
+NS = 1e-9
+SUMMARISED = ("power_w", "energy_j", "temperature_c", "swap_bytes", "charging", "charge_c", "current_a", "voltage_v")
+Window = tuple[int, int]
+SeriesByName = Mapping[str, Series]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Telemetry of a run in a few numbers; what was not measured is NaN, and text is empty."""
+
+    peak_pss_bytes: float = math.nan
+    peak_rss_bytes: float = math.nan
+    runtime_baseline_bytes: float = math.nan
+    available_drop_bytes: float = math.nan
+    max_temp_c: float = math.nan
+    idle_utilisation: float = math.nan
+    swapped_bytes: float = 0.0
+    charging: str = ""
+    idle_power_w: float = math.nan
+    energy_sensor: str = ""
+    passes: tuple[dict[str, float], ...] = ()  # energies of each timed iteration
+    reasons: tuple[dict[str, str], ...] = field(default=())  # why an energy is NaN, by phase
+
+    def first_reason(self, phase: str) -> str:
+        """Why the energy of a phase is missing in the first iteration that lacks it; empty where none does."""
+        return next((r[phase] for r in self.reasons if r[phase]), "")
+
+
+def observe(rec: Recorded) -> Observed:
+    """The figures of one run; a run without telemetry, or that failed, has none."""
+    found = rec.manifest.telemetry
+    if not rec.timed or not found.sources:
+        return Observed()
+    wanted = Discovery(probes=found.probes, sources=tuple(s for s in found.sources if _summarised(s)))
+    probes = {f'"{s.probe}"' for s in wanted.sources}
+    lines = (line for line in rec.run.telemetry_lines() if any(p in line for p in probes))
+    return summarise(rec, series(wanted, lines))
+
+
+def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
+    """The figures from series that are already parsed."""
+    run = run_window(rec)
+    idle = rec.manifest.idle_t_ns
+    sources = [s for s in rec.manifest.telemetry.sources if s.name in by_name]
+
+    def values(pick: str, site: str, window: Window | None) -> np.ndarray:
+        chosen = [_within(by_name[s.name], window) for s in sources if s.site == site and pick in _memory_kind(s)]
+        return np.concatenate(chosen) if chosen else np.empty(0)
+
+    available = [s for s in sources if s.quantity == "memory_bytes" and s.site == "system"]
+    return Observed(
+        peak_pss_bytes=_max(values("pss", "process", run)),
+        peak_rss_bytes=_max(values("hwm", "process", run)),
+        runtime_baseline_bytes=_before_loading(rec, sources, by_name),
+        available_drop_bytes=_drop([by_name[s.name] for s in available if "avail" in _memory_kind(s)], idle, run),
+        max_temp_c=_max(np.concatenate([np.empty(0), *_of(sources, by_name, "temperature_c", run)])),
+        idle_utilisation=_mean_of_first(_of(sources, by_name, "utilisation", idle)),
+        swapped_bytes=sum((_rise(v) for v in _of(sources, by_name, "swap_bytes", run)), 0.0),
+        charging=_charging(sources, by_name, run),
+    )
+
+
+def run_window(rec: Recorded) -> Window:
+    """From the start of loading to the last timed token, device clock."""
+    start = rec.loaded.t_start_ns if rec.loaded else rec.passes[0].prefill.t_start_ns
+    return start, rec.timed[-1].token_t_ns[-1]
+
+
+def _summarised(source: Source) -> bool:
+    return (
+        source.quantity in SUMMARISED
+        or source.quantity == "memory_bytes"
+        or (source.quantity == "utilisation" and source.site == "system")
+    )
+
+
+def _memory_kind(source: Source) -> str:
+    return f"{source.name} {source.key}".lower() if source.quantity == "memory_bytes" else ""
+
+
+def _within(one: Series, window: Window | None) -> np.ndarray:
+    if window is None:
+        return np.empty(0)
+    inside = (one.t_ns >= window[0]) & (one.t_ns <= window[1])
+    return np.asarray(one.value, dtype=float)[inside]
+
+
+def _of(sources: list[Source], by_name: SeriesByName, quantity: str, window: Window | None) -> list[np.ndarray]:
+    return [_within(by_name[s.name], window) for s in sources if s.quantity == quantity]
+
+
+def _max(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else math.nan
+
+
+def _mean_of_first(series_values: list[np.ndarray]) -> float:
+    finite = [v[np.isfinite(v)] for v in series_values]
+    return next((float(v.mean()) for v in finite if v.size), math.nan)
+
+
+def _rise(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite[-1] - finite[0]) if finite.size > 1 else 0.0
+
+
+def _before_loading(rec: Recorded, sources: list[Source], by_name: SeriesByName) -> float:
+    """The runner's resident set at the last sample before it began to load the model."""
+    if rec.loaded is None:
+        return math.nan
+    for source in sources:
+        if source.site == "process" and "rss" in _memory_kind(source):
+            before = _within(by_name[source.name], (0, rec.loaded.t_start_ns))
+            before = before[np.isfinite(before)]
+            return float(before[-1]) if before.size else math.nan
+    return math.nan
+
+
+def _drop(available: list[Series], idle: Window | None, run: Window) -> float:
+    """Median while idle less the smallest while running."""
+    if not available or idle is None:
+        return math.nan
+    before, during = _within(available[0], idle), _within(available[0], run)
+    if not np.isfinite(before).any() or not np.isfinite(during).any():
+        return math.nan
+    return float(np.nanmedian(before) - np.nanmin(during))
+
+
+def _charging(sources: list[Source], by_name: SeriesByName, run: Window) -> str:
+    for source in sources:
+        if source.quantity == "charging" and (_within(by_name[source.name], run) > 0).any():
+            return f"{source.name} says the battery was charging"
+    return ""
