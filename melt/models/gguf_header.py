@@ -265,9 +265,7 @@ class _Parser:
         if end <= len(self.buffer):
             return
         if end > self.file_bytes:
-            raise ModelError(
-                f"{self.name} is cut short: it ends inside {what}", "Download or copy the file again."
-            )
+            raise ModelError(f"{self.name} is cut short: it ends inside {what}", "Download or copy the file again.")
         if end > MAX_HEADER_BYTES:
             raise self._bad(f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB")
         self.buffer += self.file.read(align(end - len(self.buffer), _READ_BYTES))

@@ -73,9 +73,7 @@ def layer_layout(arch: str, meta: Metadata) -> LayerLayout:
     """Read the layers of a model of ``arch`` from its metadata."""
     n_layers = meta.count("block_count")
     if not 0 < n_layers <= MAX_LAYERS:
-        raise ModelError(
-            f"{meta.label}: it claims {n_layers} layers", "It is no language model, or it is damaged."
-        )
+        raise ModelError(f"{meta.label}: it claims {n_layers} layers", "It is no language model, or it is damaged.")
     heads = meta.counts("attention.head_count", n_layers)
     kv_heads = meta.counts("attention.head_count_kv", n_layers) if _has(meta, "attention.head_count_kv") else heads
     recurrent = _recurrent_layers(arch, meta, kv_heads)
@@ -118,8 +116,10 @@ def _kv_layout(arch: str, meta: Metadata, kv_by_layer: tuple[int, ...], n_heads:
     windowed = (False,) * n_layers
     if arch in _WINDOW_PATTERN and window:
         flags = meta.flags("attention.sliding_window_pattern", n_layers)
-        pattern = _WINDOW_PATTERN[arch] if flags else meta.count(
-            "attention.sliding_window_pattern", default=_WINDOW_PATTERN[arch]
+        pattern = (
+            _WINDOW_PATTERN[arch]
+            if flags
+            else meta.count("attention.sliding_window_pattern", default=_WINDOW_PATTERN[arch])
         )
         windowed = flags or tuple(not pattern or i % pattern < pattern - 1 for i in range(n_layers))
     return KvLayout(

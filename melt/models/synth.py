@@ -63,9 +63,7 @@ def design(shape: Shape, quant: str, seed: int = 0) -> Synthesis:
     return Synthesis(lay_out(_general(shape, quant, seed) | metadata(shape), rows), tuple(tensors), seed)
 
 
-def synthesise(
-    shape: Shape, quant: str, out: Path, seed: int = 0, progress: Progress | None = None
-) -> Written:
+def synthesise(shape: Shape, quant: str, out: Path, seed: int = 0, progress: Progress | None = None) -> Written:
     """Write the synthetic model to ``out``; the same shape, quant and seed give the same bytes.
 
     The file appears under its name only when it is complete.

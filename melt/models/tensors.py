@@ -26,9 +26,7 @@ Plan = Iterator[TensorSpec]
 def plan_tensors(shape: Shape) -> list[TensorSpec]:
     """Every tensor of ``shape``, in file order."""
     if shape.arch not in _BLOCKS:
-        raise ModelError(
-            f"no recipe for the architecture {shape.arch!r}", f"There are {', '.join(_BLOCKS)}."
-        )
+        raise ModelError(f"no recipe for the architecture {shape.arch!r}", f"There are {', '.join(_BLOCKS)}.")
     tensors = list(_head(shape))
     for index in range(shape.layers):
         block = _BLOCKS[shape.arch](shape, index)

@@ -1,0 +1,68 @@
+"""Models from the Hugging Face hub, or a mirror of it (HF_ENDPOINT)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from melt.errors import ModelError
+from melt.models.cache import Made, Progress, place
+
+if TYPE_CHECKING:
+    from melt.models.refs import HubRef
+
+
+def fetch_from_hub(ref: "HubRef", out: Path, progress: Progress | None = None) -> Made:
+    """Download a file of a hub repository into ``out``; the hub's own cache is used and kept."""
+    from huggingface_hub import hf_hub_download
+
+    options: dict[str, Any] = {"tqdm_class": _bar(progress)}
+    try:
+        found = Path(str(hf_hub_download(ref.repo, ref.file, revision=ref.revision or None, **options)))
+    except Exception as error:
+        raise _explained(ref, error) from error
+    place(found.resolve(), out)
+    return Made(revision=_commit(found))
+
+
+def _commit(snapshot_file: Path) -> str:
+    """The commit that the hub's cache filed this under: .../snapshots/COMMIT/file."""
+    parts = snapshot_file.parts
+    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else ""
+
+
+def _bar(progress: Progress | None) -> type:
+    """A stand-in for tqdm that prints nothing and passes progress on."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.done_bytes = int(kwargs.get("initial") or 0)
+            self.whole_bytes = int(kwargs.get("total") or 0)
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.done_bytes += int(n or 0)
+            if progress and self.whole_bytes:
+                progress(min(self.done_bytes, self.whole_bytes), self.whole_bytes)
+
+    return Bar
+
+
+def _explained(ref: "HubRef", error: Exception) -> ModelError:
+    from huggingface_hub import errors
+
+    where = f"{ref.repo}:{ref.file}"
+    if isinstance(error, errors.GatedRepoError):
+        return ModelError(f"{where} is gated", "Accept its licence on the hub, then set HF_TOKEN.")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ModelError(f"the hub has no repository {ref.repo}", "Check its name; a private one needs HF_TOKEN.")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelError(f"{ref.repo} has no revision {ref.revision!r}", "Check the part after @.")
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return ModelError(
+            f"{where} is not cached and the hub cannot be reached",
+            "Check the network, HF_ENDPOINT and HF_HUB_OFFLINE.",
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return ModelError(f"{ref.repo} has no file {ref.file!r}", "Check the name on its Files page.")
+    return ModelError(f"cannot get {where} from the hub: {error}", "Check the network and HF_ENDPOINT.")
