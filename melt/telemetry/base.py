@@ -4,6 +4,9 @@ The device side is dumb: it reads files, stamps their raw text and stores it. Me
 host by pure parsers, and the raw text is kept, so that a parser fix is a re-parse and not a re-run.
 """
 
+import fnmatch
+import re
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,7 +22,8 @@ Quantity = Literal[
     "utilisation",  # 0 to 1
     "memory_bytes",
     "swap_bytes",  # cumulative bytes swapped
-    "charging",  # 1 charging, 0 not
+    "charging",  # 1 while the device is fed from outside (charging, full, held), 0 while it discharges
+    "throttled",  # 1 while the firmware says that it holds clocks down
 ]
 Site = Literal["battery", "input", "soc_rail", "wall", "cpu_package", "process", "system", "cpu", "gpu", "skin"]
 
@@ -32,12 +36,14 @@ class Probe(_Frozen):
     """One thing for the sampler to read: a file, or the output of a program.
 
     In ``read``, ``{pid}`` stands for the runner's process id, which the sampler is told when it starts.
+    With ``lines`` only the lines that begin with one of them are kept of a long file.
     """
 
     name: str
     read: str | None = None
     exec: tuple[str, ...] | None = None
     period_ms: Annotated[int, Field(ge=1)] = 100
+    lines: tuple[str, ...] = ()
 
 
 class Source(_Frozen):
@@ -45,6 +51,10 @@ class Source(_Frozen):
 
     ``parser`` and ``key`` name a pure function of ``melt.telemetry.parse`` and what to pick from the text.
     ``scale`` turns the parsed number into the quantity's SI unit.
+
+    ``times`` names another source of the same run whose value multiplies this one: a current times its rail's
+    voltage is a power. In a cumulative counter it multiplies each step: a charge that went at a voltage is
+    an energy. With ``rate`` the parsed number is a counter and the quantity its rise a second.
     """
 
     name: str  # unique within a run, for example "rapl:package-0"
@@ -53,6 +63,8 @@ class Source(_Frozen):
     key: str = ""
     quantity: Quantity
     scale: float = 1.0
+    times: str = ""
+    rate: bool = False
     sensor: str  # what measures, for people: "Intel RAPL", "INA3221", "fuel gauge"
     site: Site
     rail: str = ""
@@ -96,9 +108,41 @@ class Inventory(_Frozen):
 
     def text(self, path: str) -> str | None:
         """The stripped text of one file, or None where it was not there or could not be read."""
-        found = self.by_path().get(path)
-        return found.text.strip() if found and found.text is not None else None
+        found = self._index.get(path)
+        return found.text.strip("\0 \t\r\n") if found and found.text is not None else None
+
+    def number(self, path: str) -> float | None:
+        """The number that is all of one file's text, or None."""
+        try:
+            return float(self.text(path) or "")
+        except ValueError:
+            return None
+
+    def error(self, path: str) -> str | None:
+        """The errno name that came instead of one file's text, or None."""
+        found = self._index.get(path)
+        return found.error if found else None
+
+    def matching(self, pattern: str) -> list[str]:
+        """The paths that match a pattern in which ``*`` stays within one folder name, in natural order."""
+        depth = pattern.count("/")
+        found = [p for p in self._index if p.count("/") == depth and _matches(p, pattern)]
+        return sorted(found, key=natural)
 
     def by_path(self) -> dict[str, InventoryEntry]:
         """Every entry by its path."""
+        return dict(self._index)
+
+    @cached_property
+    def _index(self) -> dict[str, InventoryEntry]:
         return {e.path: e for e in self.entries}
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A sort key by which "zone2" comes before "zone10"."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(int(p), "") if i % 2 else (0, p) for i, p in enumerate(parts)]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return all(fnmatch.fnmatchcase(a, b) for a, b in zip(path.split("/"), pattern.split("/"), strict=True))

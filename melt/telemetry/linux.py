@@ -1,0 +1,202 @@
+"""What a Linux machine can tell about itself: pure functions of an Inventory read on it once."""
+
+import fnmatch
+
+from melt.profile import Sensors
+from melt.telemetry import battery, hwmon, rapl
+from melt.telemetry.base import Absent, Discovery, Inventory, Quantity, Site, Source
+from melt.telemetry.found import SLOW_MS, Found, why
+from melt.telemetry.linux_facts import GLOBS as FACT_GLOBS
+from melt.telemetry.linux_facts import facts
+
+__all__ = ["INVENTORY_GLOBS", "discover", "facts"]
+
+_POLICY = "/sys/devices/system/cpu/cpufreq/policy*"
+_ZONE = "/sys/class/thermal/thermal_zone*"
+_DEVFREQ = "/sys/class/devfreq/*"
+_FIRMWARE = "/sys/devices/platform/soc*/*firmware/get_throttled"
+INVENTORY_GLOBS = tuple(
+    dict.fromkeys(
+        (
+            *("/proc/meminfo", "/proc/stat", "/proc/vmstat"),
+            *(f"{_POLICY}/{f}" for f in ("scaling_cur_freq", "scaling_governor", "cpuinfo_max_freq", "related_cpus")),
+            *(f"{_ZONE}/{f}" for f in ("type", "temp")),
+            *(f"{_DEVFREQ}/{f}" for f in ("cur_freq", "device/load", "device/of_node/name")),
+            _FIRMWARE,
+            *rapl.GLOBS,
+            *battery.GLOBS,
+            *hwmon.GLOBS,
+            *FACT_GLOBS,
+        )
+    )
+)
+MAX_POLICIES, MAX_ZONES = 16, 32
+GPU_NODES = ("gv11b", "ga10b", "gb10b", "gpu", "v3d", "mali")
+CPU_TEMPERATURE_CHIPS = ("k10temp", "coretemp", "zenpower")
+DEFAULT_PAGE_BYTES, DEFAULT_TICKS_PER_S = 4096, 100
+
+
+def discover(inventory: Inventory, sensors: Sensors = Sensors()) -> Discovery:  # noqa: B008 - frozen
+    """Every probe worth reading, what each means, which sources make the total, and what is missing and why.
+
+    The profile's ``disable`` takes sources out by name or pattern, and its ``total`` names the sources of the
+    total instead of the rule in ``_choose_total``.
+    """
+    period_ms = sensors.period_ms
+    found = Found()
+    _find_process(found, inventory, period_ms)
+    _find_system(found, inventory)
+    _find_clocks(found, inventory)
+    _find_temperatures(found, inventory)
+    for kind in (hwmon, rapl, battery):
+        found.extend(kind.find(inventory, period_ms))
+    disabled = [s for s in found.sources if _named(s, sensors.disable)]
+    kept = [s for s in found.sources if not _named(s, sensors.disable)]
+    found.absent += [Absent(name=s.name, reason="disabled in the profile") for s in disabled]
+    total = _choose_total(found, kept, sensors.total)
+    used = {s.probe for s in kept}
+    return Discovery(
+        probes=tuple(p for p in found.probes if p.name in used),
+        sources=tuple(s.model_copy(update={"counts_in_total": s.name in total}) for s in kept),
+        absent=tuple(found.absent),
+    )
+
+
+def _choose_total(found: Found, sources: list[Source], wanted: tuple[str, ...]) -> list[str]:
+    """One kind of sensor only, so that no joule counts twice: the board's input, else RAPL, else the battery.
+
+    A battery's gauge sees the whole device but gives a new figure only about once a second, too seldom for
+    most phases, so it comes after RAPL, which sees the processor and its memory. The site is in the source.
+    """
+    if wanted:
+        able = [s for s in sources if s.quantity in ("power_w", "energy_j")]
+        for pattern in wanted:
+            if not any(_named(s, (pattern,)) for s in able):
+                found.miss(pattern, "the profile's sensors.total names it, and no such power or energy source is here")
+        return [s.name for s in able if _named(s, wanted)]
+    for total in (hwmon.total(sources), rapl.total(sources), battery.total(sources)):
+        if total:
+            return total
+    found.miss("energy", "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
+    return []
+
+
+def _named(source: Source, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(source.name, p) for p in patterns)
+
+
+def _find_process(found: Found, inventory: Inventory, period_ms: int) -> None:
+    page = inventory.number("sysconf:SC_PAGE_SIZE") or DEFAULT_PAGE_BYTES
+    status = ("VmHWM:", "VmRSS:", "VmSwap:")
+    statm = _kernel("process:rss", "process:statm", "field", "memory_bytes", "process", key="1", scale=page)
+    found.add(statm, "/proc/{pid}/statm", period_ms)
+    peak = _kernel("process:peak_rss", "process:status", "named", "memory_bytes", "process", key="VmHWM", scale=1024)
+    found.add(peak, "/proc/{pid}/status", SLOW_MS, status)
+    cpu = _kernel(
+        "process:cpu", "process:stat", "process_ticks", "utilisation", "process", scale=_tick_share(inventory)
+    )
+    found.add(cpu.model_copy(update={"rate": True}), "/proc/{pid}/stat", SLOW_MS)
+
+
+def _find_system(found: Found, inventory: Inventory) -> None:
+    page = inventory.number("sysconf:SC_PAGE_SIZE") or DEFAULT_PAGE_BYTES
+    for path in ("/proc/meminfo", "/proc/stat", "/proc/vmstat"):
+        if inventory.text(path) is None:
+            found.miss(path, why(inventory, path))
+    if "MemAvailable:" in (inventory.text("/proc/meminfo") or ""):
+        available = _kernel("system:available", "meminfo", "named", "memory_bytes", "system", "MemAvailable", 1024)
+        found.add(available, "/proc/meminfo", SLOW_MS // 2, ("MemAvailable:",))
+    if inventory.text("/proc/stat") is not None:
+        busy = _kernel("system:cpu", "stat", "busy_ticks", "utilisation", "system", scale=_tick_share(inventory))
+        found.add(busy.model_copy(update={"rate": True}), "/proc/stat", SLOW_MS, ("cpu ",))
+    if "pswpin" in (inventory.text("/proc/vmstat") or ""):
+        for way in ("in", "out"):
+            swap = _kernel(f"system:swap_{way}", "vmstat", "named", "swap_bytes", "system", f"pswp{way}", page)
+            found.add(swap, "/proc/vmstat", SLOW_MS, ("pswpin ", "pswpout "))
+
+
+def _find_clocks(found: Found, inventory: Inventory) -> None:
+    policies = inventory.matching(f"{_POLICY}/scaling_cur_freq")
+    for path in policies[:MAX_POLICIES]:
+        policy = path.split("/")[-2]
+        if inventory.number(path) is None:
+            found.miss(f"frequency:{policy}", why(inventory, path))
+            continue
+        found.add(
+            _kernel(f"frequency:{policy}", f"frequency:{policy}", "number", "frequency_hz", "cpu", scale=1e3),
+            path,
+            SLOW_MS,
+        )
+    if not policies:
+        found.miss(
+            "CPU frequency", "no cpufreq policy", "Virtual machines have none: throttling is then judged by speed."
+        )
+    for path in inventory.matching(f"{_DEVFREQ}/cur_freq"):
+        folder = path.rsplit("/", 1)[0]
+        node = inventory.text(f"{folder}/device/of_node/name")
+        if not (node or "").startswith(GPU_NODES):
+            continue
+        name = f"gpu:{node}"
+        found.add(_kernel(f"{name}:frequency", f"{name}:frequency", "number", "frequency_hz", "gpu"), path, SLOW_MS)
+        if inventory.number(f"{folder}/device/load") is not None:
+            load = _kernel(f"{name}:load", f"{name}:load", "number", "utilisation", "gpu", scale=1e-3)
+            found.add(load, f"{folder}/device/load", SLOW_MS)
+    for path in inventory.matching(_FIRMWARE):
+        found.add(
+            _kernel("firmware:throttled", "firmware:throttled", "throttled_bits", "throttled", "cpu"), path, SLOW_MS
+        )
+
+
+def _find_temperatures(found: Found, inventory: Inventory) -> None:
+    zones = inventory.matching(f"{_ZONE}/type")
+    taken: set[str] = set()
+    for path in zones[:MAX_ZONES]:
+        zone = inventory.text(path) or path.split("/")[-2]
+        temp = path.removesuffix("type") + "temp"
+        name = f"thermal:{zone}" if f"thermal:{zone}" not in taken else f"thermal:{zone}@{path.split('/')[-2]}"
+        taken.add(name)
+        if inventory.number(temp) is None:
+            found.miss(name, why(inventory, temp))
+            if inventory.error(temp) != "EAGAIN":  # a part that is off now may be on when the model runs
+                continue
+        found.add(_temperature(name, zone), temp, SLOW_MS)
+    for path in inventory.matching("/sys/class/hwmon/hwmon*/name"):
+        chip, temp = inventory.text(path) or "", path.removesuffix("name") + "temp1_input"
+        if chip in CPU_TEMPERATURE_CHIPS and inventory.number(temp) is not None and "thermal:x86_pkg_temp" not in taken:
+            found.add(_temperature(f"thermal:{chip}", chip), temp, SLOW_MS)
+    if not any(s.quantity == "temperature_c" for s in found.sources):
+        found.miss("temperature", "no thermal zone", "Virtual machines have none: cool-down then waits a fixed time.")
+
+
+def _temperature(name: str, zone: str) -> Source:
+    lower = zone.lower()
+    site: Site = "gpu" if "gpu" in lower else "skin" if "skin" in lower else "cpu" if _is_processor(lower) else "system"
+    return _kernel(name, name, "number", "temperature_c", site, scale=1e-3).model_copy(update={"rail": zone})
+
+
+def _is_processor(zone: str) -> bool:
+    return any(word in zone for word in ("cpu", "x86_pkg", "soc", "tj", "k10temp", "coretemp", "zenpower", "package"))
+
+
+def _tick_share(inventory: Inventory) -> float:
+    """Of a processor tick, the share that it is of one second of every core."""
+    cores = sum(
+        1 for line in (inventory.text("/proc/stat") or "").splitlines() if line[:3] == "cpu" and line[3:4].isdigit()
+    )
+    return 1 / ((inventory.number("sysconf:SC_CLK_TCK") or DEFAULT_TICKS_PER_S) * max(1, cores))
+
+
+def _kernel(
+    name: str, probe: str, parser: str, quantity: Quantity, site: Site, key: str = "", scale: float = 1.0
+) -> Source:
+    return Source(
+        name=name,
+        probe=probe,
+        parser=parser,
+        key=key,
+        quantity=quantity,
+        scale=scale,
+        sensor="kernel",
+        site=site,
+        native_period_s=SLOW_MS / 1000 if quantity == "temperature_c" else 0.01,
+    )

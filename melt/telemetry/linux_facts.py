@@ -1,0 +1,151 @@
+"""A Linux machine's facts from an Inventory: what it is, not how it is doing."""
+
+import hashlib
+import platform
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from melt.facts import DeviceFacts
+from melt.telemetry import battery
+from melt.telemetry.base import Inventory
+
+_CPU = "/sys/devices/system/cpu"
+GLOBS = (
+    *("uname:machine", "uname:release", "uname:version", "sysconf:SC_PAGE_SIZE", "sysconf:SC_CLK_TCK"),
+    *("/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease", "/sys/hypervisor/type"),
+    *("/proc/device-tree/model", "/proc/device-tree/compatible", "/etc/os-release", "/etc/nv_tegra_release"),
+    *("/etc/machine-id", "/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"),
+    *(f"/sys/class/dmi/id/{f}" for f in ("product_name", "sys_vendor", "chassis_type")),
+    *(f"{_CPU}/cpu[0-9]*/topology/{f}" for f in ("core_id", "physical_package_id")),
+    f"{_CPU}/cpufreq/policy*/scaling_governor",
+)
+ARM_CORES = {  # ARM's MIDR part numbers (implementer 0x41), as in Linux arch/arm64/include/asm/cputype.h
+    "0xd03": "Cortex-A53",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1",
+    "0xd40": "Neoverse-V1",
+    "0xd42": "Cortex-A78AE",
+    "0xd44": "Cortex-X1",
+    "0xd49": "Neoverse-N2",
+    "0xd4f": "Neoverse-V2",
+}
+VIRTUAL_VENDORS = ("QEMU", "VMware", "innotek", "Xen", "Amazon EC2", "Google", "Microsoft Corporation", "Parallels")
+SERIAL_SALT = b"melt"
+
+
+def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> DeviceFacts:
+    """What the machine says of itself; ``extra`` holds what the driver knows better, by DeviceFacts' own keys."""
+    cpuinfo = _cpuinfo(inventory)
+    memory = _meminfo(inventory)
+    release = _os_release(inventory)
+    product = inventory.text("/proc/device-tree/model") or _dmi(inventory)
+    found: dict[str, Any] = {
+        "platform": "linux",
+        "machine": inventory.text("uname:machine") or platform.machine(),
+        "soc": _soc(inventory, cpuinfo),
+        "product": product,
+        "os_build": inventory.text("/etc/nv_tegra_release") or release.get("PRETTY_NAME"),
+        "kernel": inventory.text("uname:release") or inventory.text("/proc/sys/kernel/osrelease"),
+        "cpu_features": tuple((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()),
+        "logical_cores": _logical_cores(inventory),
+        "physical_cores": _physical_cores(inventory),
+        "ram_bytes": memory.get("MemTotal"),
+        "available_bytes": memory.get("MemAvailable"),
+        "swap_bytes": memory.get("SwapTotal"),
+        "governor": _governor(inventory),
+        "power_mode": _power_mode(inventory),
+        "battery_capacity_j": battery.capacity_j(inventory),
+        "battery_health": battery.health(inventory),
+        "virtual_machine": _virtual_machine(inventory, cpuinfo),
+        "serial_hash": _serial_hash(inventory),
+    }
+    return DeviceFacts(**{**found, **(extra or {})})
+
+
+def _cpuinfo(inventory: Inventory) -> dict[str, str]:
+    """The first processor's lines, and the board's at the end."""
+    pairs: dict[str, str] = {}
+    for line in (inventory.text("/proc/cpuinfo") or "").splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            pairs.setdefault(key.strip(), value.strip())
+    return pairs
+
+
+def _meminfo(inventory: Inventory) -> dict[str, int]:
+    rows = re.findall(r"^(\w+):\s+([0-9]{1,15}) kB", inventory.text("/proc/meminfo") or "", re.M)
+    return {key: int(kib) * 1024 for key, kib in rows}
+
+
+def _os_release(inventory: Inventory) -> dict[str, str]:
+    rows = re.findall(r"^(\w+)=(.*)$", inventory.text("/etc/os-release") or "", re.M)
+    return {key: value.strip("\"'") for key, value in rows}
+
+
+def _dmi(inventory: Inventory) -> str | None:
+    parts = [inventory.text(f"/sys/class/dmi/id/{f}") for f in ("sys_vendor", "product_name")]
+    return " ".join(p for p in parts if p) or None
+
+
+def _soc(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | None:
+    name = cpuinfo.get("model name")
+    if name and "ARM" not in name.split():
+        return name
+    # The last of the device tree's "compatible" names is the chip: "nvidia,tegra234", "brcm,bcm2711".
+    chips = [c for c in (inventory.text("/proc/device-tree/compatible") or "").split("\0") if c]
+    core = ARM_CORES.get(cpuinfo.get("CPU part", ""))
+    return " ".join(p for p in (chips[-1] if chips else None, core) if p) or name
+
+
+def _logical_cores(inventory: Inventory) -> int | None:
+    count = len(re.findall(r"^processor\s*:", inventory.text("/proc/cpuinfo") or "", re.M))
+    return count or len(inventory.matching(f"{_CPU}/cpu*/topology/core_id")) or None
+
+
+def _physical_cores(inventory: Inventory) -> int | None:
+    """Pairs of package and core: by the topology files, else by cpuinfo, else every processor is a core."""
+    cores = set()
+    for path in inventory.matching(f"{_CPU}/cpu*/topology/core_id"):
+        package = inventory.text(path.removesuffix("core_id") + "physical_package_id")
+        cores.add((package, inventory.text(path)))
+    if not cores:
+        text = inventory.text("/proc/cpuinfo") or ""
+        packages = re.findall(r"^physical id\s*: (\d+)", text, re.M)
+        cores = set(zip(packages, re.findall(r"^core id\s*: (\d+)", text, re.M), strict=False))
+    return len(cores) or _logical_cores(inventory)
+
+
+def _governor(inventory: Inventory) -> str | None:
+    found = {inventory.text(p) for p in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_governor")}
+    return ", ".join(sorted(g for g in found if g)) or None
+
+
+def _power_mode(inventory: Inventory) -> str | None:
+    """Jetson's mode by name: the status file holds "pmode:0002", the configuration names the numbers."""
+    status = re.search(r"pmode:(\d+)", inventory.text("/var/lib/nvpmodel/status") or "")
+    if not status:
+        return None
+    number = int(status[1])
+    names = re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", inventory.text("/etc/nvpmodel.conf") or "")
+    return next((name for n, name in names if int(n) == number), str(number))
+
+
+def _virtual_machine(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | None:
+    kind = inventory.text("/sys/hypervisor/type")
+    if kind:
+        return kind
+    vendor = inventory.text("/sys/class/dmi/id/sys_vendor") or ""
+    flagged = "hypervisor" in cpuinfo.get("flags", "").split()
+    named = next((v for v in VIRTUAL_VENDORS if vendor.startswith(v)), None)
+    if named and (flagged or named in ("QEMU", "VMware", "innotek", "Xen")):
+        return vendor
+    return "hypervisor" if flagged else None
+
+
+def _serial_hash(inventory: Inventory) -> str | None:
+    machine = inventory.text("/etc/machine-id")
+    return hashlib.sha256(SERIAL_SALT + machine.encode()).hexdigest()[:16] if machine else None
