@@ -1,1 +1,79 @@
-"""Models: references, header inspection, memory prediction, synthetic weights, quantisation, cache."""
+"""Models: references, header inspection, memory prediction, synthetic weights, quantisation, cache.
+
+    from melt.models import peek, predict_memory, resolve
+
+    info = resolve("synth:mamba-130m@Q4_0")      # the file is ready at info.path
+    predict_memory(info, n_ctx=4096).total_bytes
+
+Each name is imported from its home when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from melt.models.cache import Entry, ModelCache, Progress
+    from melt.models.cost import decode_bytes_per_token, flops_prefill
+    from melt.models.gguf_header import Header, read_header
+    from melt.models.info import ModelInfo, inspect
+    from melt.models.memory import MemoryPrediction, kv_bytes_per_token, predict_memory, state_bytes
+    from melt.models.quantize import quantize
+    from melt.models.refs import parse_ref, peek, resolve
+    from melt.models.synth import synthesise
+    from melt.models.zoo import Shape, find_shape, load_zoo, scaled_down
+
+_HOMES = {
+    "Entry": "cache",
+    "ModelCache": "cache",
+    "Progress": "cache",
+    "decode_bytes_per_token": "cost",
+    "flops_prefill": "cost",
+    "Header": "gguf_header",
+    "read_header": "gguf_header",
+    "ModelInfo": "info",
+    "inspect": "info",
+    "MemoryPrediction": "memory",
+    "kv_bytes_per_token": "memory",
+    "predict_memory": "memory",
+    "state_bytes": "memory",
+    "quantize": "quantize",
+    "parse_ref": "refs",
+    "peek": "refs",
+    "resolve": "refs",
+    "synthesise": "synth",
+    "Shape": "zoo",
+    "find_shape": "zoo",
+    "load_zoo": "zoo",
+    "scaled_down": "zoo",
+}
+
+__all__ = [
+    "Entry",
+    "Header",
+    "MemoryPrediction",
+    "ModelCache",
+    "ModelInfo",
+    "Progress",
+    "Shape",
+    "decode_bytes_per_token",
+    "find_shape",
+    "flops_prefill",
+    "inspect",
+    "kv_bytes_per_token",
+    "load_zoo",
+    "parse_ref",
+    "peek",
+    "predict_memory",
+    "quantize",
+    "read_header",
+    "resolve",
+    "scaled_down",
+    "state_bytes",
+    "synthesise",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'melt.models' has no attribute {name!r}")
+    return getattr(import_module(f"melt.models.{_HOMES[name]}"), name)

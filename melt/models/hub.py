@@ -31,9 +31,9 @@ def _commit(snapshot_file: Path) -> str:
 
 def _bar(progress: Progress | None) -> type:
     """A stand-in for tqdm that prints nothing and passes progress on."""
-    from huggingface_hub.utils import tqdm
+    from tqdm.std import tqdm  # type: ignore[import-untyped,unused-ignore]
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):  # type: ignore[misc,type-arg,unused-ignore]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.done_bytes = int(kwargs.get("initial") or 0)
             self.whole_bytes = int(kwargs.get("total") or 0)

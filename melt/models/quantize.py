@@ -13,6 +13,7 @@ from melt.models.gguf_types import FILE_TYPE_IDS
 from melt.models.zoo import suggest
 
 _POLL_S = 0.2
+_ERROR = 4  # ggml's log level
 
 
 def quantize(path: Path, quant: str, out: Path, progress: Progress | None = None, threads: int = 0) -> Path:
@@ -64,16 +65,18 @@ def _run(llama_cpp: Any, path: Path, out: Path, file_type: int, threads: int) ->
     # The library keeps only a pointer: a callback must live until another replaces it.
     @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
     def keep_errors(level: int, text: bytes, user_data: object) -> None:
-        if level >= 3 and len(errors) < 100:
+        if level == _ERROR and len(errors) < 100:
             errors.append(text.decode("utf-8", "replace").strip())
 
+    before, before_data = llama_cpp.llama_log_callback(), ctypes.c_void_p()
+    llama_cpp.llama_log_get(ctypes.byref(before), ctypes.byref(before_data))
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = file_type, threads
     llama_cpp.llama_log_set(keep_errors, ctypes.c_void_p(0))
     try:
         failed = llama_cpp.llama_model_quantize(str(path).encode(), str(out).encode(), ctypes.byref(params))
     finally:
-        llama_cpp.llama_log_set(ctypes.cast(None, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(before, before_data)
     return "; ".join(errors[-2:]) if failed else None
 
 
