@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from melt.models.gguf_header import Header, read_header
     from melt.models.info import ModelInfo, inspect
     from melt.models.memory import MemoryPrediction, kv_bytes_per_token, predict_memory, state_bytes
-    from melt.models.quantize import quantize
+    from melt.models.quantizer import quantize
     from melt.models.refs import parse_ref, peek, resolve
     from melt.models.synth import synthesise
     from melt.models.zoo import Shape, find_shape, load_zoo, scaled_down
@@ -36,7 +36,7 @@ _HOMES = {
     "kv_bytes_per_token": "memory",
     "predict_memory": "memory",
     "state_bytes": "memory",
-    "quantize": "quantize",
+    "quantize": "quantizer",
     "parse_ref": "refs",
     "peek": "refs",
     "resolve": "refs",

