@@ -57,6 +57,14 @@ class Hello(_Event):
     pid: Count
 
 
+class ProcessMemory(_Event):
+    """The runner process's memory as it read it itself, outside the timed region."""
+
+    rss_bytes: Count | None = None
+    peak_rss_bytes: Count | None = None
+    pss_bytes: Count | None = None
+
+
 class Buffer(_Event):
     """One of the engine's own allocations."""
 
@@ -85,6 +93,8 @@ class ModelLoaded(_Event):
     effective_accelerator: Literal["cpu", "gpu", "npu"] | None = None
     effective_device: Text | None = None
     buffers: tuple[Buffer, ...] = ()
+    base_rss_bytes: Count | None = None  # the runner's own resident set just before loading
+    memory: ProcessMemory | None = None  # just after loading
 
 
 class Prefill(_Event):
@@ -93,14 +103,6 @@ class Prefill(_Event):
     tokens: Count
     t_start_ns: Count
     t_end_ns: Count
-
-
-class ProcessMemory(_Event):
-    """The runner process's memory as it read it itself, outside the timed region."""
-
-    rss_bytes: Count | None = None
-    peak_rss_bytes: Count | None = None
-    pss_bytes: Count | None = None
 
 
 class Iteration(_Event):

@@ -28,6 +28,7 @@ class DeviceFacts(BaseModel):
     battery_health: str | None = None
     virtual_machine: str | None = None
     serial_hash: str | None = None  # never the serial itself
+    python: str | None = None  # the interpreter that the Python runner is started with
     engines: dict[str, str] = {}  # engine name -> version, where the runner found it
     extra: dict[str, str] = {}
 

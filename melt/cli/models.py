@@ -163,13 +163,13 @@ def _cached_row(entry: Entry) -> dict[str, Any]:
 def _zoo_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="Shapes: synth:NAME@F16, Q8_0, Q4_0, Q4_1 or Q4_K_M", title_justify="left")
     table.add_column("name", no_wrap=True)
-    table.add_column("family")
-    for heading in ("parameters", "layers", "width", "context", "Q4_0"):
-        table.add_column(heading, justify="right")
+    table.add_column("family", no_wrap=True)
+    for heading in ("params", "layers", "context", "Q4_0"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         size = _megabytes(row["q4_0_bytes"])
-        counts = (f"{row['parameters'] / 1e6:,.0f} M", str(row["layers"]), str(row["d_model"]))
-        table.add_row(row["name"], row["family"], *counts, f"{row['context_trained']:,}", size)
+        params = f"{row['parameters'] / 1e6:,.0f} M"
+        table.add_row(row["name"], row["family"], params, str(row["layers"]), f"{row['context_trained']:,}", size)
     return table
 
 

@@ -5,13 +5,13 @@ Every method raises ``DeviceError`` where the device refuses, and ``TransientDev
 same call may go through later.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from melt.facts import ClockReading, DeviceFacts
-from melt.telemetry.base import Absent, Discovery
+from melt.telemetry.base import Absent, Discovery, Probe
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -55,8 +55,8 @@ class Process(Protocol):
 
     pid: int | None
 
-    def lines(self, timeout_s: float) -> Iterator[str]:
-        """Lines of stdout until it ends; raises TimeoutError when no line comes for ``timeout_s``."""
+    def next_line(self, timeout_s: float) -> str | None:
+        """The next line of stdout, None at its end; raises TimeoutError when none comes in time."""
         ...
 
     def wait(self, timeout_s: float) -> ExitStatus:
@@ -107,8 +107,12 @@ class Driver(Protocol):
         """Starts a runner with a job, which is written to the device and given as the last argument."""
         ...
 
-    def record(self, discovery: Discovery, period_ms: int) -> Recording:
-        """Starts recording the discovered probes."""
+    def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
+        """Raw text of each probe, read once, outside any run; what cannot be read is left out."""
+        ...
+
+    def record(self, probes: Sequence[Probe], period_ms: int) -> Recording:
+        """Starts recording the probes on the device."""
         ...
 
     def clock(self) -> ClockReading:

@@ -1,0 +1,41 @@
+"""What a backend gives: from a cell, a model and a device to the files, the program and the job."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from melt.drivers.base import DeviceFile
+from melt.facts import DeviceFacts
+from melt.job import Job
+from melt.plan import Cell
+
+if TYPE_CHECKING:
+    from melt.models.info import ModelInfo
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What goes to a device for one run.
+
+    ``argv`` names files by their keys in ``files``; the session puts their places on the device instead.
+    So does it with the job's ``model``.
+    """
+
+    files: Mapping[str, DeviceFile]
+    argv: tuple[str, ...]
+    job: Job
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """One engine, as the host sees it."""
+
+    name: str
+
+    def check(self, facts: DeviceFacts) -> None:
+        """Raises ``RunnerError`` where the device cannot run this engine, saying how it could."""
+        ...
+
+    def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
+        """What a run of the cell needs."""
+        ...

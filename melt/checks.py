@@ -1,0 +1,117 @@
+"""What ``melt doctor`` checks: each finding with its fix."""
+
+import importlib.util
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from melt.backends import backend_names, load_backend
+from melt.drivers import connect, driver_names
+from melt.drivers.base import Driver
+from melt.errors import MeltError
+from melt.paths import cache_folder
+from melt.profile import DeviceProfile, load_profile, profile_paths
+
+State = Literal["ok", "warning", "problem"]
+LOW_DISK_BYTES = 2 * 2**30
+LOADED = 0.1  # share of the cores that other work may take before a measurement suffers
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; ``fix`` says what to do where it is not ok."""
+
+    name: str
+    state: State
+    found: str
+    fix: str = ""
+
+
+def check_host() -> list[Check]:
+    """The machine that melt itself runs on."""
+    return [
+        Check("Python", "ok", f"{platform.python_version()}, melt-bench {version('melt-bench')}"),
+        _engine("llama_cpp", "llama-cpp-python"),
+        _disk(cache_folder()),
+        Check("drivers", "ok", ", ".join(driver_names())),
+        Check("backends", "ok", ", ".join(backend_names())),
+        *_profiles(),
+    ]
+
+
+def _engine(module: str, distribution: str) -> Check:
+    if importlib.util.find_spec(module) is None:
+        fix = "pip install 'melt-bench[local]' (it compiles for some minutes); not needed to measure other devices."
+        return Check(distribution, "warning", "not installed, so this machine itself cannot be measured", fix)
+    return Check(distribution, "ok", version(distribution))
+
+
+def _disk(folder: Path) -> Check:
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / 2**30:.1f} GiB free for models in {folder}"
+    state: State = "ok" if free > LOW_DISK_BYTES else "warning"
+    return Check("disk", state, found, "Free some space, `melt models cache --limit 5GB`, or set MELT_CACHE.")
+
+
+def _profiles() -> list[Check]:
+    out = []
+    for name in profile_paths():
+        try:
+            load_profile(name)
+        except MeltError as e:
+            out.append(Check(f"profile {name}", "problem", e.message, e.hint))
+    return out or [Check("profiles", "ok", ", ".join(profile_paths()))]
+
+
+def check_device(name: str) -> list[Check]:
+    """One device: is it there, can it run an engine, what can it measure.
+
+    Raises:
+        ProfileError: there is no such profile.
+    """
+    profile = load_profile(name)
+    try:
+        driver = connect(profile)
+    except MeltError as e:
+        return [Check(f"device {name}", "problem", e.message, e.hint)]
+    try:
+        return _check_connected(profile, driver)
+    except MeltError as e:
+        return [Check(f"device {name}", "problem", e.message, e.hint)]
+    finally:
+        driver.close()
+
+
+def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
+    facts, found = driver.facts(), driver.discover()
+    known = [facts.soc, f"{facts.logical_cores} cores", facts.os_build]
+    checks = [Check(f"device {profile.name}", "ok", ", ".join(k for k in known if k))]
+    if facts.virtual_machine:
+        text = f"a virtual machine ({facts.virtual_machine}): its clock speed and neighbours are out of sight"
+        checks.append(Check("hardware", "warning", text, "Measure on the bare machine for numbers to publish."))
+    for backend in backend_names():
+        try:
+            load_backend(backend).check(facts)
+            checks.append(Check(f"engine {backend}", "ok", facts.engines.get(backend, "ready")))
+        except MeltError as e:
+            checks.append(Check(f"engine {backend}", "problem", e.message, e.hint))
+    checks += _load(facts.logical_cores)
+    energy = [s.name for s in found.sources if s.counts_in_total]
+    checks += [Check("energy", "ok", ", ".join(energy))] if energy else []
+    checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
+    checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
+    return checks
+
+
+def _load(cores: int | None) -> list[Check]:
+    if not sys.platform.startswith("linux") or not cores:
+        return []
+    load = float(Path("/proc/loadavg").read_text().split()[0])
+    busy = load > cores * LOADED
+    fix = "Wait until other work ends, or end it: it would be in the measurement."
+    return [Check("background load", "warning" if busy else "ok", f"load average {load:.2f} on {cores} cores", fix)]

@@ -1,0 +1,78 @@
+"""``melt run --dry-run``: what would be done, without a measurement or a download."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from melt.backends import load_backend
+from melt.cli import printable
+from melt.estimate import Rate
+from melt.models.info import ModelInfo
+from melt.models.memory import predict_memory
+from melt.models.refs import peek
+from melt.plan import Plan
+from melt.profile import load_profile
+from melt.store import Store
+
+
+def show_dry_run(plan: Plan, results: Path) -> int:
+    """Prints the cells, the expected time, and what would be pushed to each device; returns the exit code."""
+    console = Console()
+    cells = plan.cells()
+    for name in {c.backend for c in cells}:
+        load_backend(name)
+    for name in {c.device for c in cells}:
+        load_profile(name)
+    known = {ref: info for ref in dict.fromkeys(c.model for c in cells) if (info := peek(ref)) is not None}
+    rate, measured = Rate(plan, known), 0
+    if results.is_dir():
+        runs, _ = Store(results).runs()
+        measured = len({(r.manifest.cell_id, r.manifest.session) for r in runs if r.manifest.status == "ok"})
+        for run in runs:
+            rate.learn(run)
+    console.print(_cells_table(plan, known, rate))
+    console.print(f"{len(cells)} cells x {plan.sessions} sessions x {plan.iterations} iterations", highlight=False)
+    if measured:
+        console.print(f"{measured} sessions in {results} are measured; those of this plan would not be made again")
+    console.print(_expected(plan, known, rate))
+    for ref, info in known.items():
+        console.print(
+            f"model {escape(printable(ref))}: {info.file_bytes / 2**20:.1f} MiB on the device", highlight=False
+        )
+    return 0
+
+
+def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> Table:
+    table = Table()
+    for heading in ("cell", "device", "model", "engine", "context", "gen", "threads", "memory MiB", "s a session"):
+        table.add_column(heading, justify="right" if heading in ("context", "gen", "threads") else "left")
+    for cell in plan.cells():
+        info = known.get(cell.model)
+        memory = duration = "?"
+        if info is not None:
+            tokens = cell.prompt_tokens + cell.gen_tokens
+            predicted = predict_memory(info, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1)
+            memory, duration = f"{predicted.total_bytes / 2**20:.0f}", f"{rate.session_s(cell):.0f}"
+        table.add_row(
+            cell.id,
+            escape(printable(cell.device)),
+            escape(printable(cell.model)),
+            f"{cell.backend}/{cell.accelerator}",
+            str(cell.prompt_tokens),
+            str(cell.gen_tokens),
+            str(cell.threads or "auto"),
+            memory,
+            duration,
+        )
+    return table
+
+
+def _expected(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> str:
+    cells = [c for c in plan.cells() if c.model in known]
+    minutes = rate.total_s(cells) * plan.sessions / 60
+    basis = "from earlier runs here" if rate.learned else "a rough guess: nothing of this was measured here yet"
+    missing = len(plan.cells()) - len(cells)
+    unknown = f", without {missing} cells whose model is not here yet" if missing else ""
+    return f"expected time: {minutes:.1f} min ({basis}{unknown})"

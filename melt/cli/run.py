@@ -1,0 +1,116 @@
+"""``melt run``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from melt.errors import PlanError
+
+if TYPE_CHECKING:
+    from melt.plan import Plan
+
+EPILOG = """\b
+Examples:
+  melt run --device local --model pypi:smollm2-135m --model synth:mamba-130m@Q4_1 --context 128,512,2048
+  melt run plan.yaml --sessions 5
+  melt run plan.yaml --dry-run
+
+The same command again makes only the runs that are missing.
+"""
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Positive whole numbers with commas between them: 128,512,2048."""
+
+    name = "N[,N...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers in the order given, without repeats."""
+        if isinstance(value, tuple):
+            return value  # click converts a default twice
+        try:
+            numbers = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 128,512,2048", param, ctx)
+        if min(numbers) < 1:
+            self.fail(f"{value!r}: every number must be at least 1", param, ctx)
+        return tuple(dict.fromkeys(numbers))
+
+
+def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from melt.profile import profile_paths
+
+    return [name for name in profile_paths() if name.startswith(incomplete)]
+
+
+@click.command(epilog=EPILOG)
+@click.argument("plan", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--device", "devices", multiple=True, shell_complete=_complete_device, help="A profile's name; repeatable."
+)
+@click.option("--model", "models", multiple=True, help="A path, hf:, pypi: or synth: reference; repeatable.")
+@click.option("--backend", "backends", multiple=True, help="The engine.  [default: llama.cpp]")
+@click.option(
+    "--accelerator", "accelerators", multiple=True, type=click.Choice(["cpu", "gpu", "npu"]), help="[default: cpu]"
+)
+@click.option("--context", type=Numbers(), help="Prompt lengths in tokens.  [default: 128,512,2048]")
+@click.option("--gen", type=Numbers(), help="Tokens to generate at that depth.  [default: 64]")
+@click.option(
+    "--sessions", type=click.IntRange(1), help="Fresh processes a cell: the unit of statistics.  [default: 3]"
+)
+@click.option("--iterations", type=click.IntRange(1), help="Timed repeats inside a session.  [default: 3]")
+@click.option("--warmups", type=click.IntRange(0), help="Untimed repeats before them.  [default: 1]")
+@click.option("--threads", type=Numbers(), help="[default: the device's physical cores]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the prompt, the order and the statistics.")
+@click.option(
+    "--results", default="results", type=click.Path(path_type=Path), show_default=True, help="Where runs land."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the report lands.  [default: reports/NAME]")
+@click.option(
+    "--report/--no-report", "with_report", default=True, show_default=True, help="Write the report at the end."
+)
+@click.option("--dry-run", is_flag=True, help="Show cells, expected time and what would be pushed; measure nothing.")
+def run(
+    plan: Path | None,
+    results: Path,
+    out: Path | None,
+    with_report: bool,
+    dry_run: bool,
+    **options: Any,
+) -> int:
+    """Measure every model on every device at every context length.
+
+    PLAN is a YAML file whose keys are these options' names (devices, models, context, ...); options given
+    here win over it.
+    """
+    from melt.plan import load_plan
+
+    given = {k: v for k, v in options.items() if v not in (None, ())}
+    if plan is None and not given:
+        raise PlanError("nothing to measure", "Give a plan, or --device and --model. See `melt run --help`.")
+    loaded = load_plan(plan, given)
+    if plan is not None and loaded.name == "run":
+        loaded = loaded.model_copy(update={"name": plan.stem})
+    if dry_run:
+        from melt.cli.dry_run import show_dry_run
+
+        return show_dry_run(loaded, results)
+    return _measure(loaded, results, out, with_report)
+
+
+def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -> int:
+    from melt.analysis.frames import load
+    from melt.cli.progress import Live
+    from melt.cli.summary import print_summary
+    from melt.session import run as run_plan
+
+    with Live(plan) as live:
+        outcome = run_plan(plan, results, live)
+    measured = load(results)
+    print_summary(outcome, measured, results)
+    if with_report:
+        from melt.report import write_report
+
+        click.echo(str(write_report(measured, out or Path("reports") / plan.name)))
+    return 1 if outcome.not_measured else 0

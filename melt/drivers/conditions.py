@@ -1,0 +1,56 @@
+"""Conditions of a Linux machine: saved before they are set, put back afterwards, also after a crash."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from melt.paths import write_whole
+from melt.telemetry.base import Absent
+
+# Condition -> the files that hold it, below the root.
+FILES = {"governor": "sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
+
+
+class SavedConditions:
+    """What was found is on disk before anything is changed, so that the next connection can restore it."""
+
+    def __init__(self, saved: Path, root: Path) -> None:
+        self._saved = saved
+        self._root = root
+
+    def set(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """Sets each condition; what is unknown, missing or refused comes back with its reason."""
+        refused, found, plan = [], {}, []
+        for name, value in wanted.items():
+            files = sorted(self._root.glob(FILES[name])) if name in FILES else []
+            if not files:
+                reason = "this machine has no such setting" if name in FILES else "not known on Linux"
+                refused.append(Absent(name=name, reason=reason, hint=f"Known: {', '.join(FILES)}."))
+            for file in files:
+                with contextlib.suppress(OSError):
+                    now = file.read_text().strip()
+                    if now != value:
+                        found[str(file)] = now
+                        plan.append((name, file, value))
+        if plan:
+            write_whole(self._saved, json.dumps(found).encode())
+        for name, file, value in plan:
+            try:
+                file.write_text(value)
+            except OSError as e:
+                refused.append(Absent(name=name, reason=f"{file}: {e.strerror}", hint="Setting it needs root."))
+        return tuple(refused)
+
+    def restore(self) -> None:
+        """Puts back what was found, and forgets it."""
+        try:
+            found = json.loads(self._saved.read_text())
+        except (OSError, ValueError):
+            return
+        allowed = {str(p) for pattern in FILES.values() for p in self._root.glob(pattern)}
+        for file, value in found.items():
+            if file in allowed:
+                with contextlib.suppress(OSError):
+                    Path(file).write_text(value)
+        self._saved.unlink(missing_ok=True)

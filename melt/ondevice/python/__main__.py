@@ -1,0 +1,145 @@
+"""The on-device program, Python flavour: ``run JOB``, ``sample SPEC``, ``info [GLOB ...]``.
+
+Events and results go to stdout, words for people to stderr. Exit status 0 only after a ``done`` event with
+status ok; 1 for an error event; 2 for wrong usage.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from channel import Channel, JobError
+from clock import clock_pair, now_ns
+from inventory import read_inventory
+from job import Job, read_job
+from memory import process_memory
+
+RUNNER_VERSION = "0.1.0"
+PROTOCOL = 1
+USAGE = "usage: melt-runner run JOB [--watch-stdin] | sample SPEC | info [--root DIR] [GLOB ...]"
+ENGINES = {"llama.cpp": ("llama_cpp", "llama_cpp_python")}  # engine -> its module and its distribution
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command; returns the exit status."""
+    if len(argv) >= 2 and argv[0] == "run":
+        if "--watch-stdin" in argv[2:]:
+            _die_with_host()
+        return run(argv[1])
+    if len(argv) == 2 and argv[0] == "sample":
+        import sampler
+
+        with open(argv[1], encoding="utf-8") as f:  # noqa: PTH123 - the device program keeps its imports few
+            return int(sampler.run(json.load(f), sys.stdin) or 0)
+    if argv and argv[0] == "info":
+        root = argv[2] if len(argv) > 2 and argv[1] == "--root" else ""
+        print(json.dumps(info(argv[3:] if root else argv[1:], root)))
+        return 0
+    print(USAGE, file=sys.stderr)
+    return 2
+
+
+def run(job_path: str) -> int:
+    """One job, from ``hello`` to ``done``."""
+    channel = Channel()
+    try:
+        _run(read_job(job_path), channel)
+    except JobError as e:
+        channel.send("error", kind=e.kind, message=e.message)
+    except MemoryError:
+        channel.send("error", kind="out_of_memory", message="the runner could not allocate memory")
+    else:
+        channel.send("done", status="ok")
+        return 0
+    channel.send("done", status="error")
+    return 1
+
+
+def _run(job: Job, channel: Channel) -> None:
+    from workload import run_workload
+
+    if job.engine not in ENGINES:
+        raise JobError("engine", f"engine {job.engine!r} is not known here; known: {', '.join(ENGINES)}")
+    if job.cpu_mask is not None:
+        _pin(job.cpu_mask)
+    try:
+        import engine_llamacpp
+    except ImportError as e:
+        raise JobError("engine", f"{job.engine} cannot be imported: {e}") from e
+    library = engine_llamacpp.Library()
+    channel.send("hello", **_identity(), **library.hello())
+    base_rss_bytes = process_memory(pss=False).get("rss_bytes")
+    start_ns = now_ns()
+    engine = engine_llamacpp.LlamaCpp(library, job)
+    end_ns = now_ns()
+    channel.send(
+        "model",
+        t_start_ns=start_ns,
+        t_end_ns=end_ns,
+        base_rss_bytes=base_rss_bytes,
+        memory=process_memory(pss=False),
+        **engine.describe(),
+    )
+    if job.profile_ops:
+        message = "this runner has no operator profile; the native runner makes one"
+        channel.send("warning", kind="profile_ops", message=message)
+    run_workload(engine, job, channel)
+
+
+def _identity() -> dict[str, Any]:
+    return {
+        "protocol": PROTOCOL,
+        "runner": "melt-runner-python",
+        "runner_version": RUNNER_VERSION,
+        "clock": clock_pair(),
+        "pid": os.getpid(),
+    }
+
+
+def _pin(cpu_mask: int) -> None:
+    try:
+        os.sched_setaffinity(0, {i for i in range(cpu_mask.bit_length()) if cpu_mask >> i & 1})
+    except OSError as e:
+        raise JobError("cpu_mask", f"cannot pin to CPUs {cpu_mask:#x}: {e.strerror}") from e
+
+
+def _die_with_host() -> None:
+    """Ends this process when the host's end of stdin closes, so that no runner outlives a host that was killed."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def info(globs: list[str], root: str) -> dict[str, Any]:
+    """What this device says of itself: raw files by path, engines that can be imported, the clock."""
+    return {
+        **_identity(),
+        "python": sys.version.split()[0],
+        "machine": os.uname().machine,
+        "kernel": os.uname().release,
+        "page_size_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "engines": {
+            name: _version(dist) for name, (module, dist) in ENGINES.items() if importlib.util.find_spec(module)
+        },
+        "files": read_inventory(globs, root),
+    }
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

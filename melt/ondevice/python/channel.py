@@ -1,0 +1,33 @@
+"""The event stream: one JSON object a line on the stdout that the runner was started with."""
+
+import json
+import os
+import sys
+from typing import Any
+
+
+class JobError(Exception):
+    """The run cannot go on; becomes the ``error`` event."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class Channel:
+    """Owns the real stdout and points file descriptor 1 at stderr.
+
+    An engine that prints to stdout from C then cannot spoil the stream.
+    """
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._fd = os.dup(1)
+        os.dup2(2, 1)
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Writes one event, whole."""
+        data = (json.dumps({"event": event, **fields}, separators=(",", ":"), allow_nan=False) + "\n").encode()
+        while data:
+            data = data[os.write(self._fd, data) :]

@@ -1,0 +1,32 @@
+"""Where melt keeps what it can make again, and writing files so that they are whole or not there."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """Models, runners and leases: ``MELT_CACHE``, or the platform's cache folder."""
+    given = os.environ.get("MELT_CACHE")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("melt"))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name beside its place, then renames it.
+
+    Raises:
+        OSError: nothing is left behind, and what was at ``path`` is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    temporary = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

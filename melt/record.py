@@ -1,0 +1,252 @@
+"""One attempt at one session of a cell: from pushing the files to a published run."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from melt import __version__
+from melt.cool import wait_until_cool
+from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
+from melt.facts import ClockReading, DeviceFacts
+from melt.follow import Heard, explain_end, follow
+from melt.job import Job
+from melt.plan import Cell, Plan
+from melt.profile import DeviceProfile
+from melt.store import EVENTS, STDERR, TELEMETRY, Flag, Manifest, ModelRecord, Prediction, Run, RunFailure, Store
+from melt.telemetry.base import Discovery
+from melt.watch import Watcher
+
+if TYPE_CHECKING:
+    from melt.backends.base import Backend, Bundle
+    from melt.drivers.base import Driver, Process, Recording
+    from melt.models.info import ModelInfo
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What is to be measured, on what, and the how-manieth try it is."""
+
+    plan: Plan
+    cell: Cell
+    session: int
+    attempt: int
+    run_id: str
+    profile: DeviceProfile
+    facts: DeviceFacts
+    model: "ModelInfo"
+    prediction: Prediction
+    extra_buffers: bool = True
+
+
+@dataclass
+class _Draft:
+    """The manifest in the making."""
+
+    started_at: str = field(default_factory=lambda: _utc_now())
+    discovery: Discovery = field(default_factory=Discovery)
+    heard: Heard = field(default_factory=Heard)
+    error: RunFailure | None = None
+    flags: list[Flag] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    job: Job | None = None
+    runner_sha256: str | None = None
+    clock: ClockReading | None = None
+    idle_t_ns: tuple[int, int] | None = None
+    start_temp_c: float | None = None
+    cooldown_s: float | None = None
+
+
+def record_run(store: Store, driver: "Driver", backend: "Backend", attempt: Attempt, watcher: Watcher) -> Run:
+    """Makes one run. What goes wrong on the device becomes a failed run.
+
+    Raises:
+        StoreError: the results folder cannot be written; nothing half-written is left.
+    """
+    partial = store.begin(attempt.run_id)
+    draft = _Draft()
+    try:
+        try:
+            _measure(partial, driver, backend, attempt, draft, watcher)
+        except TransientDeviceError as e:
+            draft.error = RunFailure(kind="transient", message=e.message)
+        except DeviceError as e:
+            draft.error = RunFailure(kind="device", message=e.message)
+        except StoreError:
+            raise
+        except MeltError as e:
+            draft.error = RunFailure(kind="runner", message=e.message)
+        finally:
+            driver.restore()
+        return store.publish(partial, _manifest(attempt, draft))
+    except OSError as e:
+        store.discard(partial)
+        hint = "Free some space; the same command then resumes."
+        raise StoreError(f"{store.folder}: cannot be written: {e.strerror}", hint) from e
+    except BaseException:
+        store.discard(partial)
+        raise
+
+
+def record_skip(store: Store, attempt: Attempt, kind: str, reason: str) -> Run:
+    """A run that is not made, with the reason; it stands in the report beside the others."""
+    draft = _Draft(error=RunFailure(kind=kind, message=reason))
+    manifest = _manifest(attempt, draft).model_copy(update={"status": "skipped"})
+    return store.publish(store.begin(attempt.run_id), manifest)
+
+
+def _measure(
+    partial: Path, driver: "Driver", backend: "Backend", attempt: Attempt, draft: _Draft, watcher: Watcher
+) -> None:
+    watcher.phase("push")
+    bundle = backend.bundle(attempt.cell, attempt.model, attempt.facts, attempt.run_id)
+    argv, draft.job = _place(driver, bundle, attempt)
+    draft.runner_sha256 = bundle.files["runner"].sha256 if "runner" in bundle.files else None
+    draft.discovery = driver.discover()
+    for refused in driver.condition(attempt.profile.conditions):
+        draft.warnings.append(f"condition {refused.name} could not be set: {refused.reason}")
+    watcher.phase("cool")
+    cooled = wait_until_cool(driver, draft.discovery, attempt.profile.thermal, attempt.plan.cooldown)
+    draft.start_temp_c, draft.cooldown_s = cooled.start_temp_c, cooled.waited_s
+    draft.flags += [cooled.flag] if cooled.flag else []
+    recording = driver.record(draft.discovery.probes, attempt.profile.sensors.period_ms)
+    try:
+        watcher.phase("idle")
+        draft.clock = driver.clock()
+        time.sleep(attempt.plan.idle_s)
+        draft.idle_t_ns = (draft.clock.device_ns, driver.clock().device_ns)
+        watcher.phase("load")
+        process = driver.launch(argv, draft.job.model_dump(mode="json"), bundle.env)
+        _follow(partial, driver, process, recording, attempt, draft, watcher)
+    finally:
+        watcher.phase("collect")
+        recording.stop(partial / TELEMETRY)
+    if not (partial / TELEMETRY).exists():
+        draft.warnings.append("the sampler left no telemetry")
+
+
+def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt) -> tuple[list[str], Job]:
+    """Pushes the bundle; its argv and job with the files' places on the device."""
+    places = {key: driver.push(file).device_path for key, file in bundle.files.items()}
+    plan = attempt.plan
+    job = bundle.job.model_copy(
+        update={
+            "model": places.get(bundle.job.model, bundle.job.model),
+            "warmups": plan.warmups,
+            "iterations": plan.iterations,
+            "profile_ops": plan.profile_ops,
+            "extra_buffers": attempt.extra_buffers,
+        }
+    )
+    return [places.get(a, a) for a in bundle.argv], job
+
+
+def _follow(
+    partial: Path,
+    driver: "Driver",
+    process: "Process",
+    recording: "Recording",
+    attempt: Attempt,
+    draft: _Draft,
+    watcher: Watcher,
+) -> None:
+    since_ns = driver.clock().device_ns
+    try:
+        if process.pid is not None:
+            recording.follow(process.pid)
+        with (partial / EVENTS).open("w", encoding="utf-8") as raw:
+            draft.heard, draft.error = follow(process, raw, attempt.plan, watcher.event)
+        if draft.error is None:
+            draft.error = explain_end(draft.heard, process, driver, since_ns)
+    finally:
+        process.kill()
+        (partial / STDERR).write_text(process.stderr(), encoding="utf-8")
+    draft.warnings += draft.heard.warnings + draft.heard.unknown_warning()
+    draft.flags += _flags(attempt, draft.heard)
+
+
+def _flags(attempt: Attempt, heard: Heard) -> list[Flag]:
+    """What the runner's own words say against the run."""
+    flags = []
+    if not attempt.extra_buffers:
+        evidence = "the runner crashed with the engine's extra buffers, so they are off: no repacked weights, slower"
+        flags.append(Flag(name="extra_buffers_off", evidence=evidence))
+    loaded = heard.model
+    asked = attempt.cell.accelerator
+    if loaded is not None and loaded.effective_accelerator not in (None, asked):
+        where = ", ".join(f"{b.kind} {b.bytes / 2**20:.1f} MiB on {b.device}" for b in loaded.buffers)
+        evidence = f"asked for {asked}, ran on {loaded.effective_accelerator}: {where}"
+        flags.append(Flag(name="accelerator_fallback", evidence=evidence))
+    trained = attempt.model.context_trained or None
+    asked_tokens = attempt.cell.prompt_tokens + attempt.cell.gen_tokens
+    if trained is not None and attempt.model.family != "ssm" and asked_tokens > trained:
+        evidence = f"{asked_tokens} tokens; trained for {trained}: the speed is right, the text would not be"
+        flags.append(Flag(name="context_beyond_training", evidence=evidence))
+    return flags
+
+
+def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
+    hello = draft.heard.hello
+    versions = {"melt": __version__}
+    passport = {"driver": attempt.profile.driver, **attempt.facts.passport(), "model_sha256": attempt.model.sha256}
+    if draft.runner_sha256:
+        passport["runner_sha256"] = draft.runner_sha256
+    if hello is not None:
+        versions |= {
+            "runner": f"{hello.runner} {hello.runner_version}",
+            "engine": f"{hello.engine} {hello.engine_version}",
+        }
+        versions |= {f"engine_{k}": v for k, v in hello.engine_build.items()}
+        passport |= {"engine": hello.engine, "engine_version": hello.engine_version}
+        passport |= {f"engine_{k}": v for k, v in hello.engine_build.items()}
+    return Manifest(
+        run_id=attempt.run_id,
+        cell=attempt.cell,
+        cell_id=attempt.cell.id,
+        plan_name=attempt.plan.name,
+        session=attempt.session,
+        attempt=attempt.attempt,
+        status="ok" if draft.error is None else "failed",
+        error=draft.error,
+        flags=tuple(draft.flags),
+        warnings=tuple(draft.warnings),
+        started_at=draft.started_at,
+        ended_at=_utc_now(),
+        device=attempt.facts,
+        passport=passport,
+        model=_model_record(attempt.model),
+        prediction=attempt.prediction,
+        job=draft.job.model_dump(mode="json") if draft.job else {},
+        telemetry=draft.discovery,
+        sampler_period_ms=attempt.profile.sensors.period_ms,
+        idle_t_ns=draft.idle_t_ns,
+        clock=draft.clock,
+        start_temp_c=draft.start_temp_c,
+        cooldown_s=draft.cooldown_s,
+        versions=versions,
+    )
+
+
+def _model_record(model: "ModelInfo") -> ModelRecord:
+    """The model as a run keeps it: no path of this host."""
+    keys = ("n_layers", "d_model", "n_heads", "n_kv_heads", "vocab_size", "d_state")
+    shape = {k: v for k in keys if isinstance(v := getattr(model, k, None), int)}
+    return ModelRecord(
+        ref=model.ref,
+        name=model.name,
+        sha256=model.sha256,
+        file_bytes=model.file_bytes,
+        family=model.family,
+        arch=model.arch,
+        quant=model.quant,
+        synthetic=model.synthetic,
+        n_params=model.n_params,
+        context_trained=model.context_trained or None,
+        source=model.revision,
+        shape=shape,
+    )
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
