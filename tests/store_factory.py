@@ -27,9 +27,10 @@ from melt.store import (
     RunFailure,
     Store,
 )
-from melt.telemetry.base import Absent, Discovery, Probe, Source
+from melt.telemetry.base import Absent, Discovery, Probe, Quantity, Site, Source
 
 MIB = 2**20
+PAGE_BYTES = 4096
 START_NS = 5_000_000_000_000  # an uptime of 83 minutes
 EPOCH = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -302,7 +303,8 @@ class _Streams:
         out = []
         for t in times.tolist():
             for probe, raw in self._readings(t):
-                out.append(json.dumps({"t_ns": t, "t_end_ns": t + 40_000, "probe": probe, "raw": raw}))
+                row = {"t_ns": t, "t_end_ns": t + 40_000, "probe": probe, "raw": raw}
+                out.append(json.dumps(row, separators=(",", ":")))
         return "\n".join(out) + "\n"
 
     def _readings(self, t: int) -> list[tuple[str, str]]:
@@ -310,15 +312,20 @@ class _Streams:
         rss = self.peak_rss_bytes() - MIB if loaded else 61 * MIB
         available = 12 * 2**30 - (rss if t > self.idle_t_ns[1] else 0)
         busy_s = max(0, t - self.load_t_ns[0]) / 1e9
+        peak = self.peak_rss_bytes() if loaded else 61 * MIB
+        heat_c = 41.0 + 6.0 * min(1.0, busy_s / 8)
+        ticks, user = int(1000 + (t - START_NS) / 1e9 * 400), int(busy_s * 200)
         readings = [
-            ("process_status", _status(rss)),
-            ("meminfo", _meminfo(available)),
-            ("cpu_stat", _stat((t - START_NS) / 1e9, busy_s)),
-            ("cpu0_freq", f"{3_200_000 if busy_s else 1_200_000}\n"),
-            ("thermal0", f"{int(41_000 + 6_000 * min(1.0, max(0.0, (t - self.load_t_ns[0]) / 8e9)))}\n"),
+            ("process:statm", f"250000 {rss // PAGE_BYTES} 9000 1 0 60000 0\n"),
+            ("process:status", f"VmHWM:\t{peak // 1024:8d} kB\nVmRSS:\t{rss // 1024:8d} kB\nVmSwap:\t       0 kB\n"),
+            ("meminfo", f"MemAvailable:   {available // 1024} kB\n"),
+            ("stat", f"cpu  {user} 0 0 {ticks - user} 0 0 0 0 0 0\n"),
+            ("vmstat", "pswpin 1200\npswpout 3400\n"),
+            ("cpu0:frequency", f"{3_200_000 if busy_s else 1_200_000}\n"),
+            ("thermal_zone0", f"{heat_c * 1000:.0f}\n"),
         ]
         if self.recipe.power_w:
-            readings.append(("rapl_package_0", f"{int(self.energy_j(t) * 1e6)}\n"))
+            readings.append(("rapl:package-0", f"{int(self.energy_j(t) * 1e6)}\n"))
         return readings
 
     def energy_j(self, t: int) -> float:
@@ -339,59 +346,31 @@ def discovery(recipe: Recipe) -> Discovery:
     def probe(name: str, path: str) -> Probe:
         return Probe(name=name, read=path, period_ms=period)
 
+    def source(name: str, probe: str, quantity: Quantity, site: Site, **more: Any) -> Source:
+        return Source(
+            name=name, probe=probe, quantity=quantity, site=site, **{"parser": "number", "sensor": "kernel", **more}
+        )
+
     probes = [
-        probe("process_status", "/proc/{pid}/status"),
+        probe("process:statm", "/proc/{pid}/statm"),
+        probe("process:status", "/proc/{pid}/status"),
         probe("meminfo", "/proc/meminfo"),
-        probe("cpu_stat", "/proc/stat"),
-        probe("cpu0_freq", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"),
-        probe("thermal0", "/sys/class/thermal/thermal_zone0/temp"),
+        probe("stat", "/proc/stat"),
+        probe("vmstat", "/proc/vmstat"),
+        probe("cpu0:frequency", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"),
+        probe("thermal_zone0", "/sys/class/thermal/thermal_zone0/temp"),
     ]
+    kib: dict[str, Any] = {"parser": "named", "scale": 1024}
+    swap: dict[str, Any] = {"parser": "named", "scale": PAGE_BYTES}
     sources = [
-        Source(
-            name="process:rss",
-            probe="process_status",
-            parser="keyed_kib",
-            key="VmRSS",
-            quantity="memory_bytes",
-            sensor="kernel",
-            site="process",
-        ),
-        Source(
-            name="memory:available",
-            probe="meminfo",
-            parser="keyed_kib",
-            key="MemAvailable",
-            quantity="memory_bytes",
-            sensor="kernel",
-            site="system",
-        ),
-        Source(
-            name="cpu:utilisation",
-            probe="cpu_stat",
-            parser="cpu_utilisation",
-            key="cpu",
-            quantity="utilisation",
-            sensor="kernel",
-            site="system",
-        ),
-        Source(
-            name="cpu0:frequency",
-            probe="cpu0_freq",
-            parser="number",
-            quantity="frequency_hz",
-            scale=1e3,
-            sensor="cpufreq",
-            site="cpu",
-        ),
-        Source(
-            name="thermal:x86_pkg_temp",
-            probe="thermal0",
-            parser="number",
-            quantity="temperature_c",
-            scale=1e-3,
-            sensor="thermal zone",
-            site="cpu_package",
-        ),
+        source("process:rss", "process:statm", "memory_bytes", "process", parser="field", key="1", scale=PAGE_BYTES),
+        source("process:peak_rss", "process:status", "memory_bytes", "process", key="VmHWM", **kib),
+        source("system:available", "meminfo", "memory_bytes", "system", key="MemAvailable", **kib),
+        source("system:cpu", "stat", "utilisation", "system", parser="busy_ticks", scale=1 / 400, rate=True),
+        source("system:swap_in", "vmstat", "swap_bytes", "system", key="pswpin", **swap),
+        source("system:swap_out", "vmstat", "swap_bytes", "system", key="pswpout", **swap),
+        source("cpu0:frequency", "cpu0:frequency", "frequency_hz", "cpu", scale=1e3),
+        source("thermal:x86_pkg_temp", "thermal_zone0", "temperature_c", "cpu_package", scale=1e-3),
     ]
     if not recipe.power_w:
         absent = (
@@ -402,16 +381,15 @@ def discovery(recipe: Recipe) -> Discovery:
             ),
         )
         return Discovery(probes=tuple(probes), sources=tuple(sources), absent=absent)
-    probes.append(probe("rapl_package_0", "/sys/class/powercap/intel-rapl:0/energy_uj"))
+    probes.append(probe("rapl:package-0", "/sys/class/powercap/intel-rapl:0/energy_uj"))
     sources.append(
-        Source(
-            name="rapl:package-0",
-            probe="rapl_package_0",
-            parser="number",
-            quantity="energy_j",
+        source(
+            "rapl:package-0",
+            "rapl:package-0",
+            "energy_j",
+            "cpu_package",
             scale=1e-6,
-            sensor="Intel RAPL",
-            site="cpu_package",
+            sensor="RAPL",
             rail="package-0",
             sign="load_positive",
             native_period_s=0.001,
@@ -439,80 +417,6 @@ def _ops(phase: str, context: int) -> dict[str, Any]:
 
 def _lines(events: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(e) + "\n" for e in events)
-
-
-_STATUS_KEYS = (
-    "VmPeak",
-    "VmSize",
-    "VmLck",
-    "VmPin",
-    "VmHWM",
-    "VmRSS",
-    "RssAnon",
-    "RssFile",
-    "RssShmem",
-    "VmData",
-    "VmStk",
-    "VmExe",
-    "VmLib",
-    "VmPTE",
-    "VmSwap",
-)
-_MEMINFO_KEYS = (
-    "MemTotal",
-    "MemFree",
-    "MemAvailable",
-    "Buffers",
-    "Cached",
-    "SwapCached",
-    "Active",
-    "Inactive",
-    "Active(anon)",
-    "Inactive(anon)",
-    "Active(file)",
-    "Inactive(file)",
-    "Unevictable",
-    "Mlocked",
-    "SwapTotal",
-    "SwapFree",
-    "Dirty",
-    "Writeback",
-    "AnonPages",
-    "Mapped",
-    "Shmem",
-    "KReclaimable",
-    "Slab",
-    "SReclaimable",
-    "SUnreclaim",
-    "KernelStack",
-    "PageTables",
-    "CommitLimit",
-    "Committed_AS",
-    "VmallocTotal",
-    "VmallocUsed",
-    "VmallocChunk",
-    "Percpu",
-    "HardwareCorrupted",
-    "AnonHugePages",
-    "ShmemHugePages",
-    "FileHugePages",
-    "HugePages_Total",
-)
-
-
-def _status(rss_bytes: int) -> str:
-    lines = ["Name:\tpython3", "Umask:\t0022", "State:\tR (running)", "Pid:\t4242", "Threads:\t2"]
-    return "\n".join(lines + [f"{k}:\t{rss_bytes // 1024:8d} kB" for k in _STATUS_KEYS]) + "\n"
-
-
-def _meminfo(available_bytes: int) -> str:
-    return "".join(f"{k + ':':16}{available_bytes // 1024:12d} kB\n" for k in _MEMINFO_KEYS)
-
-
-def _stat(t_s: float, busy_s: float) -> str:
-    """Four cores of 100 ticks a second, of which two are busy while the runner works."""
-    user, total = int(busy_s * 200), int(1000 + t_s * 400)
-    return f"cpu  {user} 0 0 {total - user} 0 0 0 0 0 0\nintr 0\nctxt 0\n"
 
 
 def with_(recipe: Recipe, **changes: Any) -> Recipe:

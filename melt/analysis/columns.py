@@ -74,8 +74,12 @@ ENERGY = (
     Metric("energy_decode_j", "J", "energy from the first to the last token, gross", "lower"),
     Metric("energy_prefill_net_j", "J", "energy of the prefill less idle power x time", "lower"),
     Metric("energy_decode_net_j", "J", "energy of the decode less idle power x time", "lower"),
-    Metric("energy_prefill_uncertainty_j", "J", "standard uncertainty of energy_prefill_j"),
-    Metric("energy_decode_uncertainty_j", "J", "standard uncertainty of energy_decode_j"),
+    Metric(
+        "energy_prefill_uncertainty_j", "J", "standard uncertainty of energy_prefill_j; NaN if no accuracy is stated"
+    ),
+    Metric("energy_decode_uncertainty_j", "J", "standard uncertainty of energy_decode_j; NaN if no accuracy is stated"),
+    Metric("energy_prefill_method_uncertainty_j", "J", "the part of it that comes from reading and integrating"),
+    Metric("energy_decode_method_uncertainty_j", "J", "the part of it that comes from reading and integrating"),
     Metric("energy_prefill_coverage", "0 to 1", "share of the prefill within one native period of a power sample"),
     Metric("energy_decode_coverage", "0 to 1", "share of the decode within one native period of a power sample"),
     Metric("prefill_j_per_token", "J/token", "energy_prefill_j / prompt tokens", "lower", "Energy per prompt token"),

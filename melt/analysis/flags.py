@@ -108,6 +108,8 @@ def _throttling(rec: Recorded) -> list[Flag]:
 
 def _surroundings(observed: Observed) -> list[Flag]:
     found = []
+    if observed.throttled:
+        found.append(Flag(name="throttled", evidence=observed.throttled))
     if observed.charging:
         found.append(Flag(name="charging", evidence=observed.charging))
     if observed.swapped_bytes > SWAPPED_BYTES:
@@ -121,7 +123,11 @@ def _surroundings(observed: Observed) -> list[Flag]:
 def _energy(row: Mapping[str, float], observed: Observed) -> list[Flag]:
     """Energy was measured, and yet cannot be given for a phase."""
     missing = [p for p in ("prefill", "decode") if math.isnan(row[f"energy_{p}_j"])]
-    if not observed.energy_sensor or not missing:
-        return []
-    reasons = {p: observed.first_reason(p) for p in missing}
-    return [Flag(name="low_energy_coverage", evidence="; ".join(f"{p}: {r}" for p, r in reasons.items()))]
+    energy = observed.energy
+    if energy.sensor and missing:
+        evidence = "; ".join(f"{p}: {energy.first_reason(p)}" for p in missing)
+        return [Flag(name="low_energy_coverage", evidence=evidence)]
+    if not energy.closed:
+        evidence = f"phases and gaps differ from the whole by {energy.closure_gap:.1%}"
+        return [Flag(name="energy_not_closed", evidence=evidence)]
+    return []

@@ -16,7 +16,7 @@ from melt.analysis.cells import cells_frame
 from melt.analysis.columns import names
 from melt.analysis.flags import flags_of
 from melt.analysis.reading import Recorded, read
-from melt.analysis.telemetry import Observed, observe
+from melt.analysis.telemetry import Observed, observe, telemetry_text
 from melt.errors import StoreError
 from melt.store import Damaged, Flag, Manifest, Store
 from melt.telemetry.parse import series
@@ -84,7 +84,7 @@ class Results:
     def samples_of(self, run_id: str) -> pd.DataFrame:
         """The telemetry samples of one run."""
         rec = next(r for r in self.recorded if r.run_id == run_id)
-        return rows.samples_frame(rec, series(rec.manifest.telemetry, rec.run.telemetry_lines()))
+        return rows.samples_frame(rec, series(rec.manifest.telemetry, telemetry_text(rec)))
 
     @cached_property
     def _observed(self) -> list[tuple[Recorded, Observed]]:

@@ -41,9 +41,9 @@ def run_row(rec: Recorded, observed: Observed, flags: Sequence[Flag]) -> dict[st
         "n_iterations": len(rec.timed),
         "n_unknown_lines": rec.n_unknown_lines,
         **metrics_of(rec, observed),
-        "energy_sensor": observed.energy_sensor or np.nan,
-        "energy_prefill_reason": observed.first_reason("prefill") or np.nan,
-        "energy_decode_reason": observed.first_reason("decode") or np.nan,
+        "energy_sensor": observed.energy.sensor or np.nan,
+        "energy_prefill_reason": observed.energy.first_reason("prefill") or np.nan,
+        "energy_decode_reason": observed.energy.first_reason("decode") or np.nan,
     }
 
 
@@ -86,7 +86,7 @@ def metrics_of(rec: Recorded, observed: Observed) -> dict[str, float]:
     values |= {
         "load_s": load_s,
         "cold_ttft_s": cold_ttft_s(load_s, rec.passes, rec.manifest.cell.prompt_tokens),
-        "idle_power_w": observed.idle_power_w,
+        "idle_power_w": observed.energy.idle_power_w,
         "prompts_per_charge": _prompts_per_charge(rec, values),
         "max_temp_c": observed.max_temp_c,
         "start_temp_c": _or_nan(rec.manifest.start_temp_c),
@@ -134,7 +134,7 @@ def iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any]
     """A run's timed iterations as rows of ``iterations``."""
     absent = {m.name: math.nan for m in ENERGY}
     for i, one in enumerate(rec.timed):
-        reasons = observed.reasons[i] if observed.reasons else {"prefill": "", "decode": ""}
+        reasons = observed.energy.reasons[i] if observed.energy.reasons else {"prefill": "", "decode": ""}
         yield {
             "run_id": rec.run_id,
             "iteration": i,
@@ -142,7 +142,7 @@ def iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any]
             "prompt_tokens": one.prefill.tokens,
             "gen_tokens": len(one.token_t_ns),
             **latencies(one),
-            **(observed.passes[i] if observed.passes else absent),
+            **(observed.energy.columns[i] if observed.energy.columns else absent),
             "energy_prefill_reason": reasons["prefill"] or np.nan,
             "energy_decode_reason": reasons["decode"] or np.nan,
         }
@@ -158,7 +158,9 @@ def tokens_frame(recorded: Sequence[Recorded]) -> pd.DataFrame:
     code = {run_id: i for i, run_id in enumerate(run_ids)}
     return pd.DataFrame(
         {
-            "run_id": pd.Categorical.from_codes(np.repeat([code[p[0]] for p in passes], lengths), run_ids),
+            "run_id": pd.Categorical.from_codes(
+                np.repeat(np.array([code[p[0]] for p in passes], dtype=np.int64), lengths), run_ids
+            ),
             "iteration": np.repeat([p[1] for p in passes], lengths),
             "index": np.concatenate([np.arange(n) for n in lengths]),
             "t_ns": np.concatenate([t for _, _, t in passes]),

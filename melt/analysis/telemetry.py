@@ -5,16 +5,21 @@ Only the sources that these figures need are parsed here; every series is in the
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from melt.analysis.phases import PhaseEnergies, phase_energies
 from melt.analysis.reading import Recorded
+from melt.store import TELEMETRY
 from melt.telemetry.base import Discovery, Source
 from melt.telemetry.parse import Series, series
 
-NS = 1e-9
-SUMMARISED = ("power_w", "energy_j", "temperature_c", "swap_bytes", "charging", "charge_c", "current_a", "voltage_v")
+# Clocks, and what other sources are made of, are left to the samples frame.
+NOT_SUMMARISED = ("frequency_hz",)
+Values = NDArray[np.float64]
+NO_ENERGY = PhaseEnergies()
 Window = tuple[int, int]
 SeriesByName = Mapping[str, Series]
 
@@ -31,14 +36,8 @@ class Observed:
     idle_utilisation: float = math.nan
     swapped_bytes: float = 0.0
     charging: str = ""
-    idle_power_w: float = math.nan
-    energy_sensor: str = ""
-    passes: tuple[dict[str, float], ...] = ()  # energies of each timed iteration
-    reasons: tuple[dict[str, str], ...] = field(default=())  # why an energy is NaN, by phase
-
-    def first_reason(self, phase: str) -> str:
-        """Why the energy of a phase is missing in the first iteration that lacks it; empty where none does."""
-        return next((r[phase] for r in self.reasons if r[phase]), "")
+    throttled: str = ""
+    energy: PhaseEnergies = NO_ENERGY
 
 
 def observe(rec: Recorded) -> Observed:
@@ -46,10 +45,16 @@ def observe(rec: Recorded) -> Observed:
     found = rec.manifest.telemetry
     if not rec.timed or not found.sources:
         return Observed()
-    wanted = Discovery(probes=found.probes, sources=tuple(s for s in found.sources if _summarised(s)))
-    probes = {f'"{s.probe}"' for s in wanted.sources}
-    lines = (line for line in rec.run.telemetry_lines() if any(p in line for p in probes))
-    return summarise(rec, series(wanted, lines))
+    wanted = tuple(s for s in found.sources if s.quantity not in NOT_SUMMARISED)
+    return summarise(rec, series(Discovery(probes=found.probes, sources=wanted), telemetry_text(rec)))
+
+
+def telemetry_text(rec: Recorded) -> str:
+    """The sampler's file as it came; empty where there is none."""
+    try:
+        return (rec.run.folder / TELEMETRY).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
@@ -58,7 +63,7 @@ def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
     idle = rec.manifest.idle_t_ns
     sources = [s for s in rec.manifest.telemetry.sources if s.name in by_name]
 
-    def values(pick: str, site: str, window: Window | None) -> np.ndarray:
+    def values(pick: str, site: str, window: Window | None) -> Values:
         chosen = [_within(by_name[s.name], window) for s in sources if s.site == site and pick in _memory_kind(s)]
         return np.concatenate(chosen) if chosen else np.empty(0)
 
@@ -69,9 +74,11 @@ def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
         runtime_baseline_bytes=_before_loading(rec, sources, by_name),
         available_drop_bytes=_drop([by_name[s.name] for s in available if "avail" in _memory_kind(s)], idle, run),
         max_temp_c=_max(np.concatenate([np.empty(0), *_of(sources, by_name, "temperature_c", run)])),
-        idle_utilisation=_mean_of_first(_of(sources, by_name, "utilisation", idle)),
+        idle_utilisation=_mean_of_first(_of([s for s in sources if s.site == "system"], by_name, "utilisation", idle)),
         swapped_bytes=sum((_rise(v) for v in _of(sources, by_name, "swap_bytes", run)), 0.0),
-        charging=_charging(sources, by_name, run),
+        charging=_ever(sources, by_name, "charging", run, "says that the device was fed from outside"),
+        throttled=_ever(sources, by_name, "throttled", run, "says that clocks were held down"),
+        energy=phase_energies(rec, by_name),
     )
 
 
@@ -81,40 +88,32 @@ def run_window(rec: Recorded) -> Window:
     return start, rec.timed[-1].token_t_ns[-1]
 
 
-def _summarised(source: Source) -> bool:
-    return (
-        source.quantity in SUMMARISED
-        or source.quantity == "memory_bytes"
-        or (source.quantity == "utilisation" and source.site == "system")
-    )
-
-
 def _memory_kind(source: Source) -> str:
     return f"{source.name} {source.key}".lower() if source.quantity == "memory_bytes" else ""
 
 
-def _within(one: Series, window: Window | None) -> np.ndarray:
+def _within(one: Series, window: Window | None) -> Values:
     if window is None:
         return np.empty(0)
     inside = (one.t_ns >= window[0]) & (one.t_ns <= window[1])
     return np.asarray(one.value, dtype=float)[inside]
 
 
-def _of(sources: list[Source], by_name: SeriesByName, quantity: str, window: Window | None) -> list[np.ndarray]:
+def _of(sources: list[Source], by_name: SeriesByName, quantity: str, window: Window | None) -> list[Values]:
     return [_within(by_name[s.name], window) for s in sources if s.quantity == quantity]
 
 
-def _max(values: np.ndarray) -> float:
+def _max(values: Values) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.max()) if finite.size else math.nan
 
 
-def _mean_of_first(series_values: list[np.ndarray]) -> float:
+def _mean_of_first(series_values: list[Values]) -> float:
     finite = [v[np.isfinite(v)] for v in series_values]
     return next((float(v.mean()) for v in finite if v.size), math.nan)
 
 
-def _rise(values: np.ndarray) -> float:
+def _rise(values: Values) -> float:
     finite = values[np.isfinite(values)]
     return float(finite[-1] - finite[0]) if finite.size > 1 else 0.0
 
@@ -141,8 +140,8 @@ def _drop(available: list[Series], idle: Window | None, run: Window) -> float:
     return float(np.nanmedian(before) - np.nanmin(during))
 
 
-def _charging(sources: list[Source], by_name: SeriesByName, run: Window) -> str:
+def _ever(sources: list[Source], by_name: SeriesByName, quantity: str, run: Window, says: str) -> str:
     for source in sources:
-        if source.quantity == "charging" and (_within(by_name[source.name], run) > 0).any():
-            return f"{source.name} says the battery was charging"
+        if source.quantity == quantity and bool((_within(by_name[source.name], run) > 0).any()):
+            return f"{source.name} {says}"
     return ""

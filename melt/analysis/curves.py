@@ -1,0 +1,98 @@
+"""Curves: what one model did over context lengths, everything else being equal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from melt.analysis.stats import Floats
+
+# Equal on every point of a curve, and on two curves that are compared.
+MATCHED = (
+    "device",
+    "conditions_id",
+    "backend",
+    "accelerator",
+    "effective_accelerator",
+    "threads",
+    "gen_tokens",
+    "batch",
+    "ubatch",
+    "flash_attn",
+    "type_k",
+    "type_v",
+    "workload",
+)
+OF_MODEL = ("passport_id", "model", "quant")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One model's cells by context length, with the runs behind each.
+
+    ``cells`` is sorted by prompt_tokens and holds no length twice; ``sessions`` are its ok runs.
+    """
+
+    setting: tuple[object, ...]  # the values of MATCHED
+    cells: pd.DataFrame
+    sessions: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The model's name for people."""
+        return str(self.cells["model_name"].iloc[0])
+
+    @property
+    def family(self) -> str:
+        """transformer, ssm or hybrid; ``unknown`` where the model was never read."""
+        family = self.cells["family"].iloc[0]
+        return family if isinstance(family, str) else "unknown"
+
+    @property
+    def contexts(self) -> Floats:
+        """The context lengths, ascending."""
+        return self.cells["prompt_tokens"].to_numpy(dtype=float)
+
+    def of(self, column: str) -> Floats:
+        """A column of its cells as numbers."""
+        return self.cells[column].to_numpy(dtype=float)
+
+    def raw(self, metric: str, context: float) -> Floats:
+        """The metric of each session at one context length, NaN left out."""
+        at = self.sessions.loc[self.sessions["prompt_tokens"] == context, metric].to_numpy(dtype=float)
+        return np.asarray(at[~np.isnan(at)])
+
+    def measured(self, metric: str) -> Floats:
+        """The context lengths at which the metric was measured."""
+        return self.contexts[np.isfinite(self.of(metric))]
+
+
+def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
+    """Every curve with at least one measured cell; Transformers first, then by name."""
+    measured = cells[cells["n_sessions"] > 0]
+    ok = runs[runs["status"] == "ok"].set_index(["cell_id", "passport_id"], drop=False)
+    found = []
+    for key, group in measured.groupby([*MATCHED, *OF_MODEL], dropna=False, sort=False):
+        one_each = group.sort_values("n_sessions", ascending=False).drop_duplicates("prompt_tokens")
+        points = one_each.sort_values("prompt_tokens", ignore_index=True)
+        wanted = list(zip(points["cell_id"], points["passport_id"], strict=True))
+        sessions = ok.loc[ok.index.isin(wanted)].reset_index(drop=True)
+        setting = tuple(None if v != v else v for v in key[: len(MATCHED)])
+        found.append(Curve(setting, points, sessions))
+    rank = {"transformer": 0, "hybrid": 1, "ssm": 2}
+    return sorted(found, key=lambda c: (str(c.setting), rank.get(c.family, 3), c.name, str(c.cells["quant"].iloc[0])))
+
+
+def pairs(found: list[Curve]) -> Iterator[tuple[Curve, Curve]]:
+    """Every SSM or hybrid beside every Transformer that was measured under the same setting."""
+    for challenger in found:
+        for reference in found:
+            alike = challenger.setting == reference.setting
+            if alike and challenger.family in ("ssm", "hybrid") and reference.family == "transformer":
+                yield challenger, reference
+
+
+def shared_contexts(a: Curve, b: Curve, metric: str) -> Floats:
+    """The context lengths at which both were measured, ascending."""
+    return np.intersect1d(a.measured(metric), b.measured(metric))

@@ -1,0 +1,91 @@
+"""Colours and strokes: the hue and the dash tell the family, the shade and the marker the model.
+
+Hues keep apart for every kind of colour blindness (blue, vermilion, green at different lightness). Figures
+are drawn in the light shades; in the page each becomes a CSS variable, which the dark theme sets anew.
+"""
+
+from dataclasses import dataclass
+
+FAMILY_WORDS = {
+    "transformer": "Transformer",
+    "ssm": "state-space model",
+    "hybrid": "hybrid",
+    "unknown": "unknown family",
+}
+DASHES: dict[str, tuple[float, ...]] = {
+    "transformer": (),
+    "ssm": (5, 1.8),
+    "hybrid": (5, 1.6, 1.2, 1.6),
+    "unknown": (1, 1.5),
+}
+MARKERS = ("o", "s", "^", "D", "v", "P")
+# light theme, dark theme
+SHADES: dict[str, tuple[tuple[str, str], ...]] = {
+    "transformer": (("#1f5fa8", "#79b4f2"), ("#0f8299", "#5fd0e4"), ("#4747a1", "#a9a6f5"), ("#63748a", "#b4c2d4")),
+    "ssm": (("#c2410c", "#ff9c66"), ("#9a6a00", "#f2c14e"), ("#a32a52", "#f58fb0"), ("#7c4a26", "#dba77f")),
+    "hybrid": (("#0b7a53", "#56cf9f"), ("#5d7a13", "#b5d657"), ("#7a3e9d", "#d3a0f0"), ("#3f6f6a", "#9accc6")),
+    "unknown": (("#5c5c5c", "#b5b5b5"),),
+}
+INK, MUTED, GRID, PAPER = "#1b1f24", "#5a6470", "#dde1e6", "#ffffff"
+CHROME = {INK: "ink", MUTED: "muted", GRID: "grid"}
+CHROME_DARK = {INK: "#e8eaed", MUTED: "#a3adb8", GRID: "#363c44"}
+# Parts of memory, and kinds of operators: light theme, dark theme.
+PARTS: dict[str, tuple[str, str]] = {
+    "weights": ("#3d5a80", "#86a8d4"),
+    "kv": ("#c86b3c", "#f0a070"),
+    "state": ("#4f9d84", "#7fd0b5"),
+    "compute": ("#a9b4c2", "#6d7986"),
+    "output": ("#8673a1", "#b8a4d6"),
+    "baseline": ("#d5d0c5", "#575b50"),
+}
+SEQUENCE = ("weights", "kv", "state", "output", "compute", "baseline")
+PHASES = {"prefill": ("#f3d9a4", "#5b4a22"), "decode": ("#cfe3f2", "#234158")}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one model is drawn everywhere."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def css(self) -> str:
+        """The CSS variable of its colour."""
+        return f"var(--{variable(self.colour)})"
+
+
+def looks(models: list[tuple[str, str]]) -> dict[str, Look]:
+    """A look for each (name, family), in the order given within each family."""
+    out: dict[str, Look] = {}
+    seen: dict[str, int] = {}
+    for model, family in models:
+        if model in out:
+            continue
+        i = seen.get(family, 0)
+        seen[family] = i + 1
+        shades = SHADES.get(family, SHADES["unknown"])
+        out[model] = Look(shades[i % len(shades)][0], DASHES.get(family, ()), MARKERS[i % len(MARKERS)])
+    return out
+
+
+def _pairs() -> list[tuple[str, str]]:
+    return [*(s for shades in SHADES.values() for s in shades), *PARTS.values(), *PHASES.values()]
+
+
+def variable(light: str) -> str:
+    """The name of the CSS variable that stands for a colour of the light theme."""
+    return CHROME.get(light, f"c{light[1:]}")
+
+
+def css_variables(dark: bool) -> str:
+    """Declarations of every colour for one theme."""
+    colours = {light: shade if dark else light for light, shade in _pairs()}
+    colours |= {c: CHROME_DARK[c] if dark else c for c in CHROME}
+    return "".join(f"--{variable(light)}:{shown};" for light, shown in colours.items())
+
+
+def known() -> tuple[str, ...]:
+    """Every colour of the light theme that has a variable."""
+    return (*(light for light, _ in _pairs()), *CHROME)

@@ -1,0 +1,116 @@
+"""Words and numbers for people: units, counts, and names from devices made harmless."""
+
+import math
+import re
+import unicodedata
+
+# Unicode's bidirectional controls reorder what stands around them; categories C* hold them and all controls.
+_SPACE = re.compile(r"\s+")
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+MAX_NAME_CHARS = 120
+
+
+def clean(text: object, limit: int = 4000) -> str:
+    """Text from outside without control characters, terminal escapes and bidirectional overrides.
+
+    HTML is not escaped here: templates and matplotlib do that.
+    """
+    plain = _ESCAPE.sub("", str(text))
+    kept = "".join(" " if c in "\n\t\r" else c for c in plain if c in "\n\t\r" or unicodedata.category(c)[0] != "C")
+    kept = _SPACE.sub(" ", kept).strip()
+    return kept if len(kept) <= limit else kept[: limit - 1] + "…"
+
+
+def name(text: object) -> str:
+    """A device's or model's name."""
+    return clean(text, MAX_NAME_CHARS) or "unnamed"
+
+
+def file_name(text: str) -> str:
+    """A name that is safe as a file's name on every system."""
+    plain = unicodedata.normalize("NFKD", clean(text)).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60] or "figure"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number to some significant digits, with thousands separated and no exponent; an en dash for NaN."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{round(value, decimals - 0):,.{min(decimals, 9)}f}"
+
+
+def count(value: float) -> str:
+    """A whole number with thousands separated."""
+    return "–" if not math.isfinite(value) else f"{round(value):,}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    if not math.isfinite(value):
+        return "–"
+    if value < 1e-3:
+        return f"{number(value * 1e6)} µs"
+    if value < 1:
+        return f"{number(value * 1e3)} ms"
+    return f"{number(value)} s"
+
+
+def size(value: float) -> str:
+    """Bytes in binary units."""
+    if not math.isfinite(value):
+        return "–"
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(value) >= scale:
+            return f"{number(value / scale)} {unit}"
+    return f"{value:.0f} B"
+
+
+def parameters(value: float) -> str:
+    """A parameter count as people say it: 135 M, 1.24 B."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{number(value / 1e9)} B" if value >= 1e9 else f"{number(value / 1e6)} M"
+
+
+def energy(value: float) -> str:
+    """Joules in the unit that suits them."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{number(value * 1e3)} mJ" if value < 1 else f"{number(value)} J"
+
+
+def tokens(value: float) -> str:
+    """A context length in full."""
+    return f"{count(value)} tokens"
+
+
+def short_tokens(value: float) -> str:
+    """A context length for an axis: 512, 1k, 1.5k, 128k."""
+    if value < 1000:
+        return f"{value:g}"
+    scaled = value / 1024 if value % 128 == 0 else value / 1000
+    return f"{scaled:.3g}k"
+
+
+def times(ratio: float) -> str:
+    """A factor: 2.4×."""
+    return f"{number(ratio, 2 if ratio >= 1.095 else 3)}×"
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """A count with its noun."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def joined(items: list[str]) -> str:
+    """a, b and c."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""
+
+
+def cell(value: object) -> str:
+    """A value for a CSV file that no spreadsheet takes for a formula."""
+    text = clean(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
