@@ -171,7 +171,7 @@ def _find_temperatures(found: Found, inventory: Inventory) -> None:
 def _temperature(name: str, zone: str) -> Source:
     lower = zone.lower()
     site: Site = "gpu" if "gpu" in lower else "skin" if "skin" in lower else "cpu" if _is_processor(lower) else "system"
-    return _kernel(name, name, "number", "temperature_c", site, scale=1e-3).model_copy(update={"rail": zone})
+    return _kernel(name, name, "millidegrees", "temperature_c", site, scale=1e-3).model_copy(update={"rail": zone})
 
 
 def _is_processor(zone: str) -> bool:

@@ -25,6 +25,12 @@ def _number(raw: str, _key: str) -> float:
     return float(raw)
 
 
+def _millidegrees(raw: str, _key: str) -> float | None:
+    """A thermal zone; Tegra's say -256 degrees for a part that is off."""
+    value = float(raw)
+    return value if -100_000 < value < 300_000 else None
+
+
 def _field(raw: str, key: str) -> float:
     """The field of that index among those between blanks, as in /proc/PID/statm."""
     return float(raw.split()[int(key)])
@@ -66,6 +72,7 @@ def _throttled_bits(raw: str, _key: str) -> float:
 
 PARSERS: dict[str, Parser] = {
     "number": _number,
+    "millidegrees": _millidegrees,
     "field": _field,
     "named": _named,
     "busy_ticks": _busy_ticks,
