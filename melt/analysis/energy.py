@@ -243,13 +243,13 @@ def _method_uncertainty(source: Source, one: Series, t0_ns: int, t1_ns: int) -> 
         power = np.diff(value) / spacing_s
         age_s = source.native_period_s / math.sqrt(12)
         errors = [step, step, power[0] * age_s, power[-1] * age_s]
-        changes = np.diff(power)
     else:
         halved = Series(one.t_ns[low:high:2], value[::2])
         inner = (max(t0_ns, int(halved.t_ns[0])), min(t1_ns, int(halved.t_ns[-1])))
         sampling_j = (_integral(source, one, *inner) - _integral(source, halved, *inner)) / 3
         errors = [(t1_ns - t0_ns) * NS / math.sqrt(max(1, last - first)) * step, sampling_j]
-        changes = np.diff(value)
+        power = value
+    changes = power[2:] - power[:-2] if len(power) > 2 else np.diff(power)
     edges_s = (spacing_s[0] / math.sqrt(12), spacing_s[-1] / math.sqrt(12))
     errors += [changes[0] * edges_s[0], changes[-1] * edges_s[1]]
     return math.sqrt(sum(float(e) ** 2 for e in errors))

@@ -133,9 +133,7 @@ def _is_stamp(value: object) -> bool:
 
 def _values(source: Source, samples: _Raw) -> Series:
     """One source's numbers, scaled, signed, in order of time and unwrapped."""
-    texts = dict.fromkeys(samples.raw)
-    numbers = {raw: _number(source, raw) for raw in texts}
-    value = np.array([numbers[raw] for raw in samples.raw], dtype=np.float64) * source.scale
+    value = _numbers(source, samples.raw) * source.scale
     t_ns = np.array(samples.t_ns, dtype=np.int64)
     known = np.isfinite(value)
     if not known.all():
@@ -146,6 +144,16 @@ def _values(source: Source, samples: _Raw) -> Series:
     if source.quantity == "energy_j":
         return _unwrapped(t_ns, value, source.wrap_at)
     return Series(t_ns, value)
+
+
+def _numbers(source: Source, raws: list[str]) -> Values:
+    if source.parser == "number":
+        try:
+            return np.fromiter(map(float, raws), np.float64, len(raws))
+        except ValueError:
+            pass  # one of them is no number: the others are found the slow way
+    known = {raw: _number(source, raw) for raw in dict.fromkeys(raws)}
+    return np.array([known[raw] for raw in raws], dtype=np.float64)
 
 
 def _number(source: Source, raw: str) -> float:

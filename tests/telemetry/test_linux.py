@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from replay import inventory_of, load_tree
 
 from melt.profile import Sensors
 from melt.telemetry import linux
 from melt.telemetry.base import Discovery, Inventory, natural
+from tests.telemetry.replay import inventory_of, load_tree
 
 LAPTOP, PI, NANO, AGX = "laptop-xps15-9560", "raspberry-pi-4", "jetson-orin-nano", "jetson-agx-orin"
 DENIED = {"error": "EACCES"}
