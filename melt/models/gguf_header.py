@@ -141,8 +141,10 @@ class _Parser:
 
     def _count(self, what: str, limit: int, smallest_bytes: int) -> int:
         count = int(self._unpack("Q"))
-        if count > limit or count * smallest_bytes > self.file_bytes:
+        if count > limit:
             raise self._bad(f"{what} count {count} is absurd")
+        if count * smallest_bytes > self.file_bytes:
+            raise self._cut("the header")
         return count
 
     def _metadata(self, count: int) -> dict[str, Value]:
@@ -265,12 +267,15 @@ class _Parser:
         if end <= len(self.buffer):
             return
         if end > self.file_bytes:
-            raise ModelError(f"{self.name} is cut short: it ends inside {what}", "Download or copy the file again.")
+            raise self._cut(what)
         if end > MAX_HEADER_BYTES:
             raise self._bad(f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB")
         self.buffer += self.file.read(align(end - len(self.buffer), _READ_BYTES))
         if end > len(self.buffer):
             raise ModelError(f"{self.name} changed while it was read", "Wait until it is complete.")
+
+    def _cut(self, what: str) -> ModelError:
+        return ModelError(f"{self.name} is cut short: it ends inside {what}", "Download or copy the file again.")
 
     def _bad(self, what: str, hint: str = "") -> ModelError:
         return ModelError(

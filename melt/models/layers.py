@@ -19,7 +19,7 @@ _RECURRENT_WITHOUT_KV_AND_MLP = {"nemotron_h", "nemotron_h_moe"}
 # Attention every n-th layer (the key full_attention_interval), recurrent between.
 _INTERVAL = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4}
 
-# Every n-th layer sees the whole context, the others a window; the file may say otherwise.
+# Every n-th layer sees the whole context, the others a window (0: all); the file may say otherwise.
 _WINDOW_PATTERN = {
     "gemma2": 2,
     "gemma3": 6,
@@ -30,6 +30,8 @@ _WINDOW_PATTERN = {
     "olmo2": 4,
     "gpt-oss": 2,
     "plamo3": 8,
+    "lfm2": 0,
+    "lfm2moe": 0,
 }
 
 

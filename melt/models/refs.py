@@ -163,7 +163,7 @@ def _parse_hub(text: str, rest: str) -> HubRef:
 
 def _parse_path(text: str, scheme: str) -> PathRef:
     path = Path(text).expanduser()
-    if path.exists() or (path.suffix == ".gguf" and not scheme):
+    if (text and path.exists()) or (path.suffix == ".gguf" and not scheme):
         return PathRef(path)
     name = text.partition("@")[0]
     if name in load_zoo():

@@ -24,7 +24,14 @@ class Decoded:
 
 
 def decode(
-    path: Path, *, n_ctx: int = 512, n_tokens: int = 8, prompt: int = 5, ubatch: int = 512, **context: Any
+    path: Path,
+    *,
+    n_ctx: int = 512,
+    n_tokens: int = 8,
+    prompt: int = 5,
+    ubatch: int = 512,
+    threads: int = 1,
+    **context: Any,
 ) -> Decoded:
     """Prefill ``prompt`` tokens, then decode ``n_tokens`` greedily."""
     import llama_cpp as lc
@@ -32,7 +39,7 @@ def decode(
 
     lines: list[str] = []
 
-    @lc.llama_log_callback
+    @lc.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
     def log(level: int, text: bytes, user: ctypes.c_void_p) -> None:
         lines.append(text.decode("utf-8", "replace"))
 
@@ -40,19 +47,19 @@ def decode(
     model_params = lc.llama_model_default_params()
     model_params.use_extra_bufts = False
     model_params.n_gpu_layers = 0
-    model = lc.llama_load_model_from_file(str(path).encode(), model_params)
+    model = lc.llama_model_load_from_file(str(path).encode(), model_params)
     assert model, "".join(lines)[-3000:]
     params = lc.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, max(ubatch, 512), ubatch
-    params.n_threads = params.n_threads_batch = 2
+    params.n_threads = params.n_threads_batch = threads
     params.swa_full = False
     for name, value in context.items():
         setattr(params, name, value)
-    ctx = lc.llama_new_context_with_model(model, params)
+    ctx = lc.llama_init_from_model(model, params)
     assert ctx, "".join(lines)[-3000:]
     result = Decoded(True, [], recurrent=lc.llama_model_is_recurrent(model), hybrid=lc.llama_model_is_hybrid(model))
     result.n_params, result.model_bytes = lc.llama_model_n_params(model), lc.llama_model_size(model)
-    n_vocab = lc.llama_n_vocab(lc.llama_model_get_vocab(model))
+    n_vocab = lc.llama_vocab_n_tokens(lc.llama_model_get_vocab(model))
     batch = [(7 * i + 3) % n_vocab for i in range(prompt)]
     for _ in range(n_tokens):
         tokens = (lc.llama_token * len(batch))(*batch)
@@ -62,7 +69,7 @@ def decode(
         batch = [int(logits.argmax())]
         result.tokens += batch
     lc.llama_free(ctx)
-    lc.llama_free_model(model)
+    lc.llama_model_free(model)
     result.log = "".join(lines)
     lc.llama_log_set(_silence(lc), ctypes.c_void_p(0))
     for _device, kind, mib in _BUFFER.findall(result.log):
