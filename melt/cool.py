@@ -8,7 +8,7 @@ from melt.plan import CoolDown
 from melt.profile import ThermalBand
 from melt.store import Flag
 from melt.telemetry.base import Discovery, Source
-from melt.telemetry.parse import parse
+from melt.telemetry.parsers import parse
 
 if TYPE_CHECKING:
     from melt.drivers.base import Driver
@@ -46,9 +46,8 @@ def hottest_c(driver: "Driver", discovery: Discovery, zones: tuple[Source, ...])
     """The highest of the zones' temperatures right now, °C; None where there is none to read."""
     wanted = {z.probe for z in zones}
     raw = driver.read([p for p in discovery.probes if p.name in wanted]) if wanted else {}
-    readings = [parse(z, raw[z.probe]) for z in zones if z.probe in raw]
-    known = [c for c in readings if c is not None]
-    return max(known) if known else None
+    readings = [(z, parse(z, raw[z.probe])) for z in zones if z.probe in raw]
+    return max((value * z.scale for z, value in readings if value is not None), default=None)
 
 
 def _zones(discovery: Discovery, band: ThermalBand) -> tuple[Source, ...]:

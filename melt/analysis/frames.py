@@ -3,13 +3,14 @@
 Columns, units and meanings are in ``melt.analysis.columns`` and ``docs/results.md``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from melt.analysis import rows
 from melt.analysis.cells import cells_frame
@@ -85,6 +86,16 @@ class Results:
         """The telemetry samples of one run."""
         rec = next(r for r in self.recorded if r.run_id == run_id)
         return rows.samples_frame(rec, series(rec.manifest.telemetry, telemetry_text(rec)))
+
+    def intervals_of(self, run_ids: Collection[str]) -> NDArray[np.float64]:
+        """Every interval between tokens of the timed iterations of some runs, seconds."""
+        found = [
+            np.diff(np.asarray(p.token_t_ns, dtype=np.int64)) * 1e-9
+            for r in self.recorded
+            if r.run_id in run_ids
+            for p in r.timed
+        ]
+        return np.concatenate([np.empty(0), *found])
 
     @cached_property
     def _observed(self) -> list[tuple[Recorded, Observed]]:

@@ -159,7 +159,7 @@ def tokens_frame(recorded: Sequence[Recorded]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "run_id": pd.Categorical.from_codes(
-                np.repeat(np.array([code[p[0]] for p in passes], dtype=np.int64), lengths), run_ids
+                np.repeat(np.array([code[p[0]] for p in passes], dtype=np.int64), lengths), pd.Index(run_ids)
             ),
             "iteration": np.repeat([p[1] for p in passes], lengths),
             "index": np.concatenate([np.arange(n) for n in lengths]),

@@ -39,7 +39,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "baseline": ("#d5d0c5", "#575b50"),
 }
 SEQUENCE = ("weights", "kv", "state", "output", "compute", "baseline")
-PHASES = {"prefill": ("#f3d9a4", "#5b4a22"), "decode": ("#cfe3f2", "#234158")}
+PHASES = {"prefill": ("#fbf1dc", "#3a3222"), "decode": ("#dcebf7", "#1f3547")}
 
 
 @dataclass(frozen=True)

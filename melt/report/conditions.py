@@ -1,0 +1,218 @@
+"""Under which conditions it was measured, and what that leaves in doubt."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pandas as pd
+
+from melt.analysis.cliff import cliffs
+from melt.analysis.columns import METRICS
+from melt.analysis.frames import Results
+from melt.report import text
+from melt.report.palette import FAMILY_WORDS
+from melt.report.series import Setting
+from melt.report.story import SESSIONS_FOR_INTERVAL
+from melt.store import Manifest
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of a list of facts."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model as it was measured."""
+
+    name: str
+    family: str
+    parameters: str
+    quant: str
+    file: str
+    synthetic: bool
+    weights: str
+    css: str
+
+
+def devices(results: Results) -> dict[str, list[Fact]]:
+    """Facts of each device by name; of several states of one device the newest."""
+    newest = {m.cell.device: m for m in results.manifests.values() if m.status != "skipped"}
+    newest = newest or {m.cell.device: m for m in results.manifests.values()}
+    return {text.name(device): _device(m) for device, m in newest.items()}
+
+
+def _device(manifest: Manifest) -> list[Fact]:
+    d = manifest.device
+    cores = f"{d.physical_cores or '?'} cores, {d.logical_cores or '?'} threads"
+    facts = [
+        ("Processor", d.soc),
+        ("Cores", cores if d.logical_cores else None),
+        ("Memory", text.size(float(d.ram_bytes)) if d.ram_bytes else None),
+        ("System", d.os_build),
+        ("Kernel", d.kernel),
+        ("Architecture", d.machine),
+        ("Product", d.product),
+        ("Clock governor", d.governor),
+        ("Power mode", d.power_mode),
+        ("Virtual machine", d.virtual_machine),
+        ("Engine", ", ".join(f"{k} {v}" for k, v in manifest.versions.items()) or None),
+    ]
+    return [Fact(name, text.clean(value)) for name, value in facts if value]
+
+
+def models(results: Results, settings: list[Setting]) -> list[ModelCard]:
+    """Every model that was measured or tried, once."""
+    css = {(d.curve.name, d.curve.cells["quant"].iloc[0]): d.look.css for s in settings for d in s.drawn}
+    found: dict[tuple[str, str], ModelCard] = {}
+    for m in (m.model for m in results.manifests.values()):
+        if m is None or (m.name, m.quant) in found:
+            continue
+        trained = f"; trained on contexts up to {text.tokens(m.context_trained)}" if m.context_trained else ""
+        weights = "random numbers in the published shape" if m.synthetic else "as published"
+        found[(m.name, m.quant)] = ModelCard(
+            name=text.name(m.name),
+            family=FAMILY_WORDS[m.family],
+            parameters=text.parameters(float(m.n_params)),
+            quant=text.clean(m.quant),
+            file=text.size(float(m.file_bytes)),
+            synthetic=m.synthetic,
+            weights=weights + text.clean(trained),
+            css=css.get((m.name, m.quant), "var(--muted)"),
+        )
+    return list(found.values())
+
+
+def protocol(results: Results) -> list[Fact]:
+    """What was done, how often and when."""
+    runs = results.runs
+    ok = runs[runs["status"] == "ok"]
+    started = [s[:16].replace("T", " ") for s in (runs["started_at"].min(), runs["started_at"].max())]
+    when = f"{started[0]} UTC" if started[0] == started[1] else f"{started[0]} to {started[1]} UTC"
+    statuses = Counter(runs["status"])
+    facts = [
+        Fact("Context lengths", _list(runs["prompt_tokens"]) + " tokens"),
+        Fact("Tokens generated", _list(runs["gen_tokens"]) + " after each prompt"),
+        Fact("Sessions", f"{_range(results.cells['n_sessions'])} a cell, each a fresh process"),
+        Fact("Iterations", f"{_range(ok['n_iterations'])} timed in each session, after warm-up" if len(ok) else "none"),
+        Fact("Threads", _list(runs["threads"].dropna()) or "not known"),
+        Fact("Runs", ", ".join(f"{statuses[s]:,} {s}" for s in ("ok", "failed", "skipped") if statuses[s])),
+        Fact("Measured", when),
+    ]
+    return [Fact(f.name, text.clean(f.value)) for f in facts]
+
+
+def _list(values: "pd.Series[float]") -> str:
+    distinct = sorted(set(values))
+    shown = [text.count(float(v)) for v in distinct]
+    return ", ".join(shown) if len(shown) <= 12 else f"{shown[0]} to {shown[-1]} ({len(shown)} values)"
+
+
+def _range(values: "pd.Series[int]") -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def caveats(results: Results, settings: list[Setting]) -> list[str]:
+    """What the reader should know before believing a number, most important first."""
+    return [
+        *_synthetic(results),
+        *_virtual(results),
+        *_energy(results),
+        *_sessions(results),
+        *_failures(results),
+        *_flagged(results),
+        *_cliffs(settings),
+        *_damaged(results),
+    ]
+
+
+def _synthetic(results: Results) -> list[str]:
+    names = {text.name(m.model.name) for m in results.manifests.values() if m.model and m.model.synthetic}
+    if not names:
+        return []
+    return [
+        f"{text.joined(sorted(names))}: the weights are random numbers in the exact published shape. Speed, memory and "
+        "energy do not depend on the values; nothing here says how well such a model answers."
+    ]
+
+
+def _virtual(results: Results) -> list[str]:
+    machines = {
+        (text.name(m.cell.device), text.clean(m.device.virtual_machine))
+        for m in results.manifests.values()
+        if m.device.virtual_machine
+    }
+    return [
+        f"{device} is a virtual machine ({kind}): other guests of its host may disturb the timings, and sensors of "
+        "power, temperature and clocks are usually out of reach."
+        for device, kind in sorted(machines)
+    ]
+
+
+def _energy(results: Results) -> list[str]:
+    out = []
+    for device, group in results.runs[results.runs["status"] == "ok"].groupby("device"):
+        if group[["energy_prefill_j", "energy_decode_j"]].notna().any().any():
+            continue
+        reasons = Counter(r for c in ("energy_prefill_reason", "energy_decode_reason") for r in group[c].dropna())
+        reason = text.clean(reasons.most_common(1)[0][0]) if reasons else "no power was recorded"
+        manifest = results.manifests[group["run_id"].iloc[-1]]
+        absent = [a for a in manifest.telemetry.absent if any(w in a.name for w in ("rapl", "power", "battery"))]
+        because = "; ".join(f"{text.clean(a.name)}: {text.clean(a.reason)}" for a in absent)
+        out.append(f"Energy on {text.name(device)} is absent, not zero: {reason}{f' ({because})' if because else ''}.")
+    return out
+
+
+def _sessions(results: Results) -> list[str]:
+    measured = results.cells.loc[results.cells["n_sessions"] > 0, "n_sessions"]
+    if measured.empty or measured.min() >= SESSIONS_FOR_INTERVAL:
+        return []
+    if measured.max() == 1:
+        return ["Every cell has a single session: there are no intervals, and small differences mean nothing."]
+    return [
+        f"Cells have {_range(measured)} sessions. With fewer than {SESSIONS_FOR_INTERVAL} the interval of a median "
+        "is the range of its sessions, and holds the true one with less than 95 % probability (75 % for three)."
+    ]
+
+
+def _failures(results: Results) -> list[str]:
+    out = []
+    for status, word in (("failed", "failed"), ("skipped", "were skipped")):
+        group = results.runs[results.runs["status"] == status]
+        if len(group):
+            kinds = Counter(text.clean(k) for k in group["error_kind"].dropna())
+            reasons = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common(4))
+            out.append(
+                f"{text.plural(len(group), 'run')} {word}: {reasons}. They are listed below with their messages."
+            )
+    return out
+
+
+def _flagged(results: Results) -> list[str]:
+    ok = set(results.runs.loc[results.runs["status"] == "ok", "run_id"])
+    flags = Counter(f for f, run_id in zip(results.flags["flag"], results.flags["run_id"], strict=True) if run_id in ok)
+    if not flags:
+        return []
+    listed = ", ".join(f"{text.clean(f).replace('_', ' ')} ({n})" for f, n in flags.most_common(6))
+    return [f"Some runs carry flags: {listed}. The evidence is in the table of runs."]
+
+
+def _cliffs(settings: list[Setting]) -> list[str]:
+    return [
+        f"Cliff: {METRICS[c.metric].label.lower()} of {d.label} changes by a factor {text.number(c.factor)} more than "
+        f"its cost law explains between {text.count(c.before)} and {text.tokens(c.after)}."
+        for s in settings
+        for d in s.drawn
+        for c in cliffs(d.curve)
+    ]
+
+
+def _damaged(results: Results) -> list[str]:
+    if not results.damaged:
+        return []
+    first = results.damaged[0]
+    what = f"{text.plural(len(results.damaged), 'folder')} could not be read and left out"
+    return [f"{what}, for example {text.clean(first.folder.name)}: {text.clean(first.reason)}."]

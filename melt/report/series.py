@@ -1,0 +1,113 @@
+"""What is drawn: curves with a label and a look each, gathered by the setting under which they were measured."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from melt.analysis.curves import MATCHED, Curve, curves, pairs
+from melt.analysis.frames import Results
+from melt.report.palette import Look, looks
+from melt.report.text import clean, count, name
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A curve as it appears everywhere in the report."""
+
+    curve: Curve
+    label: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Curves that may be compared: one device, engine, accelerator and so on."""
+
+    title: str
+    slug: str
+    drawn: tuple[Drawn, ...]
+
+    @property
+    def pairs(self) -> list[tuple[Drawn, Drawn]]:
+        """Every SSM or hybrid beside every Transformer."""
+        of = {id(d.curve): d for d in self.drawn}
+        return [(of[id(a)], of[id(b)]) for a, b in pairs([d.curve for d in self.drawn])]
+
+    @property
+    def contexts(self) -> list[float]:
+        """Every context length that was measured, ascending."""
+        return sorted({float(c) for d in self.drawn for c in d.curve.contexts})
+
+    def shared_context(self) -> float | None:
+        """The largest context length that every curve has; None where they share none."""
+        shared = set.intersection(*({float(c) for c in d.curve.contexts} for d in self.drawn))
+        return max(shared) if shared else None
+
+
+def settings(results: Results) -> list[Setting]:
+    """Every setting of the results, with the same look for a model wherever it appears."""
+    found = curves(results.runs, results.cells)
+    labels = _labels(found)
+    look_of = looks([(labels[id(c)], c.family) for c in found])
+    by_setting: dict[tuple[object, ...], list[Curve]] = {}
+    for curve in found:
+        by_setting.setdefault(curve.setting, []).append(curve)
+    titles = _titles(list(by_setting))
+    return [
+        Setting(titles[key], f"s{i}", tuple(Drawn(c, labels[id(c)], look_of[labels[id(c)]]) for c in group))
+        for i, (key, group) in enumerate(by_setting.items())
+    ]
+
+
+def _labels(found: Sequence[Curve]) -> dict[int, str]:
+    """Each curve's model by name, with quantisation and passport only where they tell two apart."""
+    out: dict[int, str] = {}
+    for curve in found:
+        rivals = [c for c in found if c is not curve and c.setting == curve.setting and c.name == curve.name]
+        first = curve.cells.iloc[0]
+        label = name(curve.name)
+        if any(c.cells["quant"].iloc[0] != first["quant"] for c in rivals):
+            label += f" {clean(first['quant'])}"
+        if any(c.cells["quant"].iloc[0] == first["quant"] for c in rivals):
+            label += f" ({first['passport_id'][:4]})"
+        out[id(curve)] = label
+    return out
+
+
+def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
+    """A title for each setting: device, engine and accelerator, and whatever else differs."""
+    always = ("device", "backend", "accelerator")
+    differs = {f for i, f in enumerate(MATCHED) if len({str(k[i]) for k in keys}) > 1}
+    out = {}
+    for key in keys:
+        words = []
+        for field, value in zip(MATCHED, key, strict=True):
+            if field in always:
+                words.append(name(value))
+            elif field in differs and field != "effective_accelerator":
+                words.append(_setting_word(field, value))
+        out[key] = " · ".join(words)
+    repeated = {t for t, n in Counter(out.values()).items() if n > 1}
+    return {k: f"{t} · {i + 1}" if t in repeated else t for i, (k, t) in enumerate(out.items())}
+
+
+def _setting_word(field: str, value: object) -> str:
+    words = {
+        "threads": lambda v: f"{count(float(v))} threads",
+        "gen_tokens": lambda v: f"{count(float(v))} tokens generated",
+        "conditions_id": lambda v: f"conditions {v}",
+    }
+    if value is None:
+        return f"{field.replace('_', ' ')} unknown"
+    return words[field](value) if field in words else f"{field.replace('_', ' ')} {clean(value)}"
+
+
+def middle_run(curve: Curve, context: float) -> str | None:
+    """The run whose total time is in the middle of its cell's sessions: the one to show."""
+    at = curve.sessions[curve.sessions["prompt_tokens"] == context]
+    total = (at["ttft_s"] + at["tpot_s"] * at["gen_tokens"]).to_numpy(dtype=float)
+    if not len(total) or np.isnan(total).all():
+        return None
+    return str(at["run_id"].iloc[int(np.argsort(total)[(len(total) - 1) // 2])])

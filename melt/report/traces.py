@@ -1,0 +1,163 @@
+"""What went on during a run over time, with its phases shaded; and where the operators' time went."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from melt.analysis.frames import Results
+from melt.analysis.phases import windows
+from melt.analysis.reading import Recorded
+from melt.report import charts, text
+from melt.report.figures import Drawing
+from melt.report.palette import INK, PARTS, PHASES
+from melt.report.series import Drawn, Setting, middle_run
+from melt.telemetry.base import Source
+
+MAX_POINTS = 500
+NS = 1e-9
+ROW_IN = 0.92
+# quantity and site, part of the source's name, unit, factor
+_ROWS = (
+    ("memory_bytes", "process", "rss", "process memory (MiB)", 2**-20),
+    ("memory_bytes", "system", "avail", "available memory of the device (GiB)", 2**-30),
+    ("utilisation", "system", "", "processor in use (%)", 100.0),
+    ("frequency_hz", "cpu", "", "processor clock, mean of cores (GHz)", 1e-9),
+    ("temperature_c", "", "", "hottest sensor (°C)", 1.0),
+    ("power", "", "", "power (W)", 1.0),
+)
+
+
+def traces(setting: Setting, results: Results) -> list[Drawing]:
+    """One run of each model at its longest context: the middle one of its sessions."""
+    found = []
+    for one in setting.drawn:
+        context = float(one.curve.contexts[-1])
+        run_id = middle_run(one.curve, context)
+        drawing = _trace(one, context, run_id, results) if run_id else None
+        if drawing:
+            found.append(drawing)
+    return found
+
+
+def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing | None:
+    rec = next(r for r in results.recorded if r.run_id == run_id)
+    samples = results.samples_of(run_id)
+    zero = rec.loaded.t_start_ns if rec.loaded else rec.passes[0].prefill.t_start_ns
+    end = rec.timed[-1].token_t_ns[-1]
+    rows = [(spec[3], *_row(rec, samples, spec)) for spec in _ROWS]
+    rows = [(unit, t, v) for unit, t, v in rows if len(t) > 1]
+    if not rows:
+        return None
+    figure, axes = charts.new(len(rows), label_room=0.25, height_in=0.85 + ROW_IN * len(rows))
+    numbers = []
+    for ax, (unit, t_ns, value) in zip(axes, rows, strict=True):
+        t_s = (t_ns - zero) * NS
+        shown = (t_ns >= zero - 2e9) & (t_ns <= end + 1e9)
+        charts.title(ax, unit)
+        _shade(ax, rec, zero)
+        ax.plot(*thinned(t_s[shown], value[shown]), color=one.look.colour, linewidth=1.5, zorder=3)
+        charts.trace_axis(ax, value[shown])
+        numbers.append((unit, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
+    axes[-1].set_xlabel("Seconds since the model began to load", labelpad=4)
+    axes[-1].set_xlim(-min(2.0, (end - zero) * NS * 0.1), (end - zero) * NS * 1.02)
+    caption = (
+        f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one whose total time is in "
+        "the middle, warm-up included."
+    )
+    header = ("Series", "Lowest", "Median", "Highest")
+    slug = f"trace-{text.file_name(one.label)}"
+    return Drawing(slug, f"{one.label} over time", caption, figure, header, tuple(numbers))
+
+
+def _row(rec: Recorded, samples: pd.DataFrame, spec: tuple[str, str, str, str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Stamps and values of one row of the trace; empty where it was not measured."""
+    quantity, site, part, _, factor = spec
+    chosen = [s for s in rec.manifest.telemetry.sources if _belongs(s, quantity, site, part)]
+    series = [(s, *_values(samples, s)) for s in chosen]
+    series = [(s, t, v) for s, t, v in series if len(t) > 1]
+    if not series:
+        return np.empty(0), np.empty(0)
+    if quantity in ("memory_bytes", "utilisation"):
+        _, t, v = series[0]
+        return t, v * factor
+    grid = series[0][1]
+    together = np.stack([np.interp(grid, t, v) for _, t, v in series])
+    merged = {"frequency_hz": together.mean(0), "temperature_c": together.max(0), "power": together.sum(0)}
+    return grid, merged[quantity] * factor
+
+
+def _belongs(source: Source, quantity: str, site: str, part: str) -> bool:
+    if quantity == "power":
+        return source.counts_in_total and source.quantity in ("power_w", "energy_j")
+    named = part in f"{source.name} {source.key}".lower() and "peak" not in source.name
+    return source.quantity == quantity and site in ("", source.site) and named
+
+
+def _values(samples: pd.DataFrame, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """A source's samples; a cumulative energy becomes the power between two of them."""
+    of_source = samples[samples["source"] == source.name]
+    t, v = of_source["t_ns"].to_numpy(dtype=np.int64), of_source["value"].to_numpy(dtype=float)
+    if source.quantity != "energy_j":
+        return t, v
+    return t[:-1] + np.diff(t) // 2, np.diff(v) / (np.diff(t) * NS)
+
+
+def _shade(ax: Axes, rec: Recorded, zero: int) -> None:
+    for one in rec.passes:
+        if len(one.token_t_ns) < 2:
+            continue
+        for phase, (start, end) in windows(one).items():
+            ax.axvspan((start - zero) * NS, (end - zero) * NS, color=PHASES[phase][0], linewidth=0, zorder=0)
+
+
+def thinned(t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Few enough points to draw, with the lowest and the highest of every stretch among them."""
+    if len(t) <= MAX_POINTS:
+        return t, v
+    kept = set()
+    for stretch in np.array_split(np.arange(len(t)), MAX_POINTS // 2):
+        kept |= {int(stretch[np.argmin(v[stretch])]), int(stretch[np.argmax(v[stretch])])}
+    order = sorted(kept)
+    return t[order], v[order]
+
+
+def operators(setting: Setting, results: Results) -> list[Drawing]:
+    """Shares of time by kind of operator, for prefill and decode; nothing where none was profiled."""
+    runs: Sequence[str] = [r for d in setting.drawn for r in d.curve.sessions["run_id"]]
+    ops = results.ops
+    ops = ops[ops["run_id"].isin(runs)] if len(ops) else ops
+    return [] if ops.empty else [_operators(setting, ops, phase) for phase in ("prefill", "decode")]
+
+
+def _operators(setting: Setting, ops: pd.DataFrame, phase: str) -> Drawing:
+    figure, (ax,) = charts.new()
+    charts.title(ax, "percent of operator time")
+    shares: dict[str, dict[str, float]] = {}
+    for one in setting.drawn:
+        of_model = ops[(ops["phase"] == phase) & ops["run_id"].isin(one.curve.sessions["run_id"])]
+        longest = of_model[of_model["context"] == of_model["context"].max()]
+        total = float(longest["total_s"].sum())
+        if total > 0:
+            shares[one.label] = {
+                str(k): float(v) / total for k, v in longest.groupby("category")["total_s"].sum().items()
+            }
+    kinds = sorted({k for s in shares.values() for k in s}, key=lambda k: -sum(s.get(k, 0.0) for s in shares.values()))
+    base, ends = np.zeros(len(shares)), []
+    for i, kind in enumerate(kinds):
+        height = np.array([s.get(kind, 0.0) for s in shares.values()]) * 100
+        colours = [light for light, _ in PARTS.values()]
+        ax.bar(np.arange(len(shares)), height, bottom=base, width=0.62, color=colours[i % len(colours)], linewidth=0)
+        if len(height) and height[-1] > 0:
+            ends.append((text.clean(kind), float(base[-1] + height[-1] / 2), INK))
+        base = base + height
+    ax.set_ylim(0, 100)
+    ax.set_xlim(-0.6, max(len(shares), 1) - 0.4)
+    ax.set_xticks(np.arange(len(shares)), [charts.fitted(s, 14) for s in shares])
+    charts.end_labels(ax, ends)
+    rows = tuple((m, text.clean(k), text.number(v * 100)) for m, s in shares.items() for k, v in s.items())
+    caption = "From a separate profiling pass at the longest context, never from a timed iteration."
+    return Drawing(
+        f"ops-{phase}", f"Where the time of the {phase} goes", caption, figure, ("Model", "Kind", "Percent"), rows
+    )

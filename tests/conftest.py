@@ -1,0 +1,32 @@
+"""Every test has a cache and profiles of its own; nothing of the user's is read or written."""
+
+from pathlib import Path
+
+import pytest
+
+from melt.models.synth import synthesise
+from melt.models.zoo import find_shape, scaled_down
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MELT_PROFILES", str(tmp_path / "profiles"))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A real, very small model of each kind: it loads and decodes in llama.cpp within milliseconds."""
+    folder = tmp_path_factory.mktemp("tiny-models")
+    made = {}
+    for kind, name in {"transformer": "smollm2-135m", "ssm": "mamba-130m", "hybrid": "falcon-h1-0.5b"}.items():
+        made[kind] = folder / f"tiny-{kind}.gguf"
+        synthesise(scaled_down(find_shape(name)), "Q8_0", made[kind])
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_models: dict[str, Path]) -> Path:
+    return tiny_models["transformer"]

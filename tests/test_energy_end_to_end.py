@@ -1,0 +1,97 @@
+"""From a sensor's reading to the report's joules, against a truth that is known.
+
+This host need not have a power sensor: a recorded laptop's tree is laid out as files, its RAPL counters
+are moved by a known power, and a whole session with the real runner reads them.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+
+import melt
+from melt.events import Iteration
+from melt.plan import Plan
+from melt.session import run
+from melt.store import Run
+from tests.telemetry.replay import Replay, battery_current, load_tree, rapl
+
+LAPTOP = "laptop-xps15-9560"
+
+
+def write_profile(tmp_path: Path, root: Path, extra: str = "") -> None:
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    (folder / "local.yaml").write_text(
+        f"name: local\ndriver: local\nsensors:\n  root: {root}\n  period_ms: 20\n{extra}"
+    )
+
+
+def a_plan(model: Path) -> Plan:
+    # A tiny model at a long context, so that each phase lasts long enough to be measured.
+    return Plan(
+        devices=("local",),
+        models=(str(model),),
+        context=(3000,),
+        gen=(800,),
+        sessions=1,
+        iterations=2,
+        warmups=1,
+        threads=(1,),
+        idle_s=1.0,
+    )
+
+
+def timed(made: Run) -> list[Iteration]:
+    return [e for e in made.events() if isinstance(e, Iteration) and not e.warmup]
+
+
+def test_joules_of_a_replayed_laptop_meet_the_truth(tmp_path: Path, tiny_model: Path) -> None:
+    tree = load_tree(LAPTOP)
+    range_uj = int(tree["/sys/class/powercap/intel-rapl:0/max_energy_range_uj"])
+    # It wraps a few joules in, in the middle of the run.
+    sensors = [rapl("intel-rapl:0", range_uj - 20_000_000, range_uj)]
+    write_profile(tmp_path, tmp_path / "tree")
+
+    def power_w(t_s: float) -> float:
+        return 12.0 + 6.0 * math.sin(t_s) + (3.0 if t_s > 4 else 0.0)
+
+    with Replay(tmp_path / "tree", tree, power_w, sensors) as replay:
+        outcome = run(a_plan(tiny_model), tmp_path / "results")
+        made = outcome.made[0]
+        assert made.manifest.status == "ok"
+        row = melt.load(tmp_path / "results").runs.iloc[0]
+        prefill_j = [replay.true_energy_j(i.prefill.t_start_ns, i.token_t_ns[0]) for i in timed(made)]
+        decode_j = [replay.true_energy_j(i.token_t_ns[0], i.token_t_ns[-1]) for i in timed(made)]
+        assert made.manifest.idle_t_ns is not None
+        start_ns, end_ns = made.manifest.idle_t_ns
+        idle_w = replay.true_energy_j(start_ns, end_ns) / ((end_ns - start_ns) / 1e9)
+    assert row["energy_prefill_j"] == pytest.approx(sum(prefill_j) / 2, rel=0.03)
+    assert row["energy_decode_j"] == pytest.approx(sum(decode_j) / 2, rel=0.03)
+    assert row["decode_j_per_token"] == pytest.approx(sum(decode_j) / 2 / 799, rel=0.03)
+    assert row["idle_power_w"] == pytest.approx(idle_w, rel=0.03)
+    assert "RAPL" in row["energy_sensor"]
+
+
+def test_a_charging_battery_gives_no_joules_but_the_reason(tmp_path: Path, tiny_model: Path) -> None:
+    tree = {p: t for p, t in load_tree(LAPTOP).items() if "powercap" not in p}
+    tree["/sys/class/power_supply/BAT0/status"] = "Charging\n"
+    write_profile(tmp_path, tmp_path / "tree")
+    voltage_uv = float(tree["/sys/class/power_supply/BAT0/voltage_now"])
+    with Replay(tmp_path / "tree", tree, lambda _t: 15.0, [battery_current("BAT0", voltage_uv)]):
+        run(a_plan(tiny_model), tmp_path / "results")
+    results = melt.load(tmp_path / "results")
+    row = results.runs.iloc[0]
+    assert math.isnan(row["energy_decode_j"])
+    assert math.isnan(row["decode_j_per_token"])
+    assert "charging" in row["flags"]
+
+
+def test_an_absent_sensor_gives_no_joules(tmp_path: Path, tiny_model: Path) -> None:
+    empty = tmp_path / "tree"
+    empty.mkdir()
+    write_profile(tmp_path, empty)
+    outcome = run(a_plan(tiny_model).model_copy(update={"gen": (8,), "context": (64,)}), tmp_path / "results")
+    row = melt.load(tmp_path / "results").runs.iloc[0]
+    assert row[["energy_prefill_j", "energy_decode_j", "idle_power_w", "mean_power_w", "max_temp_c"]].isna().all()
+    assert {a.name for a in outcome.made[0].manifest.telemetry.absent} >= {"rapl", "battery"}

@@ -1,0 +1,316 @@
+"""Whole sessions with the real runner on very small real models."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import melt
+from melt.drivers import connect
+from melt.drivers.lease import lease
+from melt.errors import DeviceError, ModelError, PlanError, ProfileError, StoreError
+from melt.events import Event, Hello, Iteration, ModelLoaded, UnknownLine
+from melt.models.info import inspect
+from melt.plan import Cell, Plan
+from melt.session import Outcome, run
+from melt.store import EVENTS, TELEMETRY, Run, Store
+from melt.watch import Silent
+
+
+def plan(*models: Path | str, **fields: object) -> Plan:
+    defaults = {"context": (32,), "gen": (4,), "sessions": 1, "iterations": 2, "idle_s": 0.1, "threads": (2,)}
+    return Plan(devices=("local",), models=tuple(map(str, models)), **{**defaults, **fields})
+
+
+class Recorder(Silent):
+    """Notes the order of steps, and may do something at each event."""
+
+    def __init__(self, on_event: object = None) -> None:
+        self.steps: list[str] = []
+        self.said: list[str] = []
+        self.on_event = on_event
+
+    def begin(self, cell: Cell, session: int) -> None:
+        self.steps.append(f"begin {cell.prompt_tokens}")
+
+    def phase(self, name: str) -> None:
+        self.steps.append(name)
+
+    def event(self, event: Event | UnknownLine) -> None:
+        self.steps.append(event.event)
+        if callable(self.on_event):
+            self.on_event(event)
+
+    def end(self, run: Run) -> None:
+        self.steps.append(f"end {run.manifest.status}")
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def only(outcome: Outcome) -> Run:
+    assert len(outcome.made) == 1
+    return outcome.made[0]
+
+
+def test_the_steps_of_a_run_come_in_order(tiny_model: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    run(plan(tiny_model), tmp_path / "r", recorder)
+    assert recorder.steps == [
+        "begin 32",
+        "push",
+        "cool",
+        "idle",
+        "load",
+        "hello",
+        "model",
+        "iteration",
+        "iteration",
+        "iteration",
+        "done",
+        "collect",
+        "end ok",
+    ]
+
+
+def test_every_kind_of_model_is_measured(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    outcome = run(plan(*tiny_models.values()), tmp_path / "r")
+    assert not outcome.not_measured
+    runs = melt.load(tmp_path / "r").runs.set_index("family")
+    assert set(runs.index) == {"transformer", "ssm", "hybrid"}
+    for column in ("ttft_s", "tpot_s", "prefill_tok_per_s", "load_s", "peak_rss_bytes", "weights_bytes"):
+        assert (runs[column] > 0).all(), column
+    assert runs.loc["transformer", "kv_bytes"] > 0
+    assert runs.loc["ssm", "state_bytes"] > 0
+    assert runs.loc["hybrid", "kv_bytes"] > 0
+    assert runs.loc["hybrid", "state_bytes"] > 0
+    assert runs["energy_decode_j"].isna().all() or (runs["energy_decode_j"] > 0).all()
+
+
+def test_one_seed_gives_the_same_tokens_in_every_session(tiny_model: Path, tmp_path: Path) -> None:
+    outcome = run(plan(tiny_model, sessions=2), tmp_path / "r")
+    said = {e.tokens for r in outcome.made for e in r.events() if isinstance(e, Iteration) and not e.warmup}
+    assert len(said) == 1
+    assert len(next(iter(said))) == 4
+
+
+def test_only_what_is_missing_is_measured(tiny_model: Path, tmp_path: Path) -> None:
+    first = run(plan(tiny_model), tmp_path / "r")
+    again = run(plan(tiny_model), tmp_path / "r")
+    more = run(plan(tiny_model, sessions=2, context=(32, 64)), tmp_path / "r")
+    assert (len(first.made), first.already_there) == (1, 0)
+    assert (len(again.made), again.already_there) == (0, 1)
+    assert (len(more.made), more.already_there) == (3, 1)
+
+
+def test_a_changed_model_file_is_measured_again(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(tiny_models["transformer"].read_bytes())
+    run(plan(path), tmp_path / "r")
+    path.write_bytes(tiny_models["ssm"].read_bytes())
+    assert len(run(plan(path), tmp_path / "r").made) == 1
+
+
+def test_more_iterations_than_are_there_are_measured_again(tiny_model: Path, tmp_path: Path) -> None:
+    run(plan(tiny_model, iterations=1), tmp_path / "r")
+    assert len(run(plan(tiny_model, iterations=3), tmp_path / "r").made) == 1
+
+
+@pytest.mark.parametrize(("signal_number", "kind"), [(signal.SIGKILL, "killed"), (signal.SIGABRT, "SIGABRT")])
+def test_a_runner_that_dies_is_a_failed_run_and_the_plan_goes_on(
+    tiny_model: Path, tmp_path: Path, signal_number: signal.Signals, kind: str
+) -> None:
+    killed: list[int] = []
+
+    def kill_the_first(event: Event | UnknownLine) -> None:
+        if isinstance(event, Hello) and not killed:
+            killed.append(event.pid)
+            os.kill(event.pid, signal_number)
+
+    outcome = run(plan(tiny_model, context=(32, 64)), tmp_path / "r", Recorder(kill_the_first))
+    failed, fine = outcome.made
+    assert failed.manifest.status == "failed"
+    assert failed.manifest.error is not None
+    assert failed.manifest.error.kind == kind
+    assert fine.manifest.status == "ok"
+    assert outcome.not_measured == (failed,)
+    assert (failed.folder / TELEMETRY).exists(), "the trace of a run that died is kept"
+    frame = melt.load(tmp_path / "r").runs.set_index("status")
+    assert frame.loc["failed", "error_kind"] == kind
+    assert frame.loc["failed", ["ttft_s", "decode_tok_per_s"]].isna().all()
+
+
+def test_a_crash_is_tried_again_without_extra_buffers_and_flagged(tiny_model: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def crash_once(event: Event | UnknownLine) -> None:
+        if isinstance(event, Hello) and not killed:
+            killed.append(event.pid)
+            os.kill(event.pid, signal.SIGSEGV)
+
+    outcome = run(plan(tiny_model, context=(32, 64)), tmp_path / "r", Recorder(crash_once))
+    crashed, retried, next_cell = (r.manifest for r in outcome.made)
+    assert crashed.error is not None
+    assert crashed.error.kind == "SIGSEGV"
+    assert (retried.status, retried.attempt, retried.job["extra_buffers"]) == ("ok", 1, False)
+    assert [f.name for f in retried.flags] == ["extra_buffers_off"]
+    assert next_cell.job["extra_buffers"] is False, "what was learned of the device holds for the next cell"
+    assert not outcome.not_measured
+
+
+def test_a_runner_that_hangs_is_ended(tiny_model: Path, tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def stop(event: Event | UnknownLine) -> None:
+        if isinstance(event, ModelLoaded):
+            os.kill(pids[0], signal.SIGSTOP)
+        if isinstance(event, Hello):
+            pids.append(event.pid)
+
+    timeouts = {"load_s": 60, "iteration_s": 0.5}
+    manifest = only(run(plan(tiny_model, timeouts=timeouts), tmp_path / "r", Recorder(stop))).manifest
+    assert manifest.error is not None
+    assert manifest.error.kind == "timeout"
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+
+def test_what_cannot_fit_is_skipped_with_the_reason(tiny_model: Path, tmp_path: Path) -> None:
+    outcome = run(plan(tiny_model, memory_fraction=1e-9), tmp_path / "r")
+    manifest = only(outcome).manifest
+    assert manifest.status == "skipped"
+    assert manifest.error is not None
+    assert manifest.error.kind == "predicted_out_of_memory"
+    assert "MiB" in manifest.error.message
+    assert outcome.not_measured
+    assert melt.load(tmp_path / "r").runs["status"].tolist() == ["skipped"]
+
+
+def test_a_context_beyond_training_is_flagged(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    trained = inspect(tiny_models["transformer"]).context_trained
+    outcome = run(plan(tiny_models["transformer"], context=(trained + 1,), iterations=1), tmp_path / "r")
+    assert [f.name for f in only(outcome).manifest.flags] == ["context_beyond_training"]
+
+
+def test_an_accelerator_that_is_not_there_fails_the_run_and_says_what_is(tiny_model: Path, tmp_path: Path) -> None:
+    manifest = only(run(plan(tiny_model, accelerators=("npu",)), tmp_path / "r")).manifest
+    assert manifest.error is not None
+    assert manifest.error.kind == "accelerator"
+    assert "CPU" in manifest.error.message
+
+
+def test_a_device_is_measured_by_one_at_a_time(tiny_model: Path, tmp_path: Path) -> None:
+    driver = connect(melt.load_profile("local"))
+    serial_hash = driver.facts().serial_hash
+    driver.close()
+    with lease(f"local-{serial_hash or 'local'}"), pytest.raises(DeviceError, match=f"process {os.getpid()}"):
+        run(plan(tiny_model), tmp_path / "r")
+    assert not run(plan(tiny_model), tmp_path / "r").not_measured
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "said"),
+    [
+        ({"devices": ("lcoal",)}, ProfileError, "did you mean 'local'"),
+        ({"backends": ("lama.cpp",)}, PlanError, "did you mean 'llama.cpp'"),
+        ({"models": ("no-such-file.gguf",)}, ModelError, "no-such-file.gguf"),
+        ({"models": ("synth:mamba-131m",)}, ModelError, "mamba-130m"),
+        ({"models": ("ftp:x",)}, ModelError, "ftp"),
+        ({"devices": ("pixel8",)}, DeviceError, "adb"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_made(
+    tmp_path: Path, tiny_model: Path, fields: dict[str, object], error: type[Exception], said: str
+) -> None:
+    bad = plan(tiny_model).model_copy(update=fields)
+    with pytest.raises(error) as e:
+        run(bad, tmp_path / "r")
+    assert said in str(e.value) + getattr(e.value, "hint", "")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "corrupt", "empty"])
+def test_a_damaged_model_is_refused_before_anything_is_made(tmp_path: Path, tiny_model: Path, damage: str) -> None:
+    data = tiny_model.read_bytes()
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes({"truncated": data[: len(data) // 2], "corrupt": b"GGUF" + os.urandom(4000), "empty": b""}[damage])
+    with pytest.raises(ModelError, match=r"bad\.gguf"):
+        run(plan(bad), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_full_disk_ends_the_plan_with_one_message(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Store.begin
+
+    def begin_on_full_disk(self: Store, run_id: str) -> Path:
+        partial = begin(self, run_id)
+        if run_id != "plan":
+            (partial / EVENTS).symlink_to("/dev/full")
+        return partial
+
+    monkeypatch.setattr(Store, "begin", begin_on_full_disk)
+    with pytest.raises(StoreError, match="No space left"):
+        run(plan(tiny_model), tmp_path / "r")
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["plan.yaml"]
+
+
+def profile_with_root(tmp_path: Path, root: Path, text: str) -> None:
+    folder = tmp_path / "profiles"
+    folder.mkdir(exist_ok=True)
+    (folder / "local.yaml").write_text(f"name: local\ndriver: local\nsensors:\n  root: {root}\n{text}")
+
+
+def governor_tree(tmp_path: Path) -> Path:
+    file = tmp_path / "tree" / "sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
+    file.parent.mkdir(parents=True)
+    file.write_text("schedutil\n")
+    return file
+
+
+def test_conditions_are_set_for_the_run_and_put_back(tiny_model: Path, tmp_path: Path) -> None:
+    governor = governor_tree(tmp_path)
+    profile_with_root(tmp_path, tmp_path / "tree", "conditions: {governor: performance, screen: dim}\n")
+    during: list[str] = []
+    run(plan(tiny_model), tmp_path / "r", Recorder(lambda _e: during.append(governor.read_text())))
+    assert set(during) == {"performance"}
+    assert governor.read_text().strip() == "schedutil"
+    assert any("screen" in w for w in Store(tmp_path / "r").runs()[0][0].manifest.warnings)
+
+
+def test_conditions_left_by_a_host_that_crashed_are_put_back(tmp_path: Path) -> None:
+    governor = governor_tree(tmp_path)
+    profile_with_root(tmp_path, tmp_path / "tree", "")
+    crash = (
+        "import os, melt; from melt.drivers import connect;"
+        "connect(melt.load_profile('local')).condition({'governor': 'performance'}); os._exit(9)"
+    )
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", crash]) == 9
+    assert governor.read_text() == "performance"
+    connect(melt.load_profile("local")).close()
+    assert governor.read_text() == "schedutil"
+
+
+def test_a_hot_device_is_waited_for_and_flagged(tiny_model: Path, tmp_path: Path) -> None:
+    zone = tmp_path / "tree" / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("x86_pkg_temp\n")
+    (zone / "temp").write_text("81500\n")
+    profile_with_root(tmp_path, tmp_path / "tree", "")
+    cooldown = {"start_below_c": 50, "limit_s": 0.3}
+    manifest = only(run(plan(tiny_model, cooldown=cooldown), tmp_path / "r")).manifest
+    assert [f.name for f in manifest.flags] == ["start_temperature_out_of_band"]
+    assert manifest.start_temp_c == 81.5
+    assert manifest.cooldown_s is not None
+    assert manifest.cooldown_s >= 0.3
+
+
+def test_the_manifest_says_what_was_run(tiny_model: Path, tmp_path: Path) -> None:
+    manifest = json.loads((only(run(plan(tiny_model), tmp_path / "r")).folder / "manifest.json").read_text())
+    assert manifest["job"]["threads"] == 2
+    assert manifest["versions"]["engine"].startswith("llama.cpp")
+    assert manifest["passport"]["model_sha256"] == manifest["model"]["sha256"]
+    assert manifest["idle_t_ns"][1] - manifest["idle_t_ns"][0] >= 0.1e9
+    machine_id = Path("/etc/machine-id")
+    assert not machine_id.exists() or machine_id.read_text().strip() not in json.dumps(manifest)
