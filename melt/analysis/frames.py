@@ -29,9 +29,13 @@ class Results:
     Attributes:
         recorded: every run with its events, oldest first.
         damaged: folders that should hold a run and do not, with the reason.
+        folders: the results folders it was read from.
     """
 
-    def __init__(self, recorded: Sequence[Recorded], damaged: Sequence[Damaged] = ()) -> None:
+    def __init__(
+        self, recorded: Sequence[Recorded], damaged: Sequence[Damaged] = (), folders: Sequence[Path] = ()
+    ) -> None:
+        self.folders = tuple(folders)
         self.recorded = tuple(recorded)
         self.damaged = tuple(damaged)
 
@@ -133,7 +137,7 @@ def load(*folders: str | Path) -> Results:
         where = ", ".join(str(p) for p in paths)
         aside = f" ({len(damaged)} damaged: {damaged[0].folder.name}: {damaged[0].reason})" if damaged else ""
         raise StoreError(f"{where}: holds no run{aside}", "Measure something first: `melt run --help`.")
-    return Results(sorted(recorded.values(), key=lambda r: (r.manifest.started_at, r.run_id)), damaged)
+    return Results(sorted(recorded.values(), key=lambda r: (r.manifest.started_at, r.run_id)), damaged, paths)
 
 
 def _frame(name: str, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

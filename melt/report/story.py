@@ -218,14 +218,11 @@ def alone(drawn: Drawn) -> str:
     ):
         at = curve.measured(metric)
         if len(at):
-            values = [show(metric, float(v)) for v in curve.of(metric)[[*(curve.contexts == at[0]).nonzero()[0]]]]
-            last = [show(metric, float(v)) for v in curve.of(metric)[[*(curve.contexts == at[-1]).nonzero()[0]]]]
-            both = (
-                values[0]
-                if values == last
-                else f"{values[0]} at {text.tokens(at[0])} and {last[0]} at {text.tokens(at[-1])}"
-            )
-            words.append(say.format(both))
+            told = [
+                f"{show(metric, float(curve.of(metric)[curve.contexts == c][0]))} at {text.tokens(c)}"
+                for c in dict.fromkeys((at[0], at[-1]))
+            ]
+            words.append(say.format(" and ".join(told)))
     return f"{drawn.label}: {'; '.join(words)}." if words else f"{drawn.label} has no measurement."
 
 

@@ -1,0 +1,57 @@
+"""How to measure the same again: the plan where the results folder holds it, or else a command that equals it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from melt.analysis.frames import Results
+from melt.report.text import clean
+from melt.store import Manifest
+
+PLAN_FILE = "plan.yaml"
+MAX_PLAN_CHARS = 50_000
+# Cell fields that have an option, with the option's default: left out of the command where they are that.
+_OPTIONS = {
+    "backend": ("--backend", "llama.cpp"),
+    "accelerator": ("--accelerator", "cpu"),
+    "threads": ("--threads", None),
+}
+
+
+def plans(results: Results) -> list[tuple[str, str]]:
+    """(what it is, text) of every plan found in the results folders, or of a command for each plan's name."""
+    found = [(str(f / PLAN_FILE), _read(f / PLAN_FILE)) for f in results.folders if (f / PLAN_FILE).is_file()]
+    kept = [(f"melt run {PLAN_FILE}", body) for _, body in found if body]
+    if kept:
+        return kept
+    by_plan: dict[str, list[Manifest]] = {}
+    for manifest in results.manifests.values():
+        by_plan.setdefault(manifest.plan_name, []).append(manifest)
+    return [(f"plan {clean(name)}", command(of_plan)) for name, of_plan in by_plan.items()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[:MAX_PLAN_CHARS]
+    except OSError:
+        return ""
+
+
+def command(manifests: Sequence[Manifest]) -> str:
+    """A `melt run` that makes the same cells."""
+    cells = [m.cell for m in manifests]
+    parts = ["melt run"]
+    for option, values in (("--device", [c.device for c in cells]), ("--model", [c.model for c in cells])):
+        parts += [f"{option} {shlex.quote(clean(v))}" for v in dict.fromkeys(values)]
+    for field, (option, default) in _OPTIONS.items():
+        chosen = list(dict.fromkeys(getattr(c, field) for c in cells))
+        if chosen != [default]:
+            parts.append(f"{option} {','.join(str(v) for v in chosen if v is not None)}")
+    contexts = sorted({c.prompt_tokens for c in cells})
+    parts.append(f"--context {','.join(str(c) for c in contexts)}")
+    parts.append(f"--gen {','.join(str(g) for g in sorted({c.gen_tokens for c in cells}))}")
+    parts.append(f"--sessions {1 + max(m.session for m in manifests)}")
+    iterations = {m.job.get("iterations") for m in manifests if isinstance(m.job.get("iterations"), int)}
+    if len(iterations) == 1:
+        parts.append(f"--iterations {iterations.pop()}")
+    return " \\\n  ".join(parts)

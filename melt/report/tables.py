@@ -1,0 +1,143 @@
+"""The tables of the page and the CSV files beside it."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from melt.analysis.frames import Results
+from melt.report import text
+
+Show = Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table cell: what is shown, and what it is sorted by (a number, or the text itself)."""
+
+    shown: str
+    key: str
+    numeric: bool = False
+    low: str = ""
+    high: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sortable table; ``header`` has (title, explanation)."""
+
+    slug: str
+    header: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Entry, ...], ...]
+
+
+def words(value: object) -> Entry:
+    """A cell of text; missing text is an en dash."""
+    shown = "–" if value is None or value != value or value == "" else text.clean(value)
+    return Entry(shown, shown)
+
+
+def numeral(value: float, show: Show, low: float = math.nan, high: float = math.nan) -> Entry:
+    """A cell with a number, with its bounds where they are known."""
+    number = float(value)
+    bounds = (show(low), show(high)) if math.isfinite(low) and math.isfinite(high) and low != high else ("", "")
+    return Entry(show(number), "" if math.isnan(number) else repr(number), True, *bounds)
+
+
+def _rate(value: float) -> str:
+    return text.number(value)
+
+
+_CELL_METRICS: tuple[tuple[str, str, str, Show], ...] = (
+    ("ttft_s", "TTFT", "time to the first token", text.seconds),
+    ("prefill_tok_per_s", "Reading, tok/s", "prompt tokens a second", _rate),
+    ("tpot_s", "TPOT", "time per further token", text.seconds),
+    ("decode_tok_per_s", "Writing, tok/s", "generated tokens a second", _rate),
+    ("itl_p99_s", "ITL p99", "99th percentile of the intervals between tokens", text.seconds),
+    ("peak_rss_bytes", "Peak memory", "peak resident memory of the process", text.size),
+    ("predicted_memory_bytes", "Predicted", "the engine's buffers by the architecture's formula", text.size),
+    ("prefill_j_per_token", "Reading, J/tok", "energy per prompt token", text.energy),
+    ("decode_j_per_token", "Writing, J/tok", "energy per generated token", text.energy),
+)
+
+
+def cells_table(results: Results) -> Table:
+    """Every cell, with the metrics that any of them has."""
+    cells = results.cells
+    metrics = [m for m in _CELL_METRICS if cells[m[0]].notna().any()]
+    several_devices = cells["device"].nunique() > 1 or cells["accelerator"].nunique() > 1
+    header = [("Model", ""), ("Quant.", "quantisation of the weights"), ("Context", "tokens in the prompt")]
+    header = ([("Device", "")] if several_devices else []) + header + [("Sessions", "fresh processes measured")]
+    header += [(title, meaning) for _, title, meaning, _ in metrics] + [("Flags", "reasons to doubt")]
+    rows = []
+    for row in cells.to_dict("records"):
+        device = [words(f"{row['device']} / {row['accelerator']}")] if several_devices else []
+        identity = [words(row["model_name"]), words(row["quant"]), numeral(row["prompt_tokens"], text.count)]
+        values = [numeral(row[m], show, row[f"{m}_lo"], row[f"{m}_hi"]) for m, _, _, show in metrics]
+        rows.append((*device, *identity, numeral(row["n_sessions"], text.count), *values, _flags(row["flags"])))
+    return Table("cells", tuple(header), tuple(rows))
+
+
+def _flags(joined: str) -> Entry:
+    return words(joined.replace(",", ", ").replace("_", " "))
+
+
+def runs_table(results: Results) -> Table:
+    """Every run, those that failed and were skipped among them, with the evidence of its flags."""
+    header = (
+        ("Started", "UTC, by the host's clock"),
+        ("Model", ""),
+        ("Context", "tokens in the prompt"),
+        ("Session", ""),
+        ("Status", ""),
+        ("TTFT", "time to the first token"),
+        ("TPOT", "time per further token"),
+        ("Peak memory", "peak resident memory of the process"),
+        ("Remarks", "why it failed, and what its flags rest on"),
+    )
+    evidence: dict[str, list[str]] = {}
+    for flag in results.flags.to_dict("records"):
+        said = f"{str(flag['flag']).replace('_', ' ')}: {flag['evidence']}"
+        evidence.setdefault(str(flag["run_id"]), []).append(said)
+    rows = []
+    for row in results.runs.to_dict("records"):
+        failure = [f"{row['error_kind']}: {row['error_message']}"] if row["status"] != "ok" else []
+        rows.append(
+            (
+                words(row["started_at"][:19].replace("T", " ")),
+                words(f"{row['model_name']} · {row['quant']}" if row["quant"] == row["quant"] else row["model_name"]),
+                numeral(row["prompt_tokens"], text.count),
+                numeral(row["session"] + 1, text.count),
+                words(row["status"]),
+                numeral(row["ttft_s"], text.seconds),
+                numeral(row["tpot_s"], text.seconds),
+                numeral(row["peak_rss_bytes"], text.size),
+                words("; ".join(failure + evidence.get(row["run_id"], []))),
+            )
+        )
+    return Table("runs", header, tuple(rows))
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV: numbers in full, missing ones empty, text harmless in a spreadsheet."""
+    safe = frame.copy()
+    for column in safe.columns:
+        if not pd.api.types.is_numeric_dtype(safe[column]):
+            safe[column] = [_csv_text(v) for v in safe[column]]
+    return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+def rows_to_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as CSV."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([text.cell(v) for v in row] for row in rows)
+    return out.getvalue()
+
+
+def _csv_text(value: object) -> object:
+    return text.cell(value) if isinstance(value, str) else value
