@@ -79,7 +79,7 @@ def test_flushes_while_running(tmp_path: Path) -> None:
 
 def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    probes = [
+    probes: list[dict[str, Any]] = [
         {"name": "gone", "read": "/nowhere/at/all"},
         {"name": "pipe", "read": str(tmp_path / "pipe")},
         {"name": "folder", "read": str(tmp_path)},
@@ -121,7 +121,7 @@ def test_any_text_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_runs_programs_without_a_shell_and_without_holding_up_the_rest(tmp_path: Path) -> None:
-    probes = [
+    probes: list[dict[str, Any]] = [
         {"name": "echo", "exec": ["echo", "$HOME;x"], "period_ms": 100},
         {"name": "bad", "exec": ["false"], "period_ms": 100},
         {"name": "none", "exec": ["/nowhere/at/all"], "period_ms": 100},
