@@ -1,5 +1,6 @@
 """What a model is, read from its header alone."""
 
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from melt.models.metadata import Metadata
 
 Family = Literal["transformer", "ssm", "hybrid"]
 
+_ARCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_MAX_NAME_CHARACTERS = 200
 _SSM_ARCHS = {"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"}
 
 
@@ -78,7 +81,7 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
     label = path or ref
     general = Metadata(header.metadata, "", label)
     arch = general.text("general.architecture")
-    if not arch:
+    if not _ARCH.fullmatch(arch):
         raise ModelError(f"{label}: it does not say its architecture", "It may be an adapter or a projector.")
     meta = Metadata(header.metadata, f"{arch}.", label)
     layers = layer_layout(arch, meta)
@@ -88,7 +91,7 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
         bytes_by_type[tensor.type.name] += tensor.size_bytes
     weights_bytes = sum(bytes_by_type.values())
     return ModelInfo(
-        name=general.text("general.name") or Path(path).stem or ref,
+        name=general.text("general.name")[:_MAX_NAME_CHARACTERS] or Path(path).stem or ref,
         ref=ref,
         path=path,
         revision="",

@@ -124,11 +124,13 @@ def test_hub_downloads_record_revision_and_hash(tiny_file: Path, tmp_path: Path)
         assert "no revision 'v9'" in unknown.stderr
         bad = run_resolve("hf:org/repo:bad.gguf", **env)
         assert "not a GGUF" in bad.stderr
-        offline = run_resolve("hf:org/repo:m.gguf", **env, HF_HUB_OFFLINE="1", MELT_CACHE=str(tmp_path / "other"))
+        elsewhere = {"HF_HUB_OFFLINE": "1", "MELT_CACHE": str(tmp_path / "other")}
+        known = run_resolve("hf:org/repo:m.gguf@v1", **env, **elsewhere)
+        assert json.loads(known.stdout)["revision"] == COMMIT, "the hub's own cache serves it"
+        nothing = {"HF_HOME": str(tmp_path / "empty"), "MELT_CACHE": str(tmp_path / "third")}
+        offline = run_resolve("hf:org/repo:m.gguf@v1", **{**env, **elsewhere, **nothing})
         assert "not cached" in offline.stderr
         assert "HF_HUB_OFFLINE" in offline.stderr
-        known = run_resolve("hf:org/repo:m.gguf@v1", **env, HF_HUB_OFFLINE="1", MELT_CACHE=str(tmp_path / "other"))
-        assert json.loads(known.stdout)["revision"] == COMMIT, "the hub's own cache serves it"
 
 
 def test_a_hub_file_is_unknown_until_pulled() -> None:
