@@ -10,6 +10,7 @@ from melt.store import Manifest
 
 PLAN_FILE = "plan.yaml"
 MAX_PLAN_CHARS = 50_000
+MAX_PLANS = 5
 # Cell fields that have an option, with the option's default: left out of the command where they are that.
 _OPTIONS = {
     "backend": ("--backend", "llama.cpp"),
@@ -19,15 +20,17 @@ _OPTIONS = {
 
 
 def plans(results: Results) -> list[tuple[str, str]]:
-    """(what it is, text) of every plan found in the results folders, or of a command for each plan's name."""
-    found = [(str(f / PLAN_FILE), _read(f / PLAN_FILE)) for f in results.folders if (f / PLAN_FILE).is_file()]
-    kept = [(f"melt run {PLAN_FILE}", body) for _, body in found if body]
-    if kept:
-        return kept
-    by_plan: dict[str, list[Manifest]] = {}
-    for manifest in results.manifests.values():
-        by_plan.setdefault(manifest.plan_name, []).append(manifest)
-    return [(f"plan {clean(name)}", command(of_plan)) for name, of_plan in by_plan.items()]
+    """(how it is used, text) of every plan that lies with the runs; a command for each plan that does not."""
+    found: dict[str, str] = {}
+    without: dict[str, list[Manifest]] = {}
+    for rec in results.recorded:
+        body = _read(rec.run.folder / PLAN_FILE)
+        if body:
+            found.setdefault(body, f"melt run {PLAN_FILE}")
+        else:
+            without.setdefault(rec.manifest.plan_name, []).append(rec.manifest)
+    shown = [(how, body) for body, how in list(found.items())[:MAX_PLANS]]
+    return shown + [("melt run, with options", command(of_plan)) for of_plan in list(without.values())[:MAX_PLANS]]
 
 
 def _read(path: Path) -> str:

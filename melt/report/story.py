@@ -168,12 +168,10 @@ def crossing_words(found: Crossover) -> str:
     if found.kind == "multiple":
         places = text.joined([text.count(_round(c)) for c in found.crossings])
         return f"The lines cross more than once: near {places} tokens."
-    start = "From" if found.kind == "crosses" else "Up to"
+    start, onward = ("From", " on") if found.kind == "crosses" else ("Up to", "")
     interval = crossing_interval(found)
     aside = f" ({interval})" if interval else ""
-    return (
-        f"{start} about {text.count(_round(found.context))} tokens{' on' if start == 'From' else ''}{aside}: {verdict}."
-    )
+    return f"{start} about {text.count(_round(found.context))} tokens{onward}{aside}: {verdict}."
 
 
 def crossing_interval(found: Crossover) -> str:

@@ -126,7 +126,7 @@ def to_csv(frame: pd.DataFrame) -> str:
     safe = frame.copy()
     for column in safe.columns:
         if not pd.api.types.is_numeric_dtype(safe[column]):
-            safe[column] = [_csv_text(v) for v in safe[column]]
+            safe[column] = safe[column].astype(object).map(_csv_text)
     return str(safe.to_csv(index=False, lineterminator="\n"))
 
 

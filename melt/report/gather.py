@@ -1,0 +1,97 @@
+"""The report's chapters of figures, in the order a reader needs them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from melt.analysis.frames import Results
+from melt.report.figures import Drawing, context_figures, memory_parts, token_intervals
+from melt.report.series import Setting
+from melt.report.traces import operators, traces
+
+MAX_SETTINGS = 6  # of more, the rest are in the tables
+
+
+@dataclass
+class Plate:
+    """A figure and its place in the files; ``svg`` is set when it is drawn."""
+
+    slug: str
+    drawing: Drawing
+    svg: str = ""
+
+
+@dataclass
+class Chapter:
+    """Figures of one kind for one setting; ``setting`` is empty where there is only one."""
+
+    title: str
+    lead: str
+    slug: str
+    setting: str
+    plates: tuple[Plate, ...]
+
+
+LEADS = {
+    "speed": (
+        "Speed against context length",
+        "The longer the prompt, the more a Transformer has to look back at for every token; a state-space model "
+        "carries a state of fixed size instead. Lines join medians over sessions, bands are their intervals, small "
+        "marks are the sessions themselves, and a ring shows where a line crosses the Transformer's, with the "
+        "interval of that place.",
+    ),
+    "memory": (
+        "Memory",
+        "A Transformer keeps keys and values of every token it has read (the KV cache); a state-space model keeps "
+        "one state, whatever the length. Measured, explained and predicted memory stand side by side.",
+    ),
+    "energy": (
+        "Energy",
+        "Power integrated over each phase. What could not be measured well enough is left out, with the reason in "
+        "the table of runs.",
+    ),
+    "pace": ("Pace of the answer", "Two models with one average can feel different: one steady, one that stalls."),
+    "traces": (
+        "Over time",
+        "One session of each model at its longest context. Shaded: reading the prompt, and writing the answer.",
+    ),
+    "ops": ("Where the time goes", "Shares of operator time in reading the prompt and in writing the answer."),
+}
+
+
+def chapters(settings: Sequence[Setting], results: Results) -> list[Chapter]:
+    """Every chapter that has a figure."""
+    several = len(settings) > 1
+    out = []
+    for kind, (title, lead) in LEADS.items():
+        for setting in settings[:MAX_SETTINGS]:
+            drawings = _drawings(kind, setting, results)
+            if drawings:
+                slug = f"{kind}-{setting.slug}" if several else kind
+                prefix = f"{setting.slug}-" if several else ""
+                plates = _named(drawings, prefix)
+                out.append(Chapter(title, lead, slug, setting.title if several else "", plates))
+    return out
+
+
+def _named(drawings: Sequence[Drawing], prefix: str) -> tuple[Plate, ...]:
+    """Plates with slugs that are unique, whatever the models are called."""
+    taken: dict[str, int] = {}
+    plates = []
+    for drawing in drawings:
+        slug = f"{prefix}{drawing.slug.replace('_', '-')}"
+        taken[slug] = taken.get(slug, 0) + 1
+        plates.append(Plate(slug if taken[slug] == 1 else f"{slug}-{taken[slug]}", drawing))
+    return tuple(plates)
+
+
+def _drawings(kind: str, setting: Setting, results: Results) -> list[Drawing]:
+    if kind == "speed":
+        return context_figures(setting, "latency")
+    if kind == "memory":
+        return context_figures(setting, "memory") + memory_parts(setting)
+    if kind == "energy":
+        return context_figures(setting, "energy")
+    if kind == "pace":
+        found = token_intervals(setting, results)
+        return [found] if found else []
+    return traces(setting, results) if kind == "traces" else operators(setting, results)

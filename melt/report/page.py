@@ -1,0 +1,126 @@
+"""The page: everything the template needs, escaped by the template."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import melt
+from melt.analysis.frames import Results
+from melt.analysis.passport import passport_id
+from melt.report import conditions, palette, reproduce, story, text
+from melt.report.gather import MAX_SETTINGS, Chapter
+from melt.report.series import Setting
+from melt.report.svg import inline
+from melt.report.tables import Table, cells_table, runs_table
+
+MAX_PAIRS = 6
+MAX_ROWS = 1_000
+MAX_PASSPORTS = 12
+OPEN_ROWS = 40  # a longer table starts closed
+
+
+def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Chapter]) -> str:
+    """The whole page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("melt.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plural"] = text.plural
+    return environment.get_template("page.html.j2").render(
+        title=_title(results),
+        version=melt.__version__,
+        light=Markup(palette.css_variables(dark=False)),  # noqa: S704 - our own colours
+        dark=Markup(palette.css_variables(dark=True)),  # noqa: S704 - our own colours
+        devices=conditions.devices(results),
+        models=conditions.models(results, list(settings)),
+        protocol=conditions.protocol(results),
+        caveats=conditions.caveats(results, list(settings)),
+        headlines=_headlines(results, settings),
+        crossings=[row for s in settings for row in story.crossing_rows(s)],
+        several=len(settings) > 1,
+        left_out=max(0, len(settings) - MAX_SETTINGS),
+        legends=_legend(settings),
+        chapters=[_chapter(c, i == 0 or chapters[i - 1].title != c.title) for i, c in enumerate(chapters)],
+        cells=_shortened(cells_table(results)),
+        runs=_shortened(runs_table(results)),
+        n_cells=len(results.cells),
+        n_runs=len(results.runs),
+        open_rows=OPEN_ROWS,
+        passports=_passports(results),
+        plans=reproduce.plans(results),
+    )
+
+
+def _title(results: Results) -> str:
+    names = list(dict.fromkeys(text.name(m.cell.device) for m in results.manifests.values()))
+    return f"Language models on {text.joined(names[:3]) + (' and more' if len(names) > 3 else '')}"
+
+
+def _headlines(results: Results, settings: Sequence[Setting]) -> list[dict[str, object]]:
+    """For each setting its pairs, the closest matched first; models without a pair in a sentence."""
+    out = []
+    for setting in settings[:MAX_SETTINGS]:
+        pairs = [story.pair(a, b, results) for a, b in setting.pairs]
+        pairs.sort(key=lambda p: not p.close)
+        in_pairs = {label for p in pairs for label in (p.challenger, p.reference)}
+        alone = [story.alone(d) for d in setting.drawn if d.label not in in_pairs]
+        out.append(
+            {"title": setting.title, "pairs": pairs[:MAX_PAIRS], "more": max(0, len(pairs) - MAX_PAIRS), "alone": alone}
+        )
+    return out
+
+
+def _legend(settings: Sequence[Setting]) -> list[dict[str, str]]:
+    """Each drawn model once: name, family and stroke."""
+    drawn = {d.label: d for s in settings for d in s.drawn}
+    return [
+        {
+            "label": d.label,
+            "family": palette.FAMILY_WORDS.get(d.curve.family, "unknown family"),
+            "css": d.look.css,
+            "dashes": " ".join(f"{2 * x:g}" for x in d.look.dashes),
+        }
+        for d in drawn.values()
+    ]
+
+
+def _chapter(chapter: Chapter, opens: bool) -> dict[str, object]:
+    """A chapter for the template; ``opens`` where it is the first of its title."""
+    plates = [
+        {
+            "slug": plate.slug,
+            "drawing": plate.drawing,
+            # The SVG is matplotlib's own document, in which names are escaped already.
+            "svg": Markup(inline(plate.svg, plate.slug, f"{plate.drawing.heading}. {plate.drawing.caption}")),  # noqa: S704
+        }
+        for plate in chapter.plates
+    ]
+    return {
+        "title": chapter.title,
+        "lead": chapter.lead,
+        "slug": chapter.slug,
+        "setting": chapter.setting,
+        "opens": opens,
+        "plates": plates,
+    }
+
+
+def _shortened(table: Table) -> Table:
+    """The table's first rows; of a very large store the rest is in the CSV file alone."""
+    return replace(table, rows=table.rows[:MAX_ROWS])
+
+
+def _passports(results: Results) -> list[dict[str, object]]:
+    """Every distinct passport with its runs."""
+    found: dict[str, dict[str, str]] = {}
+    runs: dict[str, int] = {}
+    for manifest in results.manifests.values():
+        key = passport_id(manifest.passport)
+        found.setdefault(key, {text.clean(k): text.clean(v) for k, v in manifest.passport.items()})
+        runs[key] = runs.get(key, 0) + 1
+    return [{"id": key, "entries": found[key], "runs": runs[key]} for key in list(found)[:MAX_PASSPORTS]]
