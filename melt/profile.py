@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from melt.errors import ProfileError
 from melt.validation import describe_problems, did_you_mean, load_yaml
@@ -65,6 +65,11 @@ class DeviceProfile(_Frozen):
     verified: Literal["hardware", "in a box", "no"] = "no"
     notes: tuple[str, ...] = ()
     path: Path | None = Field(default=None, exclude=True)
+
+    @field_validator("verified", mode="before")
+    @classmethod
+    def _no_without_quotes(cls, value: object) -> object:
+        return "no" if value is False else value  # YAML reads a bare no as false
 
 
 def shipped_folder() -> Path:

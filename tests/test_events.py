@@ -64,7 +64,9 @@ def test_no_text_makes_it_raise(line: str) -> None:
 @given(
     st.sampled_from([json.loads(line) for line in RECORDED.read_text().splitlines()]),
     st.dictionaries(
-        st.sampled_from(["event", "protocol", "prefill", "token_t_ns", "memory", "buffers", "clock", "status", "index"]),
+        st.sampled_from(
+            ["event", "protocol", "prefill", "token_t_ns", "memory", "buffers", "clock", "status", "index"]
+        ),
         json_values,
         min_size=1,
     ),

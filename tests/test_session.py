@@ -79,14 +79,15 @@ def test_the_steps_of_a_run_come_in_order(tiny_model: Path, tmp_path: Path) -> N
 def test_every_kind_of_model_is_measured(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     outcome = run(plan(*tiny_models.values()), tmp_path / "r")
     assert not outcome.not_measured
-    runs = melt.load(tmp_path / "r").runs.set_index("family")
-    assert set(runs.index) == {"transformer", "ssm", "hybrid"}
+    runs = melt.load(tmp_path / "r").runs
+    by_family = runs.set_index("family").to_dict("index")
+    assert set(by_family) == {"transformer", "ssm", "hybrid"}
     for column in ("ttft_s", "tpot_s", "prefill_tok_per_s", "load_s", "peak_rss_bytes", "weights_bytes"):
         assert (runs[column] > 0).all(), column
-    assert runs.loc["transformer", "kv_bytes"] > 0
-    assert runs.loc["ssm", "state_bytes"] > 0
-    assert runs.loc["hybrid", "kv_bytes"] > 0
-    assert runs.loc["hybrid", "state_bytes"] > 0
+    assert by_family["transformer"]["kv_bytes"] > 0
+    assert by_family["ssm"]["state_bytes"] > 0
+    assert by_family["hybrid"]["kv_bytes"] > 0
+    assert by_family["hybrid"]["state_bytes"] > 0
     assert runs["energy_decode_j"].isna().all() or (runs["energy_decode_j"] > 0).all()
 
 
@@ -241,7 +242,9 @@ def test_a_damaged_model_is_refused_before_anything_is_made(tmp_path: Path, tiny
     assert not (tmp_path / "r").exists()
 
 
-def test_a_full_disk_ends_the_plan_with_one_message(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_the_plan_with_one_message(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin = Store.begin
 
     def begin_on_full_disk(self: Store, run_id: str) -> Path:

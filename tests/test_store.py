@@ -44,7 +44,16 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"schema_version": "1"}', '{"schema_version": 1}', "[" * 10_000, '{"schema_version": 0}', "\x00\xff"],
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema_version": "1"}',
+        '{"schema_version": 1}',
+        "[" * 10_000,
+        '{"schema_version": 0}',
+        "\x00\xff",
+    ],
 )
 def test_a_damaged_run_is_reported_and_the_others_load(folder: Path, text: str) -> None:
     before = len(Store(folder).runs()[0])
@@ -127,7 +136,9 @@ for i in range(100_000):
 def test_kill_at_any_moment_leaves_only_whole_runs(tmp_path: Path, folder: Path, delay_s: float) -> None:
     template = a_run(folder) / MANIFEST
     out = tmp_path / "killed"
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(out), str(template)], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(out), str(template)], stdout=subprocess.PIPE, text=True
+    )
     assert writer.stdout is not None
     told = [writer.stdout.readline() for _ in range(5)]
     time.sleep(delay_s)

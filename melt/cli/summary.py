@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,19 +18,18 @@ if TYPE_CHECKING:
 # Column of the cells frame -> heading, factor, digits
 METRICS = (
     ("ttft_s", "TTFT s", 1.0, 3),
-    ("prefill_tok_per_s", "prefill tok/s", 1.0, 1),
-    ("decode_tok_per_s", "decode tok/s", 1.0, 1),
-    ("peak_rss_bytes", "peak RSS MiB", 2.0**-20, 0),
-    ("decode_j_per_token", "decode J/token", 1.0, 3),
+    ("prefill_tok_per_s", "prefill/s", 1.0, 0),
+    ("decode_tok_per_s", "decode/s", 1.0, 1),
+    ("peak_rss_bytes", "peak MiB", 2.0**-20, 0),
+    ("decode_j_per_token", "J/token", 1.0, 3),
 )
 
 
 def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
     """One row a cell of this results folder, then what was not measured."""
     console = Console()
-    cells = results.cells
-    if len(cells):
-        console.print(_table(cells))
+    if len(results.cells):
+        console.print(_table(results.cells))
     made = len(outcome.made)
     console.print(f"{made} runs made, {outcome.already_there} were there already: {folder}", highlight=False)
     for run in outcome.not_measured:
@@ -40,24 +40,31 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
 
 def _table(cells: Any) -> Table:
     shown = [c for c in METRICS if cells[c[0]].notna().any()]
-    table = Table(title="Median over sessions, with 95 % bootstrap interval where there are enough sessions")
-    for heading in ("device", "model", "quant", "context", "sessions", *(c[1] for c in shown)):
-        table.add_column(heading, justify="left" if heading in ("device", "model", "quant") else "right")
-    ordered = cells.sort_values(["device", "model", "prompt_tokens"])
-    for row in ordered.to_dict("records"):
-        values = [_value(row, *metric) for metric in shown]
-        names = [escape(printable(str(row[k]))) for k in ("device", "model", "quant")]
+    named = ["device", "model"] if cells["device"].nunique() > 1 else ["model"]
+    caption = "Medians over n sessions; tokens a second; ± half the 95 % bootstrap interval"
+    table = Table(box=box.SIMPLE_HEAD, caption=caption)
+    for heading in named:
+        table.add_column(heading, overflow="fold")
+    for heading in ("context", "n", *(c[1] for c in shown)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in cells.sort_values([*named, "prompt_tokens"]).to_dict("records"):
+        names = [escape(printable(_short(str(row[k])))) for k in named]
+        values = [_value(row, column, factor, digits) for column, _, factor, digits in shown]
         table.add_row(*names, str(row["prompt_tokens"]), str(row["n_sessions"]), *values)
     return table
 
 
-def _value(row: dict[str, Any], column: str, _heading: str, factor: float, digits: int) -> str:
+def _short(name: str) -> str:
+    return Path(name).name if name.endswith(".gguf") else name
+
+
+def _value(row: dict[str, Any], column: str, factor: float, digits: int) -> str:
     middle, low, high = (row.get(column + end, math.nan) for end in ("", "_lo", "_hi"))
     if not _is_number(middle):
         return "-"
     text = f"{middle * factor:.{digits}f}"
-    if _is_number(low) and _is_number(high):
-        text += f" [dim]({low * factor:.{digits}f}-{high * factor:.{digits}f})[/dim]"
+    if _is_number(low) and _is_number(high) and middle:
+        text += f" [dim]±{(high - low) / 2 / abs(middle):.0%}[/dim]"
     return text
 
 

@@ -165,7 +165,9 @@ def _find_temperatures(found: Found, inventory: Inventory) -> None:
         if chip in CPU_TEMPERATURE_CHIPS and inventory.number(temp) is not None and "thermal:x86_pkg_temp" not in taken:
             found.add(_temperature(f"thermal:{chip}", chip), temp, SLOW_MS)
     if not any(s.quantity == "temperature_c" for s in found.sources):
-        found.miss("temperature", "no thermal zone", "Virtual machines have none: cool-down then waits a fixed time.")
+        found.miss(
+            "temperature", "no thermal zone", "Virtual machines have none: sessions then start without waiting to cool."
+        )
 
 
 def _temperature(name: str, zone: str) -> Source:

@@ -1,0 +1,44 @@
+"""What recording telemetry costs: decode speed with the sampler running against without it, interleaved.
+
+python benchmarks/telemetry_cost.py [--rounds 15]
+"""
+
+import argparse
+import random
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.common import local_device, machine, ratio_line, run_melt
+from melt.models.refs import resolve
+from melt.plan import Cell
+
+REF = "pypi:smollm2-135m"
+
+
+def main() -> None:
+    """Prints the ratio with over without, for prefill and decode."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    args = parser.parse_args()
+    print(machine())
+    cell = Cell(device="local", model=REF, prompt_tokens=512, gen_tokens=256, threads=2)
+    model = resolve(REF)
+    speeds: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    shuffler = random.Random(0)
+    with local_device() as driver, TemporaryDirectory() as folder:
+        probes = driver.discover().probes
+        for _ in range(args.rounds):
+            turns = [True, False]
+            shuffler.shuffle(turns)
+            for recorded in turns:
+                recording = driver.record(probes, 100) if recorded else None
+                speed = run_melt(driver, model, cell)
+                if recording is not None:
+                    recording.stop(Path(folder) / "telemetry.jsonl")
+                speeds[recorded].append((speed.prefill_tok_per_s, speed.decode_tok_per_s))
+    for i, phase in enumerate(("prefill", "decode")):
+        print(ratio_line(f"{phase}: telemetry on / off", [s[i] for s in speeds[True]], [s[i] for s in speeds[False]]))
+
+
+if __name__ == "__main__":
+    main()

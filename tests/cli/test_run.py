@@ -1,0 +1,198 @@
+"""``melt`` as a person or a CI job meets it: a process with arguments, output and an exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from melt.cli import COMMANDS
+from melt.store import Store
+
+MELT = [sys.executable, "-c", "from melt.cli import main; main()"]
+
+
+def melt_cli(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*MELT, *map(str, args)], capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
+
+
+def quick(model: Path, results: Path, *more: str) -> list[str]:
+    head = ["run", "--device", "local", "--model", str(model), "--context", "32", "--gen", "4"]
+    return [*head, "--sessions", "1", "--iterations", "1", "--threads", "2", "--results", str(results), *more]
+
+
+@pytest.mark.parametrize("command", [(), *((c,) for c in COMMANDS), ("devices", "show"), ("models", "show")])
+def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
+    done = melt_cli(*command, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert f"  melt {' '.join(command)}".rstrip() in done.stdout
+
+
+def test_a_run_ends_with_a_table_and_the_reports_path(tmp_path: Path, tiny_model: Path) -> None:
+    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--out", str(tmp_path / "report")))
+    assert done.returncode == 0, done.stderr
+    assert "decode/s" in done.stdout
+    last = Path(done.stdout.splitlines()[-1])
+    assert last == tmp_path / "report" / "index.html"
+    assert last.is_file()
+    again = melt_cli(*quick(tiny_model, tmp_path / "r", "--no-report"))
+    assert again.returncode == 0
+    assert "0 runs to make, 1 measured already" in again.stderr
+
+
+def test_options_and_a_yaml_plan_make_the_same_cells(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        f"devices: local\nmodels: {tiny_model}\ncontext: 32\ngen: 4\nsessions: 1\niterations: 1\nthreads: 2\n"
+    )
+    results = tmp_path / "r"
+    assert melt_cli("run", tmp_path / "p.yaml", "--results", results, "--no-report").returncode == 0
+    again = melt_cli(*quick(tiny_model, results, "--no-report"))
+    assert "1 measured already" in again.stderr
+
+
+def test_a_dry_run_shows_cells_and_makes_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run"))
+    assert done.returncode == 0, done.stderr
+    assert "expected time" in done.stdout
+    assert "MiB on the device" in done.stdout
+    assert not (tmp_path / "r").exists()
+
+
+def test_some_failed_runs_exit_1(tmp_path: Path, tiny_model: Path) -> None:
+    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--accelerator", "npu", "--no-report"))
+    assert done.returncode == 1
+    assert "accelerator" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("run",), 2, "nothing to measure"),
+        (("run", "--device", "local"), 2, "no models given"),
+        (("run", "--device", "locla", "--model", "synth:mamba-130m"), 2, "did you mean 'local'"),
+        (("run", "--device", "local", "--model", "synth:mamba-131m"), 2, "mamba-130m"),
+        (("run", "--device", "local", "--model", "x.gguf"), 2, "x.gguf"),
+        (("run", "--device", "local", "--model", "m", "--context", "12,x"), 2, "12,x"),
+        (("run", "--device", "local", "--model", "m", "--context", "0"), 2, "at least 1"),
+        (("run", "--device", "local", "--model", "m", "--sessions", "0"), 2, "sessions"),
+        (("run", "--device", "local", "--model", "m", "--backend", "lama.cpp"), 2, "llama.cpp"),
+        (("run", "nowhere.yaml"), 2, "nowhere.yaml"),
+        (("run", "--device", "pixel8", "--model", "synth:mamba-130m"), 3, "adb"),
+        (("rnu",), 2, "did you mean 'run'"),
+        (("report", "nowhere"), 2, "nowhere"),
+        (("devices", "show", "nothing"), 2, "nothing"),
+    ],
+)
+def test_wrong_input_is_one_message_a_hint_and_an_exit_code(
+    tmp_path: Path, args: tuple[str, ...], code: int, said: str
+) -> None:
+    done = melt_cli(*args, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("results"))
+
+
+def test_a_hostile_model_name_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    done = melt_cli("run", "--device", "local", "--model", "\x1b[31m[bold]x\x07.gguf", "--results", tmp_path / "r")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert "\x07" not in done.stderr
+
+
+def long_run(model: Path, results: Path) -> "subprocess.Popen[str]":
+    args = quick(model, results, "--no-report", "--warmups", "0")
+    args[args.index("--context") + 1] = "32,33,34,35,36,37,38,39"
+    args[args.index("--gen") + 1] = "600"
+    return subprocess.Popen([*MELT, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_first_run(results: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not list(results.glob("2*/manifest.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.7)  # well inside the next run
+
+
+def runners_of(parent: int) -> list[int]:
+    """Live processes started by melt's process, by the stat file's parent field."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_stopped_run_leaves_whole_runs_and_resumes(
+    tmp_path: Path, tiny_model: Path, how: signal.Signals, code: int
+) -> None:
+    results = tmp_path / "r"
+    melt = long_run(tiny_model, results)
+    wait_for_first_run(results)
+    children = runners_of(melt.pid)
+    assert children
+    os.kill(melt.pid, how)
+    out, err = melt.communicate(timeout=60)
+    assert melt.returncode == code, err
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline, "a runner outlived its host"
+        time.sleep(0.05)
+    runs, damaged = Store(results).runs()
+    assert 1 <= len(runs) < 8
+    assert not damaged
+    if how == signal.SIGINT:
+        assert not list(results.glob(".partial-*"))
+        assert "resumes" in err
+    again = long_run(tiny_model, results)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert f"{len(runs)} measured already" in err
+    assert len(Store(results).runs()[0]) == 8
+
+
+def test_devices_and_doctor_speak_to_people_and_to_programs(tmp_path: Path) -> None:
+    table = melt_cli("devices")
+    assert table.returncode == 0
+    assert "local" in table.stdout
+    rows = json.loads(melt_cli("devices", "--json").stdout)
+    assert {r["name"]: r["state"] for r in rows}["local"] == "ready"
+    facts = json.loads(melt_cli("devices", "show", "local", "--json").stdout)
+    assert facts["facts"]["logical_cores"] == os.cpu_count()
+    checks = {c["name"]: c for c in json.loads(melt_cli("doctor", "--device", "local", "--json").stdout)}
+    assert checks["engine llama.cpp"]["state"] == "ok"
+    absent = [c for c in checks.values() if c["found"].startswith("absent")]
+    assert all(c["state"] == "warning" for c in absent)
+    shown = melt_cli("doctor", "--device", "local")
+    assert shown.returncode == 0
+    assert "device local" in shown.stdout
+
+
+def test_a_broken_profile_is_named_by_file_line_and_key(tmp_path: Path) -> None:
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("name: mine\ndriver: local\nsensor:\n  period_ms: 5\n")
+    done = melt_cli("devices", "show", "mine")
+    assert done.returncode == 2
+    assert "mine.yaml:3: unknown key 'sensor' (did you mean 'sensors'?)" in done.stderr
+    assert melt_cli("doctor").returncode == 1
+    rows = json.loads(melt_cli("devices", "--json").stdout)
+    assert {r["name"]: r["state"] for r in rows}["mine"] == "broken profile"
+
+
+def test_output_into_a_closed_pipe_is_no_crash() -> None:
+    done = subprocess.run(
+        f"{' '.join(MELT[:2])} '{MELT[2]}' devices | head -c 1", shell=True, capture_output=True, check=False
+    )
+    assert b"Traceback" not in done.stderr
