@@ -20,9 +20,9 @@ from melt.analysis.stats import Floats
 from melt.report.palette import GRID, INK, MUTED, PAPER, Look
 from melt.report.text import number, short_tokens
 
-WIDTH_IN, HEIGHT_IN = 5.2, 3.3
+WIDTH_IN, HEIGHT_IN = 4.8, 3.2
 PNG_DPI = 180
-LABEL_PT = 9.5
+LABEL_PT = 10.0
 MIN_LABEL_GAP = 0.075  # of the height of the axes
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -50,7 +50,7 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new(rows: int = 1, label_room: float = 1.18, height_in: float = HEIGHT_IN) -> tuple[Figure, list[Axes]]:
+def new(rows: int = 1, label_room: float = 1.2, height_in: float = HEIGHT_IN) -> tuple[Figure, list[Axes]]:
     """A figure with rows of axes that share the horizontal one; ``label_room`` inches are kept at the right."""
     figure = Figure(figsize=(WIDTH_IN, height_in), facecolor=PAPER)
     left, bottom, top = 0.68, 0.52, 0.3
@@ -182,7 +182,7 @@ def spread(at: list[float], gap: float) -> list[float]:
     return [float(p) for p in placed]
 
 
-def fitted(label: str, limit: int = 17) -> str:
+def fitted(label: str, limit: int = 15) -> str:
     """A label that fits beside the axes."""
     return label if len(label) <= limit else label[: limit - 1] + "…"
 

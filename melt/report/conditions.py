@@ -82,7 +82,8 @@ def models(results: Results, settings: list[Setting]) -> list[ModelCard]:
             weights=weights + text.clean(trained),
             css=css.get((m.name, m.quant), "var(--muted)"),
         )
-    return list(found.values())
+    rank = list(FAMILY_WORDS.values())
+    return sorted(found.values(), key=lambda m: (rank.index(m.family), m.name))
 
 
 def protocol(results: Results) -> list[Fact]:
@@ -180,14 +181,13 @@ def _sessions(results: Results) -> list[str]:
 
 def _failures(results: Results) -> list[str]:
     out = []
-    for status, word in (("failed", "failed"), ("skipped", "were skipped")):
+    for status in ("failed", "skipped"):
         group = results.runs[results.runs["status"] == status]
         if len(group):
             kinds = Counter(text.clean(k) for k in group["error_kind"].dropna())
             reasons = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common(4))
-            out.append(
-                f"{text.plural(len(group), 'run')} {word}: {reasons}. They are listed below with their messages."
-            )
+            runs = text.plural(len(group), f"{status} run")
+            out.append(f"{runs}: {reasons}. The table of runs gives the reason of each.")
     return out
 
 

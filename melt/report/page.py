@@ -16,6 +16,7 @@ from melt.report.svg import inline
 from melt.report.tables import Table, cells_table, runs_table
 
 MAX_PAIRS = 6
+MAX_TITLE_MODELS = 4
 MAX_ROWS = 1_000
 MAX_PASSPORTS = 12
 OPEN_ROWS = 40  # a longer table starts closed
@@ -32,7 +33,7 @@ def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Cha
     )
     environment.filters["plural"] = text.plural
     return environment.get_template("page.html.j2").render(
-        title=_title(results),
+        title=_title(results, settings),
         version=melt.__version__,
         light=Markup(palette.css_variables(dark=False)),  # noqa: S704 - our own colours
         dark=Markup(palette.css_variables(dark=True)),  # noqa: S704 - our own colours
@@ -56,9 +57,19 @@ def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Cha
     )
 
 
-def _title(results: Results) -> str:
-    names = list(dict.fromkeys(text.name(m.cell.device) for m in results.manifests.values()))
-    return f"Language models on {text.joined(names[:3]) + (' and more' if len(names) > 3 else '')}"
+def _title(results: Results, settings: Sequence[Setting]) -> str:
+    """Who is compared with whom on what; without a pair the devices alone."""
+    devices = list(dict.fromkeys(text.name(m.cell.device) for m in results.manifests.values()))
+    pairs = [pair for s in settings for pair in s.pairs]
+    challengers = list(dict.fromkeys(a.label for a, _ in pairs))
+    references = list(dict.fromkeys(b.label for _, b in pairs))
+    if not pairs or len(challengers) + len(references) > MAX_TITLE_MODELS:
+        return f"Language models on {_few(devices)}"
+    return f"{text.joined(challengers)} against {text.joined(references)} on {_few(devices)}"
+
+
+def _few(names: list[str]) -> str:
+    return text.joined(names) if len(names) <= 3 else f"{', '.join(names[:3])} and more"
 
 
 def _headlines(results: Results, settings: Sequence[Setting]) -> list[dict[str, object]]:

@@ -150,9 +150,10 @@ def _factor(value: float) -> float:
 
 def _ratio_interval(found: Ratio) -> str:
     if math.isnan(found.lo):
-        return "one session: no interval"
+        return "unknown: one session"
     low, high = sorted(_factor(v) if (v < 1) == (found.ratio < 1) else 1 / _factor(v) for v in (found.lo, found.hi))
-    return f"{text.times(low)} to {text.times(high)}"
+    shown = text.times(low), text.times(high)
+    return f"{shown[0]} to {shown[1]}" if shown[0] != shown[1] else ""
 
 
 def crossing_words(found: Crossover) -> str:
@@ -170,7 +171,7 @@ def crossing_words(found: Crossover) -> str:
         return f"The lines cross more than once: near {places} tokens."
     start, onward = ("From", " on") if found.kind == "crosses" else ("Up to", "")
     interval = crossing_interval(found)
-    aside = f" ({interval})" if interval else ""
+    aside = f" ({interval})" if " " in interval else ""
     return f"{start} about {text.count(_round(found.context))} tokens{onward}{aside}: {verdict}."
 
 

@@ -21,8 +21,7 @@ class Entry:
     shown: str
     key: str
     numeric: bool = False
-    low: str = ""
-    high: str = ""
+    note: str = ""  # in small letters beneath
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,22 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
 
 
-def words(value: object) -> Entry:
+def words(value: object, note: object = "") -> Entry:
     """A cell of text; missing text is an en dash."""
-    shown = "–" if value is None or value != value or value == "" else text.clean(value)
-    return Entry(shown, shown)
+    shown = "–" if _missing(value) else text.clean(value)
+    return Entry(shown, shown, note="" if _missing(note) else text.clean(note))
+
+
+def _missing(value: object) -> bool:
+    return value is None or value != value or value == ""
 
 
 def numeral(value: float, show: Show, low: float = math.nan, high: float = math.nan) -> Entry:
     """A cell with a number, with its bounds where they are known."""
     number = float(value)
-    bounds = (show(low), show(high)) if math.isfinite(low) and math.isfinite(high) and low != high else ("", "")
-    return Entry(show(number), "" if math.isnan(number) else repr(number), True, *bounds)
+    known = math.isfinite(low) and math.isfinite(high) and show(low) != show(high)
+    bounds = f"{show(low)} – {show(high)}" if known else ""
+    return Entry(show(number), "" if math.isnan(number) else repr(number), True, bounds)
 
 
 def _rate(value: float) -> str:
@@ -69,13 +73,13 @@ def cells_table(results: Results) -> Table:
     cells = results.cells
     metrics = [m for m in _CELL_METRICS if cells[m[0]].notna().any()]
     several_devices = cells["device"].nunique() > 1 or cells["accelerator"].nunique() > 1
-    header = [("Model", ""), ("Quant.", "quantisation of the weights"), ("Context", "tokens in the prompt")]
+    header = [("Model", ""), ("Context", "tokens in the prompt")]
     header = ([("Device", "")] if several_devices else []) + header + [("Sessions", "fresh processes measured")]
     header += [(title, meaning) for _, title, meaning, _ in metrics] + [("Flags", "reasons to doubt")]
     rows = []
     for row in cells.to_dict("records"):
         device = [words(f"{row['device']} / {row['accelerator']}")] if several_devices else []
-        identity = [words(row["model_name"]), words(row["quant"]), numeral(row["prompt_tokens"], text.count)]
+        identity = [words(row["model_name"], row["quant"]), numeral(row["prompt_tokens"], text.count)]
         values = [numeral(row[m], show, row[f"{m}_lo"], row[f"{m}_hi"]) for m, _, _, show in metrics]
         rows.append((*device, *identity, numeral(row["n_sessions"], text.count), *values, _flags(row["flags"])))
     return Table("cells", tuple(header), tuple(rows))
@@ -108,7 +112,7 @@ def runs_table(results: Results) -> Table:
         rows.append(
             (
                 words(row["started_at"][:19].replace("T", " ")),
-                words(f"{row['model_name']} · {row['quant']}" if row["quant"] == row["quant"] else row["model_name"]),
+                words(row["model_name"], row["quant"]),
                 numeral(row["prompt_tokens"], text.count),
                 numeral(row["session"] + 1, text.count),
                 words(row["status"]),
