@@ -44,12 +44,12 @@ class ReportError(MeltError):
 
 
 class RunnerError(MeltError):
-    """The on-device program is missing, or cannot be started at all.
+    """The on-device program or its engine is missing, or cannot be started at all.
 
     A runner that starts and then fails is a failed run, not an exception.
     """
 
-    exit_code = 1
+    exit_code = 3
 
 
 class DeviceError(MeltError):

@@ -12,6 +12,7 @@ from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
 from melt.facts import ClockReading, DeviceFacts
 from melt.follow import Heard, explain_end, follow
 from melt.job import Job
+from melt.models.refs import parse_ref
 from melt.plan import Cell, Plan
 from melt.profile import DeviceProfile
 from melt.store import EVENTS, STDERR, TELEMETRY, Flag, Manifest, ModelRecord, Prediction, Run, RunFailure, Store
@@ -234,7 +235,7 @@ def _model_record(model: "ModelInfo") -> ModelRecord:
     shape = {k: v for k in keys if isinstance(v := getattr(model, k, None), int)}
     return ModelRecord(
         ref=model.ref,
-        name=model.name,
+        name=parse_ref(model.ref).short,
         sha256=model.sha256,
         file_bytes=model.file_bytes,
         family=model.family,

@@ -17,7 +17,7 @@ from melt.analysis.cells import cells_frame
 from melt.analysis.columns import names
 from melt.analysis.flags import flags_of
 from melt.analysis.reading import Recorded, read
-from melt.analysis.telemetry import Observed, observe, telemetry_text
+from melt.analysis.telemetry import observe, telemetry_text
 from melt.errors import StoreError
 from melt.store import Damaged, Flag, Manifest, Store
 from melt.telemetry.parse import series
@@ -51,12 +51,12 @@ class Results:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """A row a run: metrics are medians over its timed iterations."""
-        return _frame("runs", [rows.run_row(r, o, self._flags[r.run_id]) for r, o in self._observed])
+        return _frame("runs", [rows.run_row(s, self._flags[s.rec.run_id]) for s in self._summaries])
 
     @cached_property
     def iterations(self) -> pd.DataFrame:
         """A row a timed iteration."""
-        return _frame("iterations", [row for r, o in self._observed for row in rows.iteration_rows(r, o)])
+        return _frame("iterations", [row for s in self._summaries for row in s.iterations])
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
@@ -102,12 +102,12 @@ class Results:
         return np.concatenate([np.empty(0), *found])
 
     @cached_property
-    def _observed(self) -> list[tuple[Recorded, Observed]]:
-        return [(r, observe(r)) for r in self.recorded]
+    def _summaries(self) -> list[rows.Summary]:
+        return [rows.summary(r, observe(r)) for r in self.recorded]
 
     @cached_property
     def _flags(self) -> dict[str, list[Flag]]:
-        return {r.run_id: flags_of(r, rows.metrics_of(r, o), o) for r, o in self._observed}
+        return {s.rec.run_id: flags_of(s.rec, s.metrics, s.observed) for s in self._summaries}
 
 
 def load(*folders: str | Path) -> Results:

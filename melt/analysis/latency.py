@@ -1,8 +1,10 @@
 """The latency metrics of one pass, from its stamps; definitions in ``docs/results.md``."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from melt.events import Iteration
 
@@ -19,18 +21,27 @@ def latencies(one: Iteration) -> dict[str, float]:
     itl_s = np.diff(stamps) * NS
     prefill_s = (one.prefill.t_end_ns - one.prefill.t_start_ns) * NS
     tpot_s = float(itl_s.mean())
-    p50, p90, p99 = np.percentile(itl_s, (50, 90, 99))
+    p50, p90, p99 = percentiles(itl_s, (0.5, 0.9, 0.99))
     return {
         "ttft_s": ttft_s(one),
         "prefill_s": prefill_s,
         "prefill_tok_per_s": rate(one.prefill.tokens, prefill_s),
         "tpot_s": tpot_s,
         "decode_tok_per_s": rate(1.0, tpot_s),
-        "itl_p50_s": float(p50),
-        "itl_p90_s": float(p90),
-        "itl_p99_s": float(p99),
+        "itl_p50_s": p50,
+        "itl_p90_s": p90,
+        "itl_p99_s": p99,
         "itl_max_s": float(itl_s.max()),
     }
+
+
+def percentiles(values: NDArray[np.float64], shares: Sequence[float]) -> list[float]:
+    """Percentiles by linear interpolation, as numpy's default; several times as quick on few values."""
+    ranked = np.sort(values)
+    places = [share * (len(ranked) - 1) for share in shares]
+    below = [int(p) for p in places]
+    low, high = ranked[below], ranked[[min(b + 1, len(ranked) - 1) for b in below]]
+    return [float(a + (b - a) * (p - i)) for a, b, p, i in zip(low, high, places, below, strict=True)]
 
 
 def ttft_s(one: Iteration) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,25 @@ NS = 1e-9
 BUFFER_KINDS = ("weights", "kv", "state", "compute", "output")
 
 
-def run_row(rec: Recorded, observed: Observed, flags: Sequence[Flag]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Summary:
+    """A run in numbers: its timed iterations as rows of ``iterations``, and its own metrics."""
+
+    rec: Recorded
+    observed: Observed
+    iterations: tuple[dict[str, Any], ...]
+    metrics: dict[str, float]
+
+
+def summary(rec: Recorded, observed: Observed) -> Summary:
+    """What the frames need of a run, worked out once."""
+    iterations = tuple(_iteration_rows(rec, observed))
+    return Summary(rec, observed, iterations, _metrics(rec, observed, iterations))
+
+
+def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
     """A run as a row of ``runs``."""
+    rec, observed = one.rec, one.observed
     manifest, failure = rec.manifest, rec.failure
     return {
         "run_id": rec.run_id,
@@ -40,7 +58,7 @@ def run_row(rec: Recorded, observed: Observed, flags: Sequence[Flag]) -> dict[st
         **_settings(rec),
         "n_iterations": len(rec.timed),
         "n_unknown_lines": rec.n_unknown_lines,
-        **metrics_of(rec, observed),
+        **one.metrics,
         "energy_sensor": observed.energy.sensor or np.nan,
         "energy_prefill_reason": observed.energy.first_reason("prefill") or np.nan,
         "energy_decode_reason": observed.energy.first_reason("decode") or np.nan,
@@ -74,11 +92,10 @@ def _settings(rec: Recorded) -> dict[str, Any]:
     }
 
 
-def metrics_of(rec: Recorded, observed: Observed) -> dict[str, float]:
+def _metrics(rec: Recorded, observed: Observed, per_pass: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Every metric of a run; NaN where it is missing, all of them where the run is not ok."""
     if not rec.ok:
         return {m.name: math.nan for m in PER_RUN}
-    per_pass = list(iteration_rows(rec, observed))
     values = {m.name: median([p[m.name] for p in per_pass]) for m in PER_ITERATION}
     load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * NS if rec.loaded else math.nan
     throttle = throttling(rec.timed)
@@ -130,7 +147,7 @@ def _prompts_per_charge(rec: Recorded, values: Mapping[str, float]) -> float:
     return capacity / used if capacity and used > 0 else math.nan
 
 
-def iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any]]:
+def _iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any]]:
     """A run's timed iterations as rows of ``iterations``."""
     absent = {m.name: math.nan for m in ENERGY}
     for i, one in enumerate(rec.timed):

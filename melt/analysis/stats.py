@@ -6,10 +6,13 @@ With n sessions the bounds can be no wider than the range of the sessions, which
 probability 1 - 2^(1-n): 75 % for three sessions, and 95 % only from six.
 """
 
+import math
+import statistics
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 SEED = 20_240_501
@@ -18,11 +21,10 @@ LEVEL = 0.95
 Floats = NDArray[np.float64]
 
 
-def median(values: ArrayLike) -> float:
+def median(values: Iterable[float]) -> float:
     """The median of what is not NaN; NaN where nothing is."""
-    v = np.asarray(values, dtype=float)
-    v = v[~np.isnan(v)]
-    return float(np.median(v)) if v.size else float("nan")
+    known = [float(v) for v in values if v == v]
+    return statistics.median(known) if known else math.nan
 
 
 def median_with_bounds(columns: Floats) -> tuple[Floats, Floats, Floats]:

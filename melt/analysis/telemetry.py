@@ -4,6 +4,7 @@ Only the sources that these figures need are parsed here; every series is in the
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from melt.telemetry.parse import Series, series
 # Clocks, and what other sources are made of, are left to the samples frame.
 NOT_SUMMARISED = ("frequency_hz",)
 Values = NDArray[np.float64]
+_STAMP = re.compile(r'\{"t_ns":\s*([0-9]{1,18}),')
 NO_ENERGY = PhaseEnergies()
 Window = tuple[int, int]
 SeriesByName = Mapping[str, Series]
@@ -45,8 +47,22 @@ def observe(rec: Recorded) -> Observed:
     found = rec.manifest.telemetry
     if not rec.timed or not found.sources:
         return Observed()
-    wanted = tuple(s for s in found.sources if s.quantity not in NOT_SUMMARISED)
-    return summarise(rec, series(Discovery(probes=found.probes, sources=wanted), telemetry_text(rec)))
+    text = telemetry_text(rec)
+    before = tuple(s for s in found.sources if _asked_before_loading(s))
+    peaks_told = any(p.memory.peak_rss_bytes is not None for p in rec.passes)
+    throughout = tuple(
+        s
+        for s in found.sources
+        if s not in before
+        and s.quantity not in NOT_SUMMARISED
+        and not (peaks_told and "hwm" in _memory_kind(s))  # the runner's own reading is used
+    )
+    early = text[: _offset(text, run_window(rec)[0])]
+    return summarise(
+        rec,
+        series(Discovery(probes=found.probes, sources=before), early)
+        | series(Discovery(probes=found.probes, sources=throughout), text),
+    )
 
 
 def telemetry_text(rec: Recorded) -> str:
@@ -55,6 +71,33 @@ def telemetry_text(rec: Recorded) -> str:
         return (rec.run.folder / TELEMETRY).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _asked_before_loading(source: Source) -> bool:
+    """Whether only the time before the model was loaded matters here: the bulk of the file need not be parsed."""
+    if source.quantity == "utilisation":
+        return True
+    return source.site == "process" and "rss" in _memory_kind(source) and "hwm" not in _memory_kind(source)
+
+
+def _offset(text: str, t_ns: int) -> int:
+    """Where the lines stamped after ``t_ns`` begin; the end where a line on the way has no stamp."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high) // 2
+        line = text.find("\n", middle) + 1
+        if line == 0 or line >= high:
+            high = middle
+            continue
+        stamp = _STAMP.match(text, line)
+        if stamp is None:
+            return len(text)
+        if int(stamp[1]) > t_ns:
+            high = middle
+        else:
+            low = line
+    end = text.find("\n", low)
+    return len(text) if end < 0 else end + 1
 
 
 def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:

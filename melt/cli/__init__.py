@@ -27,7 +27,7 @@ Exit codes:
   0    everything asked for is measured
   1    some runs failed or were skipped
   2    wrong usage or input
-  3    the device is not available
+  3    the device, or the engine on it, is not available
   130  interrupted; what was measured is kept
 
 \b

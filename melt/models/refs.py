@@ -30,6 +30,11 @@ class PathRef:
         """The reference as written."""
         return str(self.path)
 
+    @property
+    def short(self) -> str:
+        """The name people would call it by."""
+        return self.path.stem
+
 
 @dataclass(frozen=True)
 class HubRef:
@@ -44,6 +49,11 @@ class HubRef:
         """The reference in full."""
         return f"hf:{self.repo}:{self.file}" + (f"@{self.revision}" if self.revision else "")
 
+    @property
+    def short(self) -> str:
+        """The name people would call it by."""
+        return Path(self.file).stem
+
 
 @dataclass(frozen=True)
 class PackageRef:
@@ -57,6 +67,11 @@ class PackageRef:
         """The reference in full."""
         return f"pypi:{self.name}"
 
+    @property
+    def short(self) -> str:
+        """The name people would call it by."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class SynthRef:
@@ -69,6 +84,11 @@ class SynthRef:
     def text(self) -> str:
         """The reference in full, the quantisation spelled out."""
         return f"synth:{self.shape.name}@{self.quant}"
+
+    @property
+    def short(self) -> str:
+        """The name people would call it by."""
+        return self.shape.name
 
     @property
     def cache_key(self) -> str:

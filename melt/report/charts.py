@@ -21,7 +21,7 @@ from melt.report.palette import GRID, INK, MUTED, PAPER, Look
 from melt.report.text import number, short_tokens
 
 WIDTH_IN, HEIGHT_IN = 4.8, 3.2
-PNG_DPI = 180
+PNG_DPI = 160
 LABEL_PT = 10.0
 MIN_LABEL_GAP = 0.075  # of the height of the axes
 STYLE: dict[Any, Any] = {
@@ -51,10 +51,10 @@ def house_style() -> Iterator[None]:
 
 
 def new(rows: int = 1, label_room: float = 1.2, height_in: float = HEIGHT_IN) -> tuple[Figure, list[Axes]]:
-    """A figure with rows of axes that share the horizontal one; ``label_room`` inches are kept at the right."""
+    """A figure with rows of axes, of which the last has ticks across; ``label_room`` inches are kept at the right."""
     figure = Figure(figsize=(WIDTH_IN, height_in), facecolor=PAPER)
     left, bottom, top = 0.68, 0.52, 0.3
-    axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     figure.subplots_adjust(
         left=left / WIDTH_IN,
         right=1 - label_room / WIDTH_IN,
@@ -69,6 +69,8 @@ def new(rows: int = 1, label_room: float = 1.2, height_in: float = HEIGHT_IN) ->
         ax.tick_params(axis="y", length=0)
         ax.tick_params(axis="x", length=3)
         ax.set_axisbelow(True)
+    for ax in axes[:-1]:
+        ax.xaxis.set_major_locator(NullLocator())
     return figure, list(axes)
 
 
@@ -205,5 +207,5 @@ def to_svg(figure: Figure) -> str:
 def to_png(figure: Figure) -> bytes:
     """The figure as a PNG of some 900 pixels' width."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    figure.savefig(out, format="png", dpi=PNG_DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
     return out.getvalue()
