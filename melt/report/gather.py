@@ -9,6 +9,7 @@ from melt.report.series import Setting
 from melt.report.traces import operators, traces
 
 MAX_SETTINGS = 6  # of more, the rest are in the tables
+MAX_TRACED = 2  # settings whose runs are shown over time
 
 
 @dataclass
@@ -63,7 +64,7 @@ def chapters(settings: Sequence[Setting], results: Results) -> list[Chapter]:
     several = len(settings) > 1
     out = []
     for kind, (title, lead) in LEADS.items():
-        for setting in settings[:MAX_SETTINGS]:
+        for setting in settings[: MAX_TRACED if kind == "traces" else MAX_SETTINGS]:
             drawings = _drawings(kind, setting, results)
             if drawings:
                 slug = f"{kind}-{setting.slug}" if several else kind

@@ -1,5 +1,6 @@
 """Writes a report's folder: whole, or not at all."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def write_report(results: Results, out: Path) -> Path:
     if out.exists() and not (out / INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ReportError(f"{out}: exists and is not a report", "Name another folder with --out.")
     try:
-        with _replacing(out) as partial:
+        with _replacing(out) as partial, _spared():
             _write(results, partial)
     except OSError as e:
         raise ReportError(
@@ -66,6 +67,16 @@ def _with_files(chapter: Chapter, folder: Path) -> Chapter:
         (folder / f"{plate.slug}.svg").write_text(plate.svg, encoding="utf-8")
         (folder / f"{plate.slug}.png").write_bytes(charts.to_png(plate.drawing.figure))
     return chapter
+
+
+@contextmanager
+def _spared() -> Iterator[None]:
+    """Keeps the garbage collector from walking all of the results again and again while figures come and go."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
