@@ -1,0 +1,94 @@
+"""Every command that the README and the docs show is run, as shown; what measures is made short by options after it."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.store_factory import write_store
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+SHORT = ["--context", "32", "--gen", "4", "--sessions", "1", "--iterations", "1", "--threads", "2"]
+pytestmark = pytest.mark.slow
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for path in DOCS:
+        found += [(path.name, text) for kind, text in BLOCK.findall(path.read_text()) if kind == language]
+    return found
+
+
+def commands() -> list[tuple[str, str]]:
+    lines = [(doc, line.split("#")[0].strip()) for doc, text in blocks("sh") for line in text.splitlines()]
+    return [(doc, line) for doc, line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a checkout after `make demo`, and a cache that outlives one command."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "plans").symlink_to(ROOT / "plans")
+    write_store(folder / "results" / "demo")
+    return folder
+
+
+def run(workplace: Path, argv: list[str]) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {
+        "MELT_CACHE": str(workplace / "cache"),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    return subprocess.run(
+        argv, capture_output=True, text=True, cwd=workplace, env=environment, timeout=600, check=False
+    )
+
+
+@pytest.mark.parametrize(("doc", "line"), [c for c in commands() if c[1].startswith("melt ")])
+def test_a_command_shown_works(workplace: Path, doc: str, line: str) -> None:
+    argv = shlex.split(line)
+    if argv[1] == "run" and "--dry-run" not in argv:
+        results = ["--results", "results/short"]
+        argv += [*SHORT, *results]
+    done = run(workplace, argv)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_other_command_shown_is_known() -> None:
+    others = {line for _, line in commands() if not line.startswith("melt ")}
+    assert others == {"make demo", "make test", ". .venv/bin/activate"}
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^demo:", makefile, re.M)
+    assert re.search(r"^test:", makefile, re.M)
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
+
+
+@pytest.mark.parametrize(("doc", "text"), blocks("python"))
+def test_python_shown_works(workplace: Path, doc: str, text: str) -> None:
+    short = text.replace("context=(128, 512)", "context=(32,), gen=4, sessions=1, iterations=1")
+    assert short != text
+    done = run(workplace, [sys.executable, "-W", "error", "-c", short])
+    assert done.returncode == 0, done.stderr
+    assert "ttft_s_lo" in done.stdout
+
+
+def test_the_profile_shown_is_a_profile(workplace: Path) -> None:
+    [(_, text)] = blocks("yaml")
+    folder = workplace / "own-profiles"
+    folder.mkdir()
+    (folder / "lab-server.yaml").write_text(text)
+    code = "import melt; p = melt.load_profile('lab-server'); assert p.threads == 4 and p.thermal.start_below_c == 50"
+    environment = os.environ | {"MELT_PROFILES": str(folder)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
