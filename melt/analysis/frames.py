@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from melt.analysis import rows
+from melt.analysis import processes, rows
 from melt.analysis.cells import cells_frame
 from melt.analysis.columns import names
 from melt.analysis.flags import flags_of
 from melt.analysis.reading import Recorded, read
-from melt.analysis.telemetry import observe, telemetry_text
+from melt.analysis.telemetry import telemetry_text
 from melt.errors import StoreError
 from melt.store import Damaged, Flag, Manifest, Store
 from melt.telemetry.parse import series
+
+WORTH_A_PROCESS = 250  # runs: a second or so of parsing, about what starting one costs
 
 
 class Results:
@@ -103,7 +105,8 @@ class Results:
 
     @cached_property
     def _summaries(self) -> list[rows.Summary]:
-        return [rows.summary(r, observe(r)) for r in self.recorded]
+        observed = processes.over("melt.analysis.telemetry:observe", self.recorded, least=WORTH_A_PROCESS)
+        return [rows.summary(r, o) for r, o in zip(self.recorded, observed, strict=True)]
 
     @cached_property
     def _flags(self) -> dict[str, list[Flag]]:

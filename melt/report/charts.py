@@ -87,7 +87,7 @@ def context_axis(ax: Axes, contexts: Iterable[float]) -> None:
         ticks = ticks[-1::-2][::-1]
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short_tokens(v)))
+    ax.xaxis.set_major_formatter(FuncFormatter(_context_tick))
     low, high = ticks[0], ticks[-1]
     ax.set_xlim((low * 0.82, high * 1.12) if high > low else (low / 2, low * 2))
     ax.set_xlabel("Context length (tokens in the prompt)", labelpad=4)
@@ -105,7 +105,7 @@ def value_axis(ax: Axes, low: float, high: float, log: bool | None = None) -> No
     else:
         ax.set_ylim(0, high * 1.12 if high > 0 else 1)
         ax.yaxis.set_major_locator(MaxNLocator(5))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: plain(v)))
+    ax.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
 
 
 def trace_axis(ax: Axes, values: Floats) -> None:
@@ -114,13 +114,26 @@ def trace_axis(ax: Axes, values: Floats) -> None:
     room = max((high - low) * 0.15, abs(high) * 0.01, 1e-9)
     ax.set_ylim(0 if 0 <= low < 0.6 * high else low - room, high + room)
     ax.yaxis.set_major_locator(MaxNLocator(3))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.6g}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(_trace_tick))
 
 
 def plain(value: float) -> str:
     """A tick's number without trailing noughts or exponent."""
     text = number(value, 3)
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+# Ticks by name: a figure goes to another process to be drawn, and a lambda cannot.
+def _plain_tick(value: float, _position: int) -> str:
+    return plain(value)
+
+
+def _context_tick(value: float, _position: int) -> str:
+    return short_tokens(value)
+
+
+def _trace_tick(value: float, _position: int) -> str:
+    return f"{value:.6g}"
 
 
 def line(ax: Axes, x: Floats, y: Floats, look: Look) -> None:
@@ -168,7 +181,7 @@ def log_across(ax: Axes, low: float, high: float) -> None:
     steps = (1.0, 2.0, 5.0) if high / low > 5 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=12))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: plain(v)))
+    ax.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
 
 
 def spread(at: list[float], gap: float) -> list[float]:
@@ -209,3 +222,9 @@ def to_png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=PNG_DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
     return out.getvalue()
+
+
+def drawn(figure: Figure) -> tuple[str, bytes]:
+    """The figure as SVG and as PNG; the house style is set here, as this may be another process."""
+    with house_style():
+        return to_svg(figure), to_png(figure)

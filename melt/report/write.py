@@ -3,20 +3,22 @@
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from melt.analysis import processes
 from melt.analysis.frames import Results
 from melt.errors import ReportError
 from melt.report import charts
-from melt.report.gather import Chapter, chapters
+from melt.report.gather import Plate, chapters
 from melt.report.page import render
 from melt.report.series import settings
 from melt.report.story import crossing_rows
 from melt.report.tables import rows_to_csv, to_csv
 
 INDEX = "index.html"
+WORTH_A_PROCESS = 12  # figures: a second or so of drawing
 FRAMES = ("runs", "iterations", "cells", "flags", "ops")
 
 
@@ -50,7 +52,8 @@ def _write(results: Results, folder: Path) -> None:
     (folder / "figures").mkdir()
     (folder / "tables").mkdir()
     with charts.house_style():
-        parts = [_with_files(chapter, folder / "figures") for chapter in chapters(found, results)]
+        parts = chapters(found, results)
+        _draw([plate for chapter in parts for plate in chapter.plates], folder / "figures")
     for name in FRAMES:
         (folder / "tables" / f"{name}.csv").write_text(to_csv(getattr(results, name)), encoding="utf-8")
     rows = [vars(row) for setting in found for row in crossing_rows(setting)]
@@ -60,13 +63,14 @@ def _write(results: Results, folder: Path) -> None:
     (folder / INDEX).write_text(render(results, found, parts), encoding="utf-8")
 
 
-def _with_files(chapter: Chapter, folder: Path) -> Chapter:
-    """Draws a chapter's figures to files, and keeps their SVG for the page."""
-    for plate in chapter.plates:
-        plate.svg = charts.to_svg(plate.drawing.figure)
-        (folder / f"{plate.slug}.svg").write_text(plate.svg, encoding="utf-8")
-        (folder / f"{plate.slug}.png").write_bytes(charts.to_png(plate.drawing.figure))
-    return chapter
+def _draw(plates: Sequence[Plate], folder: Path) -> None:
+    """Draws the figures to files, and keeps their SVG for the page."""
+    figures = [plate.drawing.figure for plate in plates]
+    drawn = processes.over("melt.report.charts:drawn", figures, least=WORTH_A_PROCESS)
+    for plate, (svg, png) in zip(plates, drawn, strict=True):
+        plate.svg = svg
+        (folder / f"{plate.slug}.svg").write_text(svg, encoding="utf-8")
+        (folder / f"{plate.slug}.png").write_bytes(png)
 
 
 @contextmanager
