@@ -1,9 +1,11 @@
 """The live view of a session: one bar over all sessions, with the cell, its phase, the time left and the last speed."""
 
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as DrawnLive
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -15,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 from melt.cli import printable
 from melt.drivers.base import Progress as ByteProgress
@@ -22,25 +25,21 @@ from melt.estimate import Rate
 from melt.events import Event, Iteration, ModelLoaded, UnknownLine
 from melt.models.info import ModelInfo
 from melt.plan import Cell, Plan
+from melt.profile import load_profile
 from melt.store import Run
 
 
 class Live:
-    """A ``Watcher`` that draws on stderr; on a pipe it prints a line a run instead."""
+    """A ``Watcher`` that draws on stderr; on a pipe it prints a line a run instead.
+
+    Where this machine itself is measured the screen is drawn between timed iterations only: the few
+    milliseconds that a redraw takes would be in the measurement.
+    """
 
     def __init__(self, plan: Plan, console: Console | None = None) -> None:
         self._plan = plan
+        self._resting = any(load_profile(name).driver == "local" for name in {c.device for c in plan.cells()})
         self._console = console or Console(stderr=True)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
         self._files = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -49,12 +48,27 @@ class Live:
             transient=True,
             disable=not self._console.is_terminal,
         )
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("runs,"),
+            TimeElapsedColumn(),
+            TextColumn("so far, {task.fields[left]} left"),
+        )
         self._task: TaskID | None = None
         self._rate: Rate | None = None
         self._left: list[Cell] = []
-        self._speed = ""
-        self._phase = ""
         self._total = 0
+        self._cell = self._phase = self._speed = ""
+        self._began = time.monotonic()
+        self._drawn = DrawnLive(
+            console=self._console,
+            get_renderable=self._render,
+            refresh_per_second=4,
+            auto_refresh=not self._resting,
+            transient=True,
+        )
 
     def __enter__(self) -> "Live":
         return self
@@ -63,7 +77,7 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.stop()
-        self._bar.stop()
+        self._drawn.stop()
 
     def model_progress(self, ref: str) -> ByteProgress:
         """A bar for a model being made ready; it appears with the first bytes."""
@@ -74,13 +88,13 @@ class Live:
                 self._files.start()
                 tasks.append(self._files.add_task(f"model {_safe(ref)}", total=total))
                 if not self._console.is_terminal:
-                    self._console.print(f"making ready {_safe(ref)}")
+                    self._console.print(f"making ready {_safe(ref)}", soft_wrap=True)
             self._files.update(tasks[0], completed=done, total=total)
 
         return show
 
     def plan(self, cells: Sequence[Cell], todo: Sequence[tuple[Cell, int]], models: Mapping[str, ModelInfo]) -> None:
-        """Starts the bar."""
+        """Says what is to be done, and starts the bar."""
         self._files.stop()
         self._rate = Rate(self._plan, dict(models))
         self._left = [cell for cell, _ in todo]
@@ -88,65 +102,70 @@ class Live:
         have = len(cells) * self._plan.sessions - len(todo)
         already = f", {have} measured already" if have else ""
         about = f", about {_duration(self._rate.total_s(self._left))} by a rough first guess" if todo else ""
-        self._console.print(
-            f"{len(cells)} cells x {self._plan.sessions} sessions: {len(todo)} runs to make{already}{about}"
-        )
-        if todo:
-            self._bar.start()
-            self._task = self._bar.add_task("", total=len(todo), note="")
+        counted = f"{len(cells)} cells x {self._plan.sessions} sessions: {len(todo)} runs to make"
+        self._console.print(counted + already + about, soft_wrap=True)
+        if todo and self._console.is_terminal:
+            self._task = self._bar.add_task("", total=len(todo), left="")
+            self._drawn.start()
 
     def begin(self, cell: Cell, session: int) -> None:
         """Names the cell."""
-        if self._task is not None:
-            text = (
-                f"{_safe(cell.device)} [bold]{_safe(cell.model)}[/bold] @ {cell.prompt_tokens}, session {session + 1}"
-            )
-            self._bar.update(self._task, description=text)
+        self._began = time.monotonic()
+        self._cell = f"{cell.device} · {cell.model} · {cell.prompt_tokens} tokens · session {session + 1}"
         self.phase("start")
 
     def phase(self, name: str) -> None:
         """Names the phase."""
         self._phase = name
-        self._draw()
+        if self._task is not None:
+            self._drawn.refresh()
 
     def event(self, event: Event | UnknownLine) -> None:
-        """Notes the last speed."""
+        """Notes where the runner is, and the last speed."""
         if isinstance(event, ModelLoaded):
-            self.phase("warm-up" if self._plan.warmups else "measure")
-        if isinstance(event, Iteration) and not event.warmup:
-            self._speed = _speed(event)
-            self.phase(f"measure {event.index + 1}/{self._plan.iterations}")
+            self.phase("warm-up" if self._plan.warmups else f"measure 1/{self._plan.iterations}")
+        if isinstance(event, Iteration):
+            upcoming = 1 if event.warmup else event.index + 2
+            self._speed = self._speed if event.warmup else _speed(event)
+            if upcoming <= self._plan.iterations:
+                rests = " (the screen rests while it is timed)" if self._resting else ""
+                self.phase(f"measure {upcoming}/{self._plan.iterations}{rests}")
 
     def end(self, run: Run) -> None:
         """Moves the bar on and learns how long such a run takes."""
         m = run.manifest
         if self._rate is not None:
             self._rate.learn(run)
-        last_try = m.status == "ok" or m.cell in self._left
-        if m.cell in self._left and last_try:
+        if m.attempt == 0:
             self._left.remove(m.cell)
             if self._task is not None:
                 self._bar.advance(self._task)
-        done = self._total - len(self._left)
         if m.error is not None:
             word = "[red]failed[/red]" if m.status == "failed" else "[yellow]skipped[/yellow]"
-            self._console.print(f"{word} {_safe(m.cell.label())}: {m.error.kind}: {_safe(m.error.message)}")
+            reason = f"{_safe(m.cell.label())}: {m.error.kind}: {_safe(m.error.message)}"
+            self._console.print(f"{word} {reason}", soft_wrap=True)
         elif not self._console.is_terminal:
-            left = self._rate.total_s(self._left) if self._rate else 0.0
-            text = f"{done}/{self._total} {_safe(m.cell.label())}: {self._speed}; {_duration(left)} left"
+            done = self._total - len(self._left)
+            text = f"{done}/{self._total} {_safe(m.cell.label())}: {self._speed}; {_duration(self._left_s(0.0))} left"
             self._console.print(text, soft_wrap=True)
-        self._draw()
 
     def say(self, text: str) -> None:
         """Prints above the bar."""
-        self._console.print(_safe(text))
+        self._console.print(_safe(text), soft_wrap=True)
 
-    def _draw(self) -> None:
-        if self._task is None or self._rate is None:
-            return
-        left = _duration(self._rate.total_s(self._left))
-        note = f"{self._phase} · {left} left" + (f" · {self._speed}" if self._speed else "")
-        self._bar.update(self._task, note=note)
+    def _left_s(self, spent_s: float) -> float:
+        """Seconds left; what the session under way has taken so far counts only up to what it should take."""
+        if self._rate is None or not self._left:
+            return 0.0
+        return self._rate.total_s(self._left) - min(spent_s, self._rate.session_s(self._left[0]))
+
+    def _render(self) -> RenderableType:
+        if self._task is None:
+            return ""
+        self._bar.update(self._task, left=_duration(self._left_s(time.monotonic() - self._began)))
+        status = Text(printable(f"  {self._cell} · {self._phase}"), overflow="ellipsis", no_wrap=True)
+        speed = Text(f"  last: {self._speed}" if self._speed else "", style="dim")
+        return Group(self._bar, status, speed)
 
 
 def _speed(event: Iteration) -> str:
