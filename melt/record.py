@@ -1,6 +1,7 @@
 """One attempt at one session of a cell: from pushing the files to a published run."""
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,12 +180,24 @@ def _flags(attempt: Attempt, heard: Heard) -> list[Flag]:
         where = ", ".join(f"{b.kind} {b.bytes / 2**20:.1f} MiB on {b.device}" for b in loaded.buffers)
         evidence = f"asked for {asked}, ran on {loaded.effective_accelerator}: {where}"
         flags.append(Flag(name="accelerator_fallback", evidence=evidence))
-    trained = attempt.model.context_trained or None
-    asked_tokens = attempt.cell.prompt_tokens + attempt.cell.gen_tokens
-    if trained is not None and attempt.model.family != "ssm" and asked_tokens > trained:
-        evidence = f"{asked_tokens} tokens; trained for {trained}: the speed is right, the text would not be"
-        flags.append(Flag(name="context_beyond_training", evidence=evidence))
+    beyond = _beyond_training(attempt.cell, attempt.model)
+    flags += [Flag(name="context_beyond_training", evidence=beyond)] if beyond else []
     return flags
+
+
+def beyond_training(cells: Iterable[Cell], models: Mapping[str, "ModelInfo"]) -> list[str]:
+    """A warning for each model asked for more context than it was trained for; its longest cell is named."""
+    longest = {c.model: c for c in sorted(cells, key=lambda c: c.prompt_tokens + c.gen_tokens)}
+    found = {ref: _beyond_training(c, models[ref]) for ref, c in longest.items() if ref in models}
+    return [f"{ref}: {evidence}" for ref, evidence in found.items() if evidence]
+
+
+def _beyond_training(cell: Cell, model: "ModelInfo") -> str:
+    """Empty where the context is within training, or the model says nothing of it, or has no positions."""
+    tokens = cell.prompt_tokens + cell.gen_tokens
+    if model.family == "ssm" or not 0 < model.context_trained < tokens:
+        return ""
+    return f"{tokens} tokens; trained for {model.context_trained}: the speed is right, the text would not be"
 
 
 def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:

@@ -17,7 +17,7 @@ from melt.models.memory import predict_memory
 from melt.models.refs import parse_ref, resolve
 from melt.plan import Cell, Plan, interleave, to_yaml
 from melt.profile import DeviceProfile, load_profile
-from melt.record import Attempt, record_run, record_skip
+from melt.record import Attempt, beyond_training, record_run, record_skip
 from melt.store import Manifest, Prediction, Run, Store
 from melt.watch import Silent, Watcher
 
@@ -118,6 +118,8 @@ class _Session:
         have = self._present() if self._store.folder.is_dir() else set()
         todo = [(cell, session) for cell, session in order if (cell.id, session) not in have]
         self._keep_plan()
+        for warning in beyond_training(cells, self._models):
+            self._watcher.say(f"warning: {warning}")
         self._watcher.plan(cells, todo, self._models)
         made: list[Run] = []
         for cell, session in todo:

@@ -85,7 +85,7 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="no-such.yaml"):
+    with pytest.raises(PlanError, match=r"no-such\.yaml"):
         load_plan(tmp_path / "no-such.yaml")
 
 

@@ -191,7 +191,9 @@ def test_what_cannot_fit_is_skipped_with_the_reason(tiny_model: Path, tmp_path: 
 
 def test_a_context_beyond_training_is_flagged(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     trained = inspect(tiny_models["transformer"]).context_trained
-    outcome = run(plan(tiny_models["transformer"], context=(trained + 1,), iterations=1), tmp_path / "r")
+    recorder = Recorder()
+    outcome = run(plan(tiny_models["transformer"], context=(trained + 1,), iterations=1), tmp_path / "r", recorder)
+    assert str(trained) in recorder.said[0]
     assert [f.name for f in only(outcome).manifest.flags] == ["context_beyond_training"]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +15,7 @@ from melt.models.memory import predict_memory
 from melt.models.refs import peek
 from melt.plan import Plan
 from melt.profile import load_profile
+from melt.record import beyond_training
 from melt.store import Store
 
 
@@ -37,6 +39,8 @@ def show_dry_run(plan: Plan, results: Path) -> int:
     if measured:
         console.print(f"{measured} sessions in {results} are measured; those of this plan would not be made again")
     console.print(_expected(plan, known, rate))
+    for warning in beyond_training(cells, known):
+        console.print(f"[yellow]warning[/yellow] {escape(printable(warning))}", highlight=False)
     for ref, info in known.items():
         console.print(
             f"model {escape(printable(ref))}: {info.file_bytes / 2**20:.1f} MiB on the device", highlight=False
@@ -45,27 +49,23 @@ def show_dry_run(plan: Plan, results: Path) -> int:
 
 
 def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> Table:
-    table = Table()
-    for heading in ("cell", "device", "model", "engine", "context", "gen", "threads", "memory MiB", "s a session"):
-        table.add_column(heading, justify="right" if heading in ("context", "gen", "threads") else "left")
-    for cell in plan.cells():
+    cells = plan.cells()
+    varied = [k for k in ("device", "backend", "accelerator", "threads") if len({getattr(c, k) for c in cells}) > 1]
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("cell", *varied, "model"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("context", "gen", "memory", "a session"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for cell in cells:
         info = known.get(cell.model)
         memory = duration = "?"
         if info is not None:
             tokens = cell.prompt_tokens + cell.gen_tokens
             predicted = predict_memory(info, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1)
-            memory, duration = f"{predicted.total_bytes / 2**20:.0f}", f"{rate.session_s(cell):.0f}"
-        table.add_row(
-            cell.id,
-            escape(printable(cell.device)),
-            escape(printable(cell.model)),
-            f"{cell.backend}/{cell.accelerator}",
-            str(cell.prompt_tokens),
-            str(cell.gen_tokens),
-            str(cell.threads or "auto"),
-            memory,
-            duration,
-        )
+            memory, duration = f"{predicted.total_bytes / 2**20:.0f} MiB", f"{rate.session_s(cell):.0f} s"
+        chosen = [str(getattr(cell, key) or "auto") for key in (*varied, "model")]
+        names = [escape(printable(text)) for text in chosen]
+        table.add_row(cell.id[:6], *names, str(cell.prompt_tokens), str(cell.gen_tokens), memory, duration)
     return table
 
 

