@@ -93,7 +93,7 @@ def _timed_out(heard: Heard, plan: Plan) -> RunFailure | None:
     return RunFailure(kind="timeout", message=f"no iteration within {plan.timeouts.iteration_s:g} s, {after}")
 
 
-def explain_end(heard: Heard, process: "Process", driver: "Driver", since_ns: int) -> RunFailure | None:
+def explain_end(heard: Heard, process: "Process", driver: "Driver") -> RunFailure | None:
     """Why a runner that ended by itself is no measurement; None where it is one."""
     try:
         status = process.wait(_EXIT_WAIT_S)
@@ -102,7 +102,7 @@ def explain_end(heard: Heard, process: "Process", driver: "Driver", since_ns: in
     if heard.failed is not None:
         return RunFailure(kind=heard.failed.kind, message=heard.failed.message)
     if status.signal is not None:
-        return _signalled(status.signal, process, driver, since_ns)
+        return _signalled(status.signal, process, driver)
     if not status.ok or heard.done is None or heard.done.status != "ok":
         return RunFailure(kind="runner", message=f"{_how(status, heard)}: {_last_words(process)}")
     if heard.iterations == 0:
@@ -110,8 +110,8 @@ def explain_end(heard: Heard, process: "Process", driver: "Driver", since_ns: in
     return None
 
 
-def _signalled(signal: str, process: "Process", driver: "Driver", since_ns: int) -> RunFailure:
-    notes = driver.death_notes(process.pid, since_ns)
+def _signalled(signal: str, process: "Process", driver: "Driver") -> RunFailure:
+    notes = driver.death_notes(process.pid)
     if signal == "SIGKILL" and "out of memory" in notes.lower():
         return RunFailure(kind="out_of_memory", message=f"killed by the system for want of memory: {notes}")
     if signal == "SIGKILL":

@@ -14,9 +14,9 @@ from melt.facts import ClockReading, DeviceFacts
 from melt.follow import Heard, explain_end, follow
 from melt.job import Job
 from melt.models.refs import parse_ref
-from melt.plan import Cell, Plan
+from melt.plan import Cell, Plan, to_yaml
 from melt.profile import DeviceProfile
-from melt.store import EVENTS, STDERR, TELEMETRY, Flag, Manifest, ModelRecord, Prediction, Run, RunFailure, Store
+from melt.store import EVENTS, PLAN, STDERR, TELEMETRY, Flag, Manifest, ModelRecord, Prediction, Run, RunFailure, Store
 from melt.telemetry.base import Discovery
 from melt.watch import Watcher
 
@@ -69,6 +69,7 @@ def record_run(store: Store, driver: "Driver", backend: "Backend", attempt: Atte
     partial = store.begin(attempt.run_id)
     draft = _Draft()
     try:
+        (partial / PLAN).write_text(to_yaml(attempt.plan), encoding="utf-8")
         try:
             _measure(partial, driver, backend, attempt, draft, watcher)
         except TransientDeviceError as e:
@@ -83,9 +84,7 @@ def record_run(store: Store, driver: "Driver", backend: "Backend", attempt: Atte
             driver.restore()
         return store.publish(partial, _manifest(attempt, draft))
     except OSError as e:
-        store.discard(partial)
-        hint = "Free some space; the same command then resumes."
-        raise StoreError(f"{store.folder}: cannot be written: {e.strerror}", hint) from e
+        raise _full(store, partial, e) from e
     except BaseException:
         store.discard(partial)
         raise
@@ -95,7 +94,18 @@ def record_skip(store: Store, attempt: Attempt, kind: str, reason: str) -> Run:
     """A run that is not made, with the reason; it stands in the report beside the others."""
     draft = _Draft(error=RunFailure(kind=kind, message=reason))
     manifest = _manifest(attempt, draft).model_copy(update={"status": "skipped"})
-    return store.publish(store.begin(attempt.run_id), manifest)
+    partial = store.begin(attempt.run_id)
+    try:
+        (partial / PLAN).write_text(to_yaml(attempt.plan), encoding="utf-8")
+    except OSError as e:
+        raise _full(store, partial, e) from e
+    return store.publish(partial, manifest)
+
+
+def _full(store: Store, partial: Path, error: OSError) -> StoreError:
+    store.discard(partial)
+    hint = "Free some space; the same command then resumes."
+    return StoreError(f"{store.folder}: cannot be written: {error.strerror}", hint)
 
 
 def _measure(
@@ -153,14 +163,13 @@ def _follow(
     draft: _Draft,
     watcher: Watcher,
 ) -> None:
-    since_ns = driver.clock().device_ns
     try:
         if process.pid is not None:
             recording.follow(process.pid)
         with (partial / EVENTS).open("w", encoding="utf-8") as raw:
             draft.heard, draft.error = follow(process, raw, attempt.plan, watcher.event)
         if draft.error is None:
-            draft.error = explain_end(draft.heard, process, driver, since_ns)
+            draft.error = explain_end(draft.heard, process, driver)
     finally:
         process.kill()
         (partial / STDERR).write_text(process.stderr(), encoding="utf-8")

@@ -15,17 +15,16 @@ from melt.facts import DeviceFacts
 from melt.models.info import ModelInfo
 from melt.models.memory import predict_memory
 from melt.models.refs import parse_ref, resolve
-from melt.plan import Cell, Plan, interleave, to_yaml
+from melt.plan import Cell, Plan, interleave
 from melt.profile import DeviceProfile, load_profile
 from melt.record import Attempt, beyond_training, record_run, record_skip
 from melt.store import Manifest, Prediction, Run, Store
-from melt.watch import Silent, Watcher
+from melt.watch import Watcher
 
 if TYPE_CHECKING:
     from melt.backends.base import Backend
     from melt.drivers.base import Driver
 
-PLAN_FILE = "plan.yaml"
 # A crash by one of these signals in a quantised matrix product is known on some hosts with AMX.
 CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS")
 
@@ -65,7 +64,7 @@ def run(plan: Plan, results: str | Path = "results", watcher: Watcher | None = N
         MeltError: something is wrong that can be known before any time is spent, or the results folder
             cannot be written. A run that fails is recorded as failed and raises nothing.
     """
-    watcher = watcher or Silent()
+    watcher = watcher or Watcher()
     store = Store(Path(results))
     cells = plan.cells()
     backends = {name: load_backend(name) for name in {c.backend for c in cells}}
@@ -117,7 +116,6 @@ class _Session:
             order.sort(key=lambda pair: (cells.index(pair[0]), pair[1]))
         have = self._present() if self._store.folder.is_dir() else set()
         todo = [(cell, session) for cell, session in order if (cell.id, session) not in have]
-        self._keep_plan()
         for warning in beyond_training(cells, self._models):
             self._watcher.say(f"warning: {warning}")
         self._watcher.plan(cells, todo, self._models)
@@ -142,13 +140,6 @@ class _Session:
             return False
         same_device = device.facts.passport().items() <= m.passport.items()
         return same_device and m.model.sha256 == model.sha256
-
-    def _keep_plan(self) -> None:
-        """Leaves the plan beside the runs, so that the report can say how to repeat them."""
-        partial = self._store.begin("plan")
-        (partial / PLAN_FILE).write_text(to_yaml(self._plan), encoding="utf-8")
-        (partial / PLAN_FILE).replace(self._store.folder / PLAN_FILE)
-        self._store.discard(partial)
 
     def _run_session(self, cell: Cell, session: int) -> list[Run]:
         """One session of a cell, with the retries that its failure allows."""

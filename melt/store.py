@@ -1,8 +1,8 @@
 """Results on disk: a folder a run, written under a temporary name and renamed when whole.
 
 A folder holds ``manifest.json`` (this module's ``Manifest``), ``events.jsonl`` (the runner's stdout as it
-came), ``telemetry.jsonl`` (the sampler's file as it came) and ``stderr.txt``. Whatever kills melt, a run is
-either whole or still under a name that starts with a dot, which loading ignores.
+came), ``telemetry.jsonl`` (the sampler's file as it came), ``stderr.txt`` and ``plan.yaml`` (the plan it belongs
+to). Whatever kills melt, a run is either whole or still under a name that starts with a dot, which loading ignores.
 """
 
 import json
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from melt.errors import StoreError
 from melt.events import Event, UnknownLine, parse_event
 from melt.facts import ClockReading, DeviceFacts
+from melt.paths import is_alive
 from melt.plan import Cell
 from melt.telemetry.base import Discovery
 
@@ -26,6 +27,7 @@ MANIFEST = "manifest.json"
 EVENTS = "events.jsonl"
 TELEMETRY = "telemetry.jsonl"
 STDERR = "stderr.txt"
+PLAN = "plan.yaml"
 PARTIAL = ".partial-"
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
@@ -209,7 +211,7 @@ class Store:
         """Removes what a killed melt left behind: partial folders whose process is gone."""
         for left in self.folder.glob(f"{PARTIAL}*"):
             pid = left.name.removeprefix(PARTIAL).split("-")[0]
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and not _alive(int(pid)):
+            if pid.isdigit() and not is_alive(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
 
 
@@ -264,13 +266,3 @@ def _lines(path: Path) -> Iterator[str]:
         for line in f:
             if line.strip():
                 yield line.rstrip("\n")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -17,7 +17,7 @@ from melt.models.info import inspect
 from melt.plan import Cell, Plan
 from melt.session import Outcome, run
 from melt.store import EVENTS, TELEMETRY, Run, Store
-from melt.watch import Silent
+from melt.watch import Watcher
 
 
 def plan(*models: Path | str, **fields: object) -> Plan:
@@ -25,7 +25,7 @@ def plan(*models: Path | str, **fields: object) -> Plan:
     return Plan(devices=("local",), models=tuple(map(str, models)), **{**defaults, **fields})
 
 
-class Recorder(Silent):
+class Recorder(Watcher):
     """Notes the order of steps, and may do something at each event."""
 
     def __init__(self, on_event: object = None) -> None:
@@ -251,14 +251,13 @@ def test_a_full_disk_ends_the_plan_with_one_message(
 
     def begin_on_full_disk(self: Store, run_id: str) -> Path:
         partial = begin(self, run_id)
-        if run_id != "plan":
-            (partial / EVENTS).symlink_to("/dev/full")
+        (partial / EVENTS).symlink_to("/dev/full")
         return partial
 
     monkeypatch.setattr(Store, "begin", begin_on_full_disk)
     with pytest.raises(StoreError, match="No space left"):
         run(plan(tiny_model), tmp_path / "r")
-    assert [p.name for p in (tmp_path / "r").iterdir()] == ["plan.yaml"]
+    assert not list((tmp_path / "r").iterdir())
 
 
 def profile_with_root(tmp_path: Path, root: Path, text: str) -> None:
@@ -294,6 +293,18 @@ def test_conditions_left_by_a_host_that_crashed_are_put_back(tmp_path: Path) -> 
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", crash]) == 9
     assert governor.read_text() == "performance"
     connect(melt.load_profile("local")).close()
+    assert governor.read_text() == "schedutil"
+
+
+def test_looking_at_a_device_does_not_undo_what_another_measures_under(tmp_path: Path) -> None:
+    governor = governor_tree(tmp_path)
+    profile_with_root(tmp_path, tmp_path / "tree", "")
+    measuring = connect(melt.load_profile("local"))
+    measuring.condition({"governor": "performance"})
+    look = "import melt; from melt.drivers import connect; connect(melt.load_profile('local')).close()"
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", look]) == 0
+    assert governor.read_text() == "performance"
+    measuring.close()
     assert governor.read_text() == "schedutil"
 
 

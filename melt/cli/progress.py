@@ -27,9 +27,10 @@ from melt.models.info import ModelInfo
 from melt.plan import Cell, Plan
 from melt.profile import load_profile
 from melt.store import Run
+from melt.watch import Watcher
 
 
-class Live:
+class Live(Watcher):
     """A ``Watcher`` that draws on stderr; on a pipe it prints a line a run instead.
 
     Where this machine itself is measured the screen is drawn between timed iterations only: the few

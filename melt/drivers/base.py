@@ -127,7 +127,7 @@ class Driver(Protocol):
         """Puts every condition back as it was found, also one left by a host that crashed."""
         ...
 
-    def death_notes(self, pid: int | None, since_ns: int) -> str:
+    def death_notes(self, pid: int | None) -> str:
         """What the system's own log says of a process that died: out-of-memory kills and the like."""
         ...
 

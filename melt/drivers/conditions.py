@@ -1,11 +1,16 @@
-"""Conditions of a Linux machine: saved before they are set, put back afterwards, also after a crash."""
+"""Conditions of a Linux machine: saved before they are set, put back afterwards, also after a crash.
+
+What is saved names the process that saved it, so that a second melt, which only looks at the device, does not
+undo what the first is measuring under.
+"""
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from melt.paths import write_whole
+from melt.paths import is_alive, write_whole
 from melt.telemetry.base import Absent
 
 # Condition -> the files that hold it, below the root.
@@ -34,7 +39,7 @@ class SavedConditions:
                         found[str(file)] = now
                         plan.append((name, file, value))
         if plan:
-            write_whole(self._saved, json.dumps(found).encode())
+            write_whole(self._saved, json.dumps({"pid": os.getpid(), "found": found}).encode())
         for name, file, value in plan:
             try:
                 file.write_text(value)
@@ -43,14 +48,17 @@ class SavedConditions:
         return tuple(refused)
 
     def restore(self) -> None:
-        """Puts back what was found, and forgets it."""
+        """Puts back what this process found, or one that is gone, and forgets it."""
         try:
-            found = json.loads(self._saved.read_text())
-        except (OSError, ValueError):
+            saved = json.loads(self._saved.read_text())
+            pid, found = int(saved["pid"]), dict(saved["found"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if pid != os.getpid() and is_alive(pid):
             return
         allowed = {str(p) for pattern in FILES.values() for p in self._root.glob(pattern)}
         for file, value in found.items():
             if file in allowed:
                 with contextlib.suppress(OSError):
-                    Path(file).write_text(value)
+                    Path(file).write_text(str(value))
         self._saved.unlink(missing_ok=True)

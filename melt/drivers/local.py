@@ -147,18 +147,15 @@ class LocalDriver:
         """Puts every condition back as it was found."""
         self._conditions.restore()
 
-    def death_notes(self, pid: int | None, since_ns: int) -> str:
-        """The kernel log's lines about this process since then: out-of-memory kills, segmentation faults."""
+    def death_notes(self, pid: int | None) -> str:
+        """The kernel log's last lines about this process: out-of-memory kills, segmentation faults."""
         try:
             log = subprocess.run(["dmesg", "--raw"], capture_output=True, timeout=5, check=True).stdout
         except (OSError, subprocess.SubprocessError):
             return ""
-        about = [
-            line
-            for line in log.decode(errors="replace").splitlines()
-            if (pid is not None and f"[{pid}]" in line) or f"process {pid} " in line
-        ]
-        return "\n".join(about[-3:])
+        named = (f"[{pid}]", f"process {pid} ")
+        lines = log.decode(errors="replace").splitlines()
+        return "\n".join([line for line in lines if any(n in line for n in named)][-3:])
 
     def close(self) -> None:
         """Ends what it started."""
