@@ -132,7 +132,8 @@ def write_run(folder: Path, model: FakeModel, prompt_tokens: int, session: int =
     cell = Cell(
         device=recipe.device, model=model.ref, prompt_tokens=prompt_tokens, gen_tokens=recipe.gen_tokens, threads=2
     )
-    run_id = f"{cell.id}-s{session}-{recipe.status}"
+    conditions = f"-{hash_of(str(sorted(recipe.passport.items()))):08x}" if recipe.passport else ""
+    run_id = f"{cell.id}-s{session}-{recipe.status}{conditions}"
     store = Store(folder)
     partial = store.begin(run_id)
     made = _Streams(model, cell, session, recipe)

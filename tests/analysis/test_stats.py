@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from melt.analysis.stats import median, median_with_bounds
+from melt.analysis.stats import _drawn_middles, median, median_with_bounds
 
 numbers = st.floats(-1e9, 1e9, allow_subnormal=False)
 
@@ -44,13 +45,14 @@ def test_missing_values_are_left_out() -> None:
     assert math.isnan(low[1])
 
 
-def test_bounds_agree_with_a_plain_bootstrap() -> None:
-    values = np.random.default_rng(1).normal(10, 1, 15)
-    rng = np.random.default_rng(2)
-    plain = [np.median(rng.choice(values, len(values))) for _ in range(4000)]
-    _, low, high = median_with_bounds(values[:, None])
-    expected = np.quantile(plain, [0.025, 0.975])
-    np.testing.assert_allclose([low[0], high[0]], expected, atol=0.12)
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 9, 10])
+def test_middle_ranks_have_the_probabilities_of_a_plain_bootstrap(n: int) -> None:
+    lower, upper, weight = _drawn_middles(n)
+    assert weight.sum() == pytest.approx(1.0)
+    drawn = np.sort(np.random.default_rng(n).integers(n, size=(100_000, n)), axis=1)
+    middles = drawn[:, [(n - 1) // 2, n // 2]]
+    for a, b, p in zip(lower, upper, weight, strict=True):
+        assert np.mean((middles == [a, b]).all(axis=1)) == pytest.approx(p, abs=0.006)
 
 
 def test_coverage_of_many_sessions_is_about_nominal() -> None:

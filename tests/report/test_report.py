@@ -1,0 +1,256 @@
+"""The report as files: complete, harmless, the same twice, and sensible where there is little to tell."""
+
+import csv
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import melt
+from melt.analysis.crossover import Crossover
+from melt.cli.report import report
+from melt.errors import ReportError
+from melt.report import story, text, write_report
+from melt.report.charts import spread
+from melt.report.traces import MAX_POINTS, thinned
+from melt.store import Flag
+from tests.store_factory import CONTEXTS, MAMBA, MAMBA2, SMOLLM, FakeModel, Recipe, with_, write_run, write_store
+
+MAX_PAGE_BYTES = 5_000_000
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    write_store(folder / "results", sessions=3)
+    return write_report(melt.load(folder / "results"), folder / "report")
+
+
+def page_of(folder: Path) -> str:
+    return write_report(melt.load(folder / "results"), folder / "report").read_text(encoding="utf-8")
+
+
+def test_page_is_small_and_needs_nothing(demo: Path) -> None:
+    page = demo.read_text(encoding="utf-8")
+    assert len(page) < MAX_PAGE_BYTES
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_page_says_what_matters(demo: Path) -> None:
+    page = demo.read_text(encoding="utf-8")
+    for words in (
+        "REAL weights",
+        "SYNTHETIC weights",
+        "virtual machine",
+        "Energy on local is absent, not zero",
+        "Cells have 3 sessions",
+        "Time to first token (TTFT)",
+        "From about 5",
+        "melt run",
+        "model_sha256",
+    ):
+        assert words in page, words
+
+
+def test_conditions_come_before_results(demo: Path) -> None:
+    page = demo.read_text(encoding="utf-8")
+    places = [
+        page.index(f'id="{i}"') for i in ("conditions", "short", "speed", "memory", "cells", "passport", "reproduce")
+    ]
+    assert places == sorted(places)
+
+
+def test_every_figure_is_a_file_twice_and_the_tables_are_csv(demo: Path) -> None:
+    page = demo.read_text(encoding="utf-8")
+    for slug in re.findall(r'id="figure-([^"]+)"', page):
+        png = (demo.parent / "figures" / f"{slug}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert ET.fromstring((demo.parent / "figures" / f"{slug}.svg").read_text()).tag.endswith("svg")
+    with (demo.parent / "tables" / "cells.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    assert len(rows) == 15
+    assert float(rows[0]["ttft_s_lo"]) <= float(rows[0]["ttft_s"]) <= float(rows[0]["ttft_s_hi"])
+    assert rows[0]["energy_prefill_j"] == ""
+
+
+def test_the_same_results_give_the_same_page_and_figures(tmp_path: Path) -> None:
+    write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(128, 512), sessions=2)
+    one, two = (write_report(melt.load(tmp_path / "results"), tmp_path / name).parent for name in "ab")
+    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    assert files
+    for file in files:
+        assert (one / file).read_bytes() == (two / file).read_bytes(), file
+
+
+def test_helpers_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(128, 512), sessions=2)
+    alone = write_report(melt.load(tmp_path / "results"), tmp_path / "a").read_bytes()
+    monkeypatch.setattr("melt.report.write.WORTH_A_PROCESS", 1)
+    assert write_report(melt.load(tmp_path / "results"), tmp_path / "b").read_bytes() == alone
+
+
+def test_svg_files_tell_no_date_and_parse_no_mathematics(tmp_path: Path) -> None:
+    model = FakeModel("$\\pi^{2}$ <b>", "ssm", "mamba", 10**8, 3e-3, 0, 0.01, 0, 0, 2**20)
+    write_run(tmp_path / "results", model, 128)
+    index = write_report(melt.load(tmp_path / "results"), tmp_path / "report")
+    svg = (index.parent / "figures" / "ttft-s.svg").read_text(encoding="utf-8")
+    assert "$\\pi^{2}$" in svg
+    assert "&lt;b&gt;" in svg
+    assert "dc:date" not in svg
+
+
+def test_csv_cells_are_no_formulas(tmp_path: Path) -> None:
+    flag = Flag(name="=1+1", evidence="@SUM(A1)")
+    write_run(tmp_path / "results", MAMBA, 128, recipe=Recipe(device='=HYPERLINK("x")', flags=(flag,)))
+    index = write_report(melt.load(tmp_path / "results"), tmp_path / "report")
+    for file in (index.parent / "tables").glob("*.csv"):
+        with file.open() as f:
+            assert not [c for row in csv.reader(f) for c in row if c[:1] in ("=", "@", "+")], file.name
+
+
+class TestLittleToTell:
+    def test_one_model(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", models=(SMOLLM,), contexts=(128, 512))
+        page = page_of(tmp_path)
+        assert "its first token comes after" in page
+        assert "Crossovers:" not in page
+
+    def test_one_session(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", contexts=(128, 512, 1024), sessions=1)
+        page = page_of(tmp_path)
+        assert "single session" in page
+        assert "unknown: one session" in page
+
+    def test_one_context(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", contexts=(512,))
+        assert "Too few shared context lengths" in page_of(tmp_path)
+
+    def test_only_failures(self, tmp_path: Path) -> None:
+        write_run(tmp_path / "results", SMOLLM, 128, recipe=Recipe(status="failed"))
+        write_run(tmp_path / "results", MAMBA, 128, recipe=Recipe(status="skipped"))
+        page = page_of(tmp_path)
+        assert "No run gave a measurement" in page
+        assert "names the OOM killer" in page
+
+    def test_no_telemetry(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", contexts=(128, 512), recipe=Recipe(telemetry=False))
+        assert 'id="traces"' not in page_of(tmp_path)
+
+    def test_measured_energy(self, tmp_path: Path) -> None:
+        recipe = Recipe(power_w=(3.0, 12.0, 9.0), gen_tokens=128)
+        write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(512, 1024), sessions=1, recipe=recipe)
+        page = page_of(tmp_path)
+        assert 'id="energy"' in page
+        assert "Energy to write" in page
+
+    def test_other_conditions_are_apart(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(128, 512), sessions=1)
+        slow = with_(Recipe(), passport={"governor": "powersave"})
+        write_store(tmp_path / "results2", models=(SMOLLM, MAMBA2), contexts=(128, 512), sessions=1, recipe=slow)
+        index = write_report(melt.load(tmp_path / "results", tmp_path / "results2"), tmp_path / "report")
+        page = index.read_text(encoding="utf-8")
+        assert page.count('class="pair"') == 2
+        assert "conditions " in page
+
+
+class TestFolder:
+    def test_a_report_is_replaced_whole(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), sessions=1)
+        results = melt.load(tmp_path / "results")
+        index = write_report(results, tmp_path / "out")
+        (index.parent / "figures" / "stale.svg").write_text("old")
+        write_report(results, tmp_path / "out")
+        assert not (index.parent / "figures" / "stale.svg").exists()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "results"]
+
+    def test_another_folder_is_left_alone(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), sessions=1)
+        with pytest.raises(ReportError, match="is not a report"):
+            write_report(melt.load(tmp_path / "results"), tmp_path / "results")
+
+    def test_a_failure_leaves_the_old_report(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), sessions=1)
+        results = melt.load(tmp_path / "results")
+        index = write_report(results, tmp_path / "out")
+        before = index.read_bytes()
+
+        def full(*_: object) -> str:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("melt.report.write.render", full)
+        with pytest.raises(ReportError, match="No space left"):
+            write_report(results, tmp_path / "out")
+        assert index.read_bytes() == before
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "results"]
+
+
+class TestCommand:
+    def test_prints_the_path_last(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_store(Path("results"), models=(MAMBA,), contexts=(128,), sessions=1)
+        done = CliRunner().invoke(report, [])
+        assert done.exit_code == 0, done.output
+        assert done.output.splitlines()[-1] == str(Path("reports/demo/index.html"))
+        assert Path("reports/demo/index.html").is_file()
+
+    def test_help_has_an_example(self) -> None:
+        assert "melt report results/ --out" in CliRunner().invoke(report, ["--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0004321, "432 µs"), (0.0132, "13.2 ms"), (1.0, "1.00 s"), (75.25, "75.2 s"), (float("nan"), "–")],
+)
+def test_seconds(value: float, expected: str) -> None:
+    assert text.seconds(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(128, "128"), (1024, "1k"), (1536, "1.5k"), (131072, "128k"), (3000, "3k")]
+)
+def test_short_tokens(value: int, expected: str) -> None:
+    assert text.short_tokens(value) == expected
+
+
+@pytest.mark.parametrize("hostile", ["../../etc", "a/b\\c", "CON", "\x00", "ünïcödé", "." * 300, ""])
+def test_file_names_are_safe(hostile: str) -> None:
+    assert re.fullmatch(r"[a-z0-9-]{1,60}", text.file_name(hostile))
+
+
+def test_labels_are_moved_apart_and_keep_their_order() -> None:
+    placed = spread([0.5, 0.5, 0.52, 0.9], 0.08)
+    assert (np.diff(placed) >= 0.08 - 1e-6).all()
+
+
+def test_thinning_keeps_the_extremes() -> None:
+    t = np.arange(100_000.0)
+    v = np.sin(t / 300)
+    v[77_777] = 9.0
+    kept_t, kept_v = thinned(t, v)
+    assert len(kept_t) <= MAX_POINTS
+    assert kept_v.max() == 9.0
+    assert (np.diff(kept_t) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "crossings", "low", "high", "words"),
+    [
+        ("crosses", (1350.0,), 1100.0, 1620.0, "From about 1,350 tokens on (1,100 to 1,600): sooner."),
+        ("crosses", (140.0,), 0.0, 160.0, "From about 140 tokens on (below 128 to 160): sooner."),
+        ("crosses", (4000.0,), 3000.0, float("inf"), "From about 4,000 tokens on (3,000 to beyond 4,096): sooner."),
+        ("crosses_back", (512.0,), 500.0, 600.0, "Up to about 510 tokens (500 to 600): sooner."),
+        ("better_everywhere", (), np.nan, np.nan, "Sooner at every measured length (128 to 4,096 tokens)."),
+        ("never_better", (), np.nan, np.nan, "no crossover within the range"),
+        ("multiple", (200.0, 900.0), np.nan, np.nan, "more than once: near 200 and 900 tokens"),
+    ],
+)
+def test_crossovers_in_words(kind: str, crossings: tuple[float, ...], low: float, high: float, words: str) -> None:
+    at = crossings[0] if len(crossings) == 1 else np.nan
+    ends = (float(CONTEXTS[0]), float(CONTEXTS[-1]))
+    found = Crossover("ttft_s", "A", "B", kind, ends, (1.2, 0.8), crossings, at, low, high)  # type: ignore[arg-type]
+    assert words in story.crossing_words(found)
