@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 from melt.drivers.base import ExitStatus
+from melt.events import MAX_LINE_CHARS
 
 _STDERR_LINES = 200
 _KILL_WAIT_S = 5.0
@@ -39,12 +40,13 @@ class HostProcess:
             reader.start()
 
     def _read_stdout(self, stream: IO[bytes]) -> None:
-        for line in stream:
+        # A line longer than any event is cut, so that a stream without line ends cannot fill the host's memory.
+        while line := stream.readline(MAX_LINE_CHARS + 2):
             self._lines.put(line.decode(errors="replace").rstrip("\r\n"))
         self._lines.put(None)
 
     def _read_stderr(self, stream: IO[bytes]) -> None:
-        for line in stream:
+        while line := stream.readline(MAX_LINE_CHARS):
             self._stderr.append(line.decode(errors="replace").rstrip("\r\n"))
 
     def next_line(self, timeout_s: float) -> str | None:
