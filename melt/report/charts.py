@@ -205,7 +205,7 @@ def fitted(label: str, limit: int = 15) -> str:
 def crossing_mark(ax: Axes, x: float, y: float, low: float, high: float) -> None:
     """Where two lines cross, with the interval of the place."""
     left, right = ax.get_xlim()
-    if low == low and high == high:
+    if low > 0 or high < np.inf:  # an interval over the whole range says nothing, and unknown ones are NaN
         ax.plot([max(low, left), min(high, right)], [y, y], color=INK, linewidth=1.6, zorder=5, solid_capstyle="butt")
     ax.plot([x], [y], marker="o", markersize=6.5, markerfacecolor=PAPER, markeredgecolor=INK, mew=1.5, zorder=6)
 

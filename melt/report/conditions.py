@@ -58,9 +58,20 @@ def _device(manifest: Manifest) -> list[Fact]:
         ("Clock governor", d.governor),
         ("Power mode", d.power_mode),
         ("Virtual machine", d.virtual_machine),
-        ("Engine", ", ".join(f"{k} {v}" for k, v in manifest.versions.items()) or None),
+        ("Engine", _engine(manifest.versions)),
+        ("melt", manifest.versions.get("melt")),
     ]
     return [Fact(name, text.clean(value)) for name, value in facts if value]
+
+
+def _engine(versions: dict[str, str]) -> str | None:
+    """The engine with what tells its build; other software's versions where it has not said."""
+    if "engine" not in versions:
+        return ", ".join(f"{k} {v}" for k, v in versions.items() if k != "melt") or None
+    build = [
+        f"{k.removeprefix('engine_').replace('_', ' ')} {v}" for k, v in versions.items() if k.startswith("engine_")
+    ]
+    return versions["engine"] + (f" ({', '.join(build)})" if build else "")
 
 
 def models(results: Results, settings: list[Setting]) -> list[ModelCard]:

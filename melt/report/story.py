@@ -169,6 +169,9 @@ def crossing_words(found: Crossover) -> str:
     if found.kind == "multiple":
         places = text.joined([text.count(_round(c)) for c in found.crossings])
         return f"The lines cross more than once: near {places} tokens."
+    if found.lo <= 0 and math.isinf(found.hi):
+        place = text.count(_round(found.context))
+        return f"The medians cross near {place} tokens, but sessions differ too much to tell: anywhere in {span}."
     start, onward = ("From", " on") if found.kind == "crosses" else ("Up to", "")
     interval = crossing_interval(found)
     aside = f" ({interval})" if " " in interval else ""

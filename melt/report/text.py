@@ -96,8 +96,8 @@ def short_tokens(value: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """A factor: 2.4×."""
-    return f"{number(ratio, 2 if ratio >= 1.095 else 3)}×"
+    """A factor: 2.4×, and 1.04× close to one."""
+    return f"{number(ratio, 3 if 0.905 < ratio < 1.095 else 2)}×"
 
 
 def plural(n: int, one: str, many: str = "") -> str:

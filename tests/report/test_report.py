@@ -247,6 +247,7 @@ def test_thinning_keeps_the_extremes() -> None:
         ("better_everywhere", (), np.nan, np.nan, "Sooner at every measured length (128 to 4,096 tokens)."),
         ("never_better", (), np.nan, np.nan, "no crossover within the range"),
         ("multiple", (200.0, 900.0), np.nan, np.nan, "more than once: near 200 and 900 tokens"),
+        ("crosses", (512.0,), 0.0, float("inf"), "sessions differ too much to tell"),
     ],
 )
 def test_crossovers_in_words(kind: str, crossings: tuple[float, ...], low: float, high: float, words: str) -> None:
