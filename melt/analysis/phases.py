@@ -11,6 +11,7 @@ from melt.telemetry.parse import Series
 
 NS = 1e-9
 PHASES = ("prefill", "decode")
+SHORT_GAP_S = 0.1  # no sensor gives ten samples of less
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def _closure(
     if whole.reason or any(p.reason for p in parts):
         return math.nan, True
     for gap in gaps([w for one, _, _ in found for w in windows(one).values()], start, end):
-        between = total_energy(discovery, series, *gap)
-        filled = replace(whole, energy_j=whole.mean_power_w * (gap[1] - gap[0]) * NS)
-        parts.append(filled if between.reason else between)
+        between_s = (gap[1] - gap[0]) * NS
+        between = total_energy(discovery, series, *gap) if between_s > SHORT_GAP_S else PhaseEnergy(reason="short")
+        parts.append(replace(whole, energy_j=whole.mean_power_w * between_s) if between.reason else between)
     checked = closure(parts, whole, (end - start) * NS)
     return checked.relative_gap, checked.ok

@@ -197,7 +197,7 @@ def _parts(one: Drawn, top: float) -> Drawing:
     charts.value_axis(ax, 0, max(top, float(base.max(initial=0))), log=False)
     ax.set_xlim(-0.6, len(at) - 0.4)
     ax.set_xticks(at, [text.short_tokens(c) for c in one.curve.contexts])
-    ax.set_xlabel("Context length (tokens in the prompt)", labelpad=4)
+    charts.across(ax, "Context length (tokens in the prompt)")
     charts.end_labels(ax, ends)
     columns = (
         *(f"{p}_bytes" for p in SEQUENCE[:-1]),
@@ -273,7 +273,7 @@ def _interval_axes(ax: Axes, low: float, high: float) -> None:
     ax.set_ylim(0, 102)
     ax.set_yticks([0, 25, 50, 75, 90, 100])
     charts.log_across(ax, low, high)
-    ax.set_xlabel("Time between two tokens (milliseconds)", labelpad=4)
+    charts.across(ax, "Time between two tokens (milliseconds)")
 
 
 def _intervals_ms(one: Drawn, context: float, results: Results) -> np.ndarray:

@@ -61,7 +61,7 @@ def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing
         charts.trace_axis(ax, value[shown])
         ax.set_xlim(-min(2.0, (end - zero) * NS * 0.1), (end - zero) * NS * 1.02)
         numbers.append((unit, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
-    axes[-1].set_xlabel("Seconds since the model began to load", labelpad=4)
+    charts.across(axes[-1], "Seconds since the model began to load")
     caption = (
         f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one whose total time is in "
         "the middle, warm-up included."
