@@ -60,8 +60,8 @@ class Curve:
 
     def raw(self, metric: str, context: float) -> Floats:
         """The metric of each session at one context length, NaN left out."""
-        at = self.sessions.loc[self.sessions["prompt_tokens"] == context, metric].to_numpy(dtype=float)
-        return np.asarray(at[~np.isnan(at)])
+        values = self.sessions[metric].to_numpy(dtype=float)
+        return np.asarray(values[(self.sessions["prompt_tokens"].to_numpy() == context) & ~np.isnan(values)])
 
     def measured(self, metric: str) -> Floats:
         """The context lengths at which the metric was measured."""

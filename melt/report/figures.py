@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from melt.analysis.crossover import crossover
+from melt.analysis.crossover import Crossover
 from melt.analysis.frames import Results
 from melt.report import charts, text
 from melt.report.palette import INK, PARTS, SEQUENCE
@@ -128,7 +128,7 @@ def _against_context(setting: Setting, plot: _Plot) -> Drawing:
         charts.points(ax, x, y * plot.scale, one.look)
     charts.end_labels(ax, [(d.label, _last(d, plot.metric) * plot.scale, d.look.colour) for d in drawn])
     for challenger, reference in setting.pairs:
-        _mark_crossing(ax, challenger, reference, plot)
+        _mark_crossing(ax, setting.crossover(challenger, reference, plot.metric), challenger, plot)
     header = ("Model", "Context (tokens)", f"Median ({plot.unit})", "Lower bound", "Upper bound", "Sessions")
     return Drawing(plot.metric, plot.heading, plot.caption, figure, header, tuple(_numbers(drawn, plot)))
 
@@ -144,8 +144,7 @@ def _last(one: Drawn, metric: str) -> float:
     return float(values[np.isfinite(values)][-1])
 
 
-def _mark_crossing(ax: Axes, challenger: Drawn, reference: Drawn, plot: _Plot) -> None:
-    found = crossover(challenger.curve, reference.curve, plot.metric)
+def _mark_crossing(ax: Axes, found: Crossover, challenger: Drawn, plot: _Plot) -> None:
     if found.kind not in ("crosses", "crosses_back"):
         return
     known = np.isfinite(challenger.curve.of(plot.metric))

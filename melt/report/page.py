@@ -76,7 +76,7 @@ def _headlines(results: Results, settings: Sequence[Setting]) -> list[dict[str, 
     """For each setting its pairs, the closest matched first; models without a pair in a sentence."""
     out = []
     for setting in settings[:MAX_SETTINGS]:
-        pairs = [story.pair(a, b, results) for a, b in setting.pairs]
+        pairs = [story.pair(setting, a, b, results) for a, b in setting.pairs]
         pairs.sort(key=lambda p: not p.close)
         in_pairs = {label for p in pairs for label in (p.challenger, p.reference)}
         alone = [story.alone(d) for d in setting.drawn if d.label not in in_pairs]
@@ -132,6 +132,7 @@ def _passports(results: Results) -> list[dict[str, object]]:
     runs: dict[str, int] = {}
     for manifest in results.manifests.values():
         key = passport_id(manifest.passport)
-        found.setdefault(key, {text.clean(k): text.clean(v) for k, v in manifest.passport.items()})
+        if key not in found:
+            found[key] = {text.clean(k): text.clean(v) for k, v in manifest.passport.items()}
         runs[key] = runs.get(key, 0) + 1
     return [{"id": key, "entries": found[key], "runs": runs[key]} for key in list(found)[:MAX_PASSPORTS]]

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from melt.analysis.crossover import Crossover, crossover
 from melt.analysis.curves import MATCHED, Curve, curves, pairs
 from melt.analysis.frames import Results
 from melt.report.palette import Look, looks
@@ -28,6 +29,14 @@ class Setting:
     title: str
     slug: str
     drawn: tuple[Drawn, ...]
+    _crossovers: dict[tuple[str, str, str], Crossover] = field(default_factory=dict, compare=False, repr=False)
+
+    def crossover(self, challenger: Drawn, reference: Drawn, metric: str) -> Crossover:
+        """The crossover of two of its curves; figures, cards and table ask for the same, so it is kept."""
+        key = challenger.label, reference.label, metric
+        if key not in self._crossovers:
+            self._crossovers[key] = crossover(challenger.curve, reference.curve, metric)
+        return self._crossovers[key]
 
     @property
     def pairs(self) -> list[tuple[Drawn, Drawn]]:
@@ -83,25 +92,25 @@ def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
     out = {}
     for key in keys:
         words = []
-        for field, value in zip(MATCHED, key, strict=True):
-            if field in always:
+        for key_name, value in zip(MATCHED, key, strict=True):
+            if key_name in always:
                 words.append(name(value))
-            elif field in differs and field != "effective_accelerator":
-                words.append(_setting_word(field, value))
+            elif key_name in differs and key_name != "effective_accelerator":
+                words.append(_setting_word(key_name, value))
         out[key] = " · ".join(words)
     repeated = {t for t, n in Counter(out.values()).items() if n > 1}
     return {k: f"{t} · {i + 1}" if t in repeated else t for i, (k, t) in enumerate(out.items())}
 
 
-def _setting_word(field: str, value: object) -> str:
+def _setting_word(key_name: str, value: object) -> str:
     words = {
         "threads": lambda v: f"{count(float(v))} threads",
         "gen_tokens": lambda v: f"{count(float(v))} tokens generated",
         "conditions_id": lambda v: f"conditions {v}",
     }
     if value is None:
-        return f"{field.replace('_', ' ')} unknown"
-    return words[field](value) if field in words else f"{field.replace('_', ' ')} {clean(value)}"
+        return f"{key_name.replace('_', ' ')} unknown"
+    return words[key_name](value) if key_name in words else f"{key_name.replace('_', ' ')} {clean(value)}"
 
 
 def middle_run(curve: Curve, context: float) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from melt.analysis.columns import METRICS
 from melt.analysis.compare import Ratio, ratio
-from melt.analysis.crossover import COMPARED, Crossover, crossover, match
+from melt.analysis.crossover import COMPARED, Crossover, match
 from melt.analysis.curves import shared_contexts
 from melt.analysis.frames import Results
 from melt.report import text
@@ -90,10 +90,10 @@ def show(metric: str, value: float) -> str:
     return str(shown(value))
 
 
-def pair(challenger: Drawn, reference: Drawn, results: Results) -> Pair:
+def pair(setting: Setting, challenger: Drawn, reference: Drawn, results: Results) -> Pair:
     """A pair's cards and its headline."""
     matched = match(challenger.curve, reference.curve)
-    cards = [c for metric in CARDS if (c := _card(challenger, reference, metric, results))]
+    cards = [c for metric in CARDS if (c := _card(setting, challenger, reference, metric, results))]
     return Pair(
         challenger=challenger.label,
         reference=reference.label,
@@ -125,7 +125,7 @@ def _ratio(challenger: Drawn, reference: Drawn, metric: str, results: Results) -
     return ratio(challenger.curve, reference.curve, metric, float(contexts[-1]), results.manifests)
 
 
-def _card(challenger: Drawn, reference: Drawn, metric: str, results: Results) -> Card | None:
+def _card(setting: Setting, challenger: Drawn, reference: Drawn, metric: str, results: Results) -> Card | None:
     found = _ratio(challenger, reference, metric, results)
     if found is None:
         return None
@@ -140,7 +140,7 @@ def _card(challenger: Drawn, reference: Drawn, metric: str, results: Results) ->
         verdict="even" if even else "better" if better else "worse",
         detail=f"{show(metric, found.a)} against {show(metric, found.b)} at {text.tokens(found.context)} of context",
         interval=_ratio_interval(found),
-        crossing=crossing_words(crossover(challenger.curve, reference.curve, metric)),
+        crossing=crossing_words(setting.crossover(challenger, reference, metric)),
     )
 
 
@@ -233,7 +233,7 @@ def crossing_rows(setting: Setting) -> list[CrossingRow]:
     rows = []
     for challenger, reference in setting.pairs:
         for metric in COMPARED:
-            found = crossover(challenger.curve, reference.curve, metric)
+            found = setting.crossover(challenger, reference, metric)
             if found.kind == "not_comparable":
                 continue
             span = f"{text.count(found.contexts[0])} to {text.count(found.contexts[-1])}"

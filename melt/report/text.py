@@ -15,7 +15,10 @@ def clean(text: object, limit: int = 4000) -> str:
 
     HTML is not escaped here: templates and matplotlib do that.
     """
-    plain = _ESCAPE.sub("", str(text))
+    plain = str(text)
+    if plain.isascii() and plain.isprintable() and len(plain) <= limit:
+        return " ".join(plain.split())  # most text, and quick
+    plain = _ESCAPE.sub("", plain)
     kept = "".join(" " if c in "\n\t\r" else c for c in plain if c in "\n\t\r" or unicodedata.category(c)[0] != "C")
     kept = _SPACE.sub(" ", kept).strip()
     return kept if len(kept) <= limit else kept[: limit - 1] + "…"
