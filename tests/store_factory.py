@@ -109,6 +109,10 @@ class Recipe:
     idle_s: float = 2.0
     ops: bool = False
     facts: DeviceFacts = FACTS
+    cell: Mapping[str, Any] = field(default_factory=dict)  # more fields of the cell
+    tables_bytes: int | None = None
+    repacked_bytes: int = 0
+    others_cores: float = 0.0  # of other processes, once the model is loaded
 
 
 def write_store(
@@ -130,7 +134,14 @@ def write_store(
 def write_run(folder: Path, model: FakeModel, prompt_tokens: int, session: int = 0, recipe: Recipe = Recipe()) -> Run:
     """One run, published like any other."""
     cell = Cell(
-        device=recipe.device, model=model.ref, prompt_tokens=prompt_tokens, gen_tokens=recipe.gen_tokens, threads=2
+        device=recipe.device,
+        model=model.ref,
+        prompt_tokens=prompt_tokens,
+        gen_tokens=recipe.gen_tokens,
+        threads=2,
+        iterations=recipe.iterations,
+        warmups=recipe.warmups,
+        **recipe.cell,
     )
     conditions = f"-{hash_of(str(sorted(recipe.passport.items()))):08x}" if recipe.passport else ""
     run_id = f"{cell.id}-s{session}-{recipe.status}{conditions}"
@@ -147,6 +158,7 @@ def write_run(folder: Path, model: FakeModel, prompt_tokens: int, session: int =
 
 def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: Recipe, made: "_Streams") -> Manifest:
     started = EPOCH + timedelta(minutes=session * 20, seconds=cell.prompt_tokens / 100)
+    took_s = (made.end_t_ns - START_NS) * 1e-9
     buffers = made.buffers()
     passport = {
         **recipe.facts.passport(),
@@ -169,7 +181,7 @@ def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: R
         error=error,
         flags=recipe.flags,
         started_at=started.isoformat(),
-        ended_at=(started + timedelta(seconds=20)).isoformat(),
+        ended_at=(started + timedelta(seconds=took_s)).isoformat(),
         device=recipe.facts,
         passport=passport,
         model=ModelRecord(
@@ -245,7 +257,7 @@ class _Streams:
         }
 
     def peak_rss_bytes(self) -> int:
-        return sum(self.buffers().values()) + 62 * MIB
+        return sum(self.buffers().values()) + self.recipe.repacked_bytes + (self.recipe.tables_bytes or 0) + 62 * MIB
 
     def events_text(self) -> str:
         events = [self._hello(), self._loaded()]
@@ -274,6 +286,8 @@ class _Streams:
         }
 
     def _loaded(self) -> dict[str, Any]:
+        repacked = self.recipe.repacked_bytes
+        copy = [{"device": "CPU_REPACK", "kind": "weights", "bytes": repacked}] if repacked else []
         return {
             "event": "model",
             "t_start_ns": self.load_t_ns[0],
@@ -284,7 +298,8 @@ class _Streams:
             "n_ctx": self.cell.prompt_tokens + self.cell.gen_tokens,
             "effective_accelerator": "cpu",
             "effective_device": "CPU",
-            "buffers": [{"device": "CPU", "kind": k, "bytes": b} for k, b in self.buffers().items() if b],
+            "buffers": [{"device": "CPU", "kind": k, "bytes": b} for k, b in self.buffers().items() if b] + copy,
+            "tables_bytes": self.recipe.tables_bytes,
         }
 
     def _iteration_event(self, index: int, window: tuple[int, int, list[int]]) -> dict[str, Any]:
@@ -315,12 +330,14 @@ class _Streams:
         busy_s = max(0, t - self.load_t_ns[0]) / 1e9
         peak = self.peak_rss_bytes() if loaded else 61 * MIB
         heat_c = 41.0 + 6.0 * min(1.0, busy_s / 8)
-        ticks, user = int(1000 + (t - START_NS) / 1e9 * 400), int(busy_s * 200)
+        ticks, own = int(1000 + (t - START_NS) / 1e9 * 400), int(busy_s * 200)
+        user = own + int(busy_s * 100 * self.recipe.others_cores)
         readings = [
             ("process:statm", f"250000 {rss // PAGE_BYTES} 9000 1 0 60000 0\n"),
             ("process:status", f"VmHWM:\t{peak // 1024:8d} kB\nVmRSS:\t{rss // 1024:8d} kB\nVmSwap:\t       0 kB\n"),
             ("meminfo", f"MemAvailable:   {available // 1024} kB\n"),
             ("stat", f"cpu  {user} 0 0 {ticks - user} 0 0 0 0 0 0\n"),
+            ("process:stat", f"4242 (python) R {'0 ' * 10}{own} 0 0 0 20 0 3 0 0 0 0"),
             ("vmstat", "pswpin 1200\npswpout 3400\n"),
             ("cpu0:frequency", f"{3_200_000 if busy_s else 1_200_000}\n"),
             ("thermal_zone0", f"{heat_c * 1000:.0f}\n"),
@@ -357,6 +374,7 @@ def discovery(recipe: Recipe) -> Discovery:
         probe("process:status", "/proc/{pid}/status"),
         probe("meminfo", "/proc/meminfo"),
         probe("stat", "/proc/stat"),
+        probe("process:stat", "/proc/{pid}/stat"),
         probe("vmstat", "/proc/vmstat"),
         probe("cpu0:frequency", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"),
         probe("thermal_zone0", "/sys/class/thermal/thermal_zone0/temp"),
@@ -368,6 +386,9 @@ def discovery(recipe: Recipe) -> Discovery:
         source("process:peak_rss", "process:status", "memory_bytes", "process", key="VmHWM", **kib),
         source("system:available", "meminfo", "memory_bytes", "system", key="MemAvailable", **kib),
         source("system:cpu", "stat", "utilisation", "system", parser="busy_ticks", scale=1 / 400, rate=True),
+        source(
+            "process:cpu", "process:stat", "utilisation", "process", parser="process_ticks", scale=1 / 400, rate=True
+        ),
         source("system:swap_in", "vmstat", "swap_bytes", "system", key="pswpin", **swap),
         source("system:swap_out", "vmstat", "swap_bytes", "system", key="pswpout", **swap),
         source("cpu0:frequency", "cpu0:frequency", "frequency_hz", "cpu", scale=1e3),

@@ -1,9 +1,11 @@
 """Runs collapsed to cells: medians over sessions, never across passports."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-from melt.analysis.columns import METRICS, SETTINGS, names
+from melt.analysis.columns import METRICS, SETTINGS, TIME_OF_SPEED, names
 from melt.analysis.stats import median_with_bounds
 
 KEY = ["cell_id", "passport_id"]
@@ -22,6 +24,7 @@ def cells_frame(runs: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame.from_records(records)
     table = runs[list(METRICS)].to_numpy(dtype=float)
     numbers = _bounds(table, [ok for ok, _ in groups])
+    numbers |= _speeds(numbers, frame["prompt_tokens"].to_numpy(dtype=float))
     out = pd.concat([frame, pd.DataFrame(numbers)], axis=1)
     order = ["device", "model_name", "quant", "accelerator", "threads", "gen_tokens", "prompt_tokens", *KEY]
     return out[names("cells")].sort_values(order, kind="stable", ignore_index=True)
@@ -67,4 +70,15 @@ def _bounds(table: np.ndarray, groups: list[list[int]]) -> dict[str, np.ndarray]
     out = {}
     for j, name in enumerate(METRICS):
         out[name], out[f"{name}_lo"], out[f"{name}_hi"] = stacked[:, :, j]
+    return out
+
+
+def _speeds(numbers: Mapping[str, np.ndarray], prompt_tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """The speeds that belong to the median times; the longest time is the lowest speed."""
+    out = {}
+    for speed, time in TIME_OF_SPEED.items():
+        tokens = prompt_tokens if speed == "prefill_tok_per_s" else np.ones(len(prompt_tokens))
+        for bound, other in (("", ""), ("_lo", "_hi"), ("_hi", "_lo")):
+            seconds = numbers[time + other]
+            out[speed + bound] = np.divide(tokens, seconds, out=np.full(len(tokens), np.nan), where=seconds > 0)
     return out

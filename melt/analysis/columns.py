@@ -60,9 +60,9 @@ SETTINGS = (
 LATENCY = (
     Metric("ttft_s", "s", "from submitting the prompt to the first token being known", "lower", "Time to first token"),
     Metric("prefill_s", "s", "from submitting the prompt's first batch to the synchronised end of its last", "lower"),
-    Metric("prefill_tok_per_s", "tokens/s", "prompt tokens / prefill_s", "higher", "Prompt speed"),
+    Metric("prefill_tok_per_s", "tokens/s", "prompt_tokens / prefill_s of the same row", "higher", "Prompt speed"),
     Metric("tpot_s", "s", "(last token - first token) / (generated tokens - 1)", "lower", "Time per token"),
-    Metric("decode_tok_per_s", "tokens/s", "1 / tpot_s", "higher", "Generation speed"),
+    Metric("decode_tok_per_s", "tokens/s", "1 / tpot_s of the same row", "higher", "Generation speed"),
     Metric("itl_p50_s", "s", "median interval between tokens", "lower"),
     Metric("itl_p90_s", "s", "90th percentile of the intervals between tokens", "lower"),
     Metric("itl_p99_s", "s", "99th percentile of the intervals between tokens", "lower"),
@@ -87,6 +87,9 @@ ENERGY = (
     Metric("mean_power_w", "W", "mean power from the start of the prefill to the last token"),
 )
 
+# Speeds follow from the median time of their row: the median of speeds is another number where the count is even.
+TIME_OF_SPEED = {"prefill_tok_per_s": "prefill_s", "decode_tok_per_s": "tpot_s"}
+
 # Collapsed from iterations to a run by their median.
 PER_ITERATION = LATENCY + ENERGY
 
@@ -94,15 +97,21 @@ MEMORY = (
     Metric("peak_rss_bytes", "bytes", "peak resident set of the runner's process", "lower", "Peak memory"),
     Metric("peak_pss_bytes", "bytes", "largest proportional set of the runner's process that was sampled", "lower"),
     Metric("available_drop_bytes", "bytes", "device-wide available memory when idle less its trough", "lower"),
-    Metric("weights_bytes", "bytes", "the engine's weight buffers"),
+    Metric("weights_bytes", "bytes", "the engine's weight buffers less repacked_bytes"),
+    Metric("repacked_bytes", "bytes", "second copy of weights, repacked for the processor (buffers named *_REPACK)"),
     Metric("kv_bytes", "bytes", "the engine's KV cache"),
     Metric("state_bytes", "bytes", "the engine's recurrent and convolution state"),
     Metric("compute_bytes", "bytes", "the engine's compute buffers"),
     Metric("output_bytes", "bytes", "the engine's output buffers"),
-    Metric("explained_memory_bytes", "bytes", "sum of the engine's buffers: weights, kv, state, compute, output"),
+    Metric("explained_memory_bytes", "bytes", "sum of the engine's buffers: the six above"),
     Metric("runtime_baseline_bytes", "bytes", "resident set of the runner just before it loaded the model"),
-    Metric("unexplained_memory_bytes", "bytes", "peak_rss_bytes - explained_memory_bytes - the baseline where known"),
-    Metric("predicted_memory_bytes", "bytes", "engine buffers predicted from the architecture's formulas"),
+    Metric(
+        "tables_bytes", "bytes", "what loading took beyond the engine's buffers: the vocabulary's tables and the like"
+    ),
+    Metric("unexplained_memory_bytes", "bytes", "peak less explained, and less baseline and tables where known"),
+    Metric(
+        "predicted_memory_bytes", "bytes", "engine buffers predicted from the architecture's formulas; no repacked copy"
+    ),
 )
 
 PER_RUN = (

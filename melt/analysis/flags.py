@@ -17,6 +17,7 @@ MEMORY_GAP = 0.10
 THROTTLED_BELOW = 0.90
 MIN_PASSES_TO_SEE_THROTTLING = 6
 BUSY_WHEN_IDLE = 0.15
+OTHERS_CORES = 0.15  # quiet machines show up to 0.06 of a core, one busy process 0.4 and more
 SWAPPED_BYTES = 2**20
 UNKNOWN_LINES = "unknown_lines"
 
@@ -51,17 +52,22 @@ def _accelerator(rec: Recorded) -> list[Flag]:
 def _memory(rec: Recorded, row: Mapping[str, float]) -> list[Flag]:
     """Measured, explained and predicted memory differ by more than a tenth.
 
+    The engine's second, repacked copy of weights is not in the architecture, and so not in the prediction.
     The process is more than the engine's buffers, so the resident set is held against the buffers only
     where the resident set before loading is known, and only where all buffers are the host's.
     """
     gaps = []
     explained, predicted = row["explained_memory_bytes"], row["predicted_memory_bytes"]
-    expected = explained + row["runtime_baseline_bytes"]
+    tables = row["tables_bytes"]
+    expected = explained + row["runtime_baseline_bytes"] + (0.0 if math.isnan(tables) else tables)
+    own = explained - row["repacked_bytes"]
     on_host = rec.loaded is not None and rec.loaded.effective_accelerator in (None, "cpu")
     if on_host and _apart(row["peak_rss_bytes"], expected):
-        gaps.append(f"measured {_mib(row['peak_rss_bytes'])}, explained with the runtime {_mib(expected)}")
-    if _apart(explained, predicted):
-        gaps.append(f"explained {_mib(explained)}, predicted {_mib(predicted)}")
+        words = "explained with runtime" + ("" if math.isnan(tables) else " and vocabulary")
+        gaps.append(f"measured {_mib(row['peak_rss_bytes'])}, {words} {_mib(expected)}")
+    if _apart(own, predicted):
+        copy = " without the repacked copy" if row["repacked_bytes"] else ""
+        gaps.append(f"explained{copy} {_mib(own)}, predicted {_mib(predicted)}")
     return [Flag(name="memory_gap", evidence="; ".join(gaps))] if gaps else []
 
 
@@ -116,6 +122,13 @@ def _surroundings(observed: Observed) -> list[Flag]:
         found.append(Flag(name="swapped", evidence=f"{_mib(observed.swapped_bytes)} swapped during the run"))
     if observed.idle_utilisation > BUSY_WHEN_IDLE:
         evidence = f"processor {observed.idle_utilisation:.0%} busy during the idle baseline"
+        found.append(Flag(name="background_load", evidence=evidence))
+    elif observed.others is not None and observed.others.mean_cores > OTHERS_CORES:
+        o = observed.others
+        evidence = (
+            f"other processes used {o.mean_cores:.2f} processor cores on average during the timed iterations, "
+            f"most between {o.peak_s[0]:.0f} and {o.peak_s[1]:.0f} s after their start ({o.peak_cores:.2f})"
+        )
         found.append(Flag(name="background_load", evidence=evidence))
     return found
 

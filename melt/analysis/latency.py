@@ -1,11 +1,12 @@
 """The latency metrics of one pass, from its stamps; definitions in ``docs/results.md``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from melt.analysis.columns import TIME_OF_SPEED
 from melt.events import Iteration
 
 NS = 1e-9
@@ -25,9 +26,8 @@ def latencies(one: Iteration) -> dict[str, float]:
     return {
         "ttft_s": ttft_s(one),
         "prefill_s": prefill_s,
-        "prefill_tok_per_s": rate(one.prefill.tokens, prefill_s),
         "tpot_s": tpot_s,
-        "decode_tok_per_s": rate(1.0, tpot_s),
+        **speeds({"prefill_s": prefill_s, "tpot_s": tpot_s}, one.prefill.tokens),
         "itl_p50_s": p50,
         "itl_p90_s": p90,
         "itl_p99_s": p99,
@@ -57,6 +57,12 @@ def cold_ttft_s(load_s: float, passes: tuple[Iteration, ...], prompt_tokens: int
     if not passes or passes[0].prefill.tokens != prompt_tokens:
         return math.nan
     return load_s + ttft_s(passes[0])
+
+
+def speeds(times: Mapping[str, float], prompt_tokens: float) -> dict[str, float]:
+    """Tokens per second of each phase, from a row's own times."""
+    tokens = {"prefill_tok_per_s": prompt_tokens, "decode_tok_per_s": 1.0}
+    return {speed: rate(tokens[speed], times[time]) for speed, time in TIME_OF_SPEED.items()}
 
 
 def rate(amount: float, seconds: float) -> float:

@@ -1,10 +1,13 @@
 """One run as analysis sees it: its events sorted by kind, and whether they bear out its status."""
 
-import itertools
+import math
 from dataclasses import dataclass
+from datetime import datetime
 
 from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, Ops, Warned
 from melt.store import Manifest, Run, RunFailure
+
+CLOCKS_MAY_DIFFER_S = 300.0  # the host's clock may be set while a run goes on
 
 
 @dataclass(frozen=True)
@@ -86,27 +89,43 @@ def _contradiction(manifest: Manifest, passes: list[Iteration], done: Done | Non
     timed = [p for p in passes if not p.warmup]
     if done is None or done.status != "ok":
         return RunFailure(kind="incomplete_events", message="The manifest says ok, but the event stream has no ok end.")
-    wanted = manifest.job.get("iterations")
-    wanted = wanted if isinstance(wanted, int) and manifest.cell.workload == "fixed" else 1
+    told = manifest.job.get("iterations")
+    wanted = told if isinstance(told, int) else manifest.cell.iterations
+    wanted = wanted if manifest.cell.workload == "fixed" else 1
     if len(timed) < max(1, wanted):
         message = f"The manifest says ok, but {len(timed)} of {max(1, wanted)} timed iterations are in its events."
         return RunFailure(kind="incomplete_events", message=message)
     for i, one in enumerate(passes):
-        problem = _impossible(one)
+        problem = _impossible(one, passes[i - 1] if i else None, manifest)
         if problem:
             return RunFailure(kind="invalid_events", message=f"Pass {i}: {problem}.")
     return None
 
 
-def _impossible(one: Iteration) -> str:
+def _impossible(one: Iteration, before: Iteration | None, manifest: Manifest) -> str:
     """What a pass claims that cannot be, or nothing."""
-    stamps = one.token_t_ns
-    if not one.warmup and len(stamps) < 2:
-        return f"{len(stamps)} token stamps, and an interval needs two"
-    if one.prefill.t_end_ns <= one.prefill.t_start_ns:
-        return "the prefill ends before it starts"
-    if stamps and stamps[0] < one.prefill.t_end_ns:
-        return "the first token comes before the end of the prefill"
-    if any(b < a for a, b in itertools.pairwise(stamps)):
-        return "time runs backwards between tokens"
+    problem = one.problem(manifest.cell.gen_tokens)
+    if problem:
+        return problem
+    if not one.warmup and one.prefill.tokens != manifest.cell.prompt_tokens:
+        return f"{one.prefill.tokens} prompt tokens where the cell has {manifest.cell.prompt_tokens}"
+    if before and one.prefill.t_start_ns < _end_ns(before):
+        return "it starts before the end of the pass before it"
+    took_s = (_end_ns(one) - one.prefill.t_start_ns) * 1e-9
+    run_s = _duration_s(manifest)
+    if took_s > run_s + CLOCKS_MAY_DIFFER_S:
+        return f"it took {took_s:.0f} s, and the whole run {run_s:.0f} s"
     return ""
+
+
+def _end_ns(one: Iteration) -> int:
+    return one.token_t_ns[-1] if one.token_t_ns else one.prefill.t_end_ns
+
+
+def _duration_s(manifest: Manifest) -> float:
+    """How long the run took by the host's clock; infinite where the manifest does not tell."""
+    try:
+        started, ended = (datetime.fromisoformat(t) for t in (manifest.started_at, manifest.ended_at))
+        return (ended - started).total_seconds()
+    except (ValueError, TypeError):
+        return math.inf

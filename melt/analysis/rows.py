@@ -10,7 +10,7 @@ import pandas as pd
 
 from melt.analysis.columns import ENERGY, PER_ITERATION, PER_RUN, names
 from melt.analysis.flags import throttling
-from melt.analysis.latency import cold_ttft_s, latencies
+from melt.analysis.latency import cold_ttft_s, latencies, speeds
 from melt.analysis.passport import conditions, passport_id
 from melt.analysis.reading import Recorded
 from melt.analysis.stats import median
@@ -20,6 +20,7 @@ from melt.telemetry.parse import Series
 
 NS = 1e-9
 BUFFER_KINDS = ("weights", "kv", "state", "compute", "output")
+REPACKED = "_REPACK"  # ends the name of the device that holds llama.cpp's second copy of weights
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def _metrics(rec: Recorded, observed: Observed, per_pass: Sequence[Mapping[str, 
     values = {m.name: median([p[m.name] for p in per_pass]) for m in PER_ITERATION}
     load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * NS if rec.loaded else math.nan
     throttle = throttling(rec.timed)
+    values |= speeds(values, rec.manifest.cell.prompt_tokens)
     values |= _memory(rec, observed)
     values |= {
         "load_s": load_s,
@@ -119,6 +121,7 @@ def _memory(rec: Recorded, observed: Observed) -> dict[str, float]:
     peak = float(max(peaks)) if peaks else observed.peak_rss_bytes
     explained, buffers = _buffers(rec)
     baseline = observed.runtime_baseline_bytes
+    tables = _or_nan(rec.loaded.tables_bytes if rec.loaded else None)
     predicted = rec.manifest.prediction
     return {
         "peak_rss_bytes": peak,
@@ -127,17 +130,22 @@ def _memory(rec: Recorded, observed: Observed) -> dict[str, float]:
         **buffers,
         "explained_memory_bytes": explained,
         "runtime_baseline_bytes": baseline,
-        "unexplained_memory_bytes": peak - explained - (0.0 if math.isnan(baseline) else baseline),
+        "tables_bytes": tables,
+        "unexplained_memory_bytes": peak - explained - np.nansum([baseline, tables]),
         "predicted_memory_bytes": float(predicted.total_bytes) if predicted else math.nan,
     }
 
 
 def _buffers(rec: Recorded) -> tuple[float, dict[str, float]]:
     """The engine's buffers by kind; a kind that it does not have is 0 where it said which it has."""
+    columns = [f"{k}_bytes" for k in (*BUFFER_KINDS, "repacked")]
     listed = rec.loaded.buffers if rec.loaded else ()
     if not listed:
-        return math.nan, {f"{k}_bytes": math.nan for k in BUFFER_KINDS}
-    sums = {f"{k}_bytes": float(sum(b.bytes for b in listed if b.kind == k)) for k in BUFFER_KINDS}
+        return math.nan, dict.fromkeys(columns, math.nan)
+    sums = dict.fromkeys(columns, 0.0)
+    for buffer in listed:
+        is_copy = buffer.kind == "weights" and buffer.device.endswith(REPACKED)
+        sums["repacked_bytes" if is_copy else f"{buffer.kind}_bytes"] += buffer.bytes
     return sum(sums.values()), sums
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from melt.analysis.others import Others, others_load
 from melt.analysis.phases import PhaseEnergies, phase_energies
 from melt.analysis.reading import Recorded
 from melt.store import TELEMETRY
@@ -39,6 +40,7 @@ class Observed:
     swapped_bytes: float = 0.0
     charging: str = ""
     throttled: str = ""
+    others: Others | None = None
     energy: PhaseEnergies = NO_ENERGY
 
 
@@ -75,8 +77,6 @@ def telemetry_text(rec: Recorded) -> str:
 
 def _asked_before_loading(source: Source) -> bool:
     """Whether only the time before the model was loaded matters here: the bulk of the file need not be parsed."""
-    if source.quantity == "utilisation":
-        return True
     return source.site == "process" and "rss" in _memory_kind(source) and "hwm" not in _memory_kind(source)
 
 
@@ -121,6 +121,7 @@ def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
         swapped_bytes=sum((_rise(v) for v in _of(sources, by_name, "swap_bytes", run)), 0.0),
         charging=_ever(sources, by_name, "charging", run, "says that the device was fed from outside"),
         throttled=_ever(sources, by_name, "throttled", run, "says that clocks were held down"),
+        others=others_load(rec, by_name),
         energy=phase_energies(rec, by_name),
     )
 

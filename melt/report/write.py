@@ -1,23 +1,20 @@
-"""Writes a report's folder: whole, or not at all."""
+"""Writes a report: its page, figures and tables."""
 
 import gc
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from melt.analysis import processes
 from melt.analysis.frames import Results
-from melt.errors import ReportError
 from melt.report import charts
+from melt.report.folder import INDEX, replacing
 from melt.report.gather import Plate, chapters
 from melt.report.page import render
 from melt.report.series import settings
 from melt.report.story import crossing_rows
 from melt.report.tables import rows_to_csv, to_csv
 
-INDEX = "index.html"
 WORTH_A_PROCESS = 12  # figures: a second or so of drawing
 FRAMES = ("runs", "iterations", "cells", "flags", "ops")
 
@@ -35,15 +32,8 @@ def write_report(results: Results, out: Path) -> Path:
     Raises:
         ReportError: the folder cannot be written, or holds something that is no report.
     """
-    if out.exists() and not (out / INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ReportError(f"{out}: exists and is not a report", "Name another folder with --out.")
-    try:
-        with _replacing(out) as partial, _spared():
-            _write(results, partial)
-    except OSError as e:
-        raise ReportError(
-            f"{out}: cannot be written: {e.strerror or e}", "Free some space, or name another --out."
-        ) from e
+    with replacing(out) as partial, _spared():
+        _write(results, partial)
     return out / INDEX
 
 
@@ -81,23 +71,3 @@ def _spared() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``out`` at the end; what was there goes only then."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-    old = out.parent / f".{out.name}.{os.getpid()}.old"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -5,12 +5,16 @@ import math
 import os
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import melt
-from melt.analysis.columns import COLUMNS, FRAMES, METRICS, names
+from melt.analysis.columns import COLUMNS, FRAMES, METRICS, TIME_OF_SPEED, names
 from melt.errors import StoreError
 from melt.store import EVENTS, MANIFEST, TELEMETRY, Flag, Run, RunFailure
 from tests.store_factory import CONTEXTS, MAMBA, SMOLLM, Recipe, with_, write_run, write_store
@@ -110,11 +114,29 @@ def test_cells_are_medians_over_sessions(results: melt.Results) -> None:
     cell = results.cells.iloc[0]
     of_cell = results.runs[(results.runs["cell_id"] == cell["cell_id"])]
     assert cell["n_sessions"] == len(of_cell) == 3
-    for metric in METRICS:
+    for metric in METRICS.keys() - TIME_OF_SPEED:
         values = of_cell[metric].dropna()
         if len(values):
             assert cell[metric] == pytest.approx(values.median())
             assert values.min() <= cell[f"{metric}_lo"] <= cell[metric] <= cell[f"{metric}_hi"] <= values.max()
+
+
+@settings(max_examples=20, deadline=None)
+@given(n_sessions=st.integers(1, 4), iterations=st.integers(1, 4), noise=st.floats(0.01, 1.0))
+def test_every_speed_is_that_of_the_time_beside_it(n_sessions: int, iterations: int, noise: float) -> None:
+    recipe = Recipe(iterations=iterations, noise=noise, session_noise=noise, gen_tokens=4, telemetry=False)
+    with TemporaryDirectory() as folder:
+        write_store(Path(folder), models=(MAMBA,), contexts=(128,), sessions=n_sessions, recipe=recipe)
+        results = melt.load(folder)
+        frames = results.iterations, results.runs, results.cells
+    for frame in frames:
+        bounds = (("", ""), ("_lo", "_hi"), ("_hi", "_lo")) if "tpot_s_lo" in frame else (("", ""),)
+        for speed, time in bounds:
+            assert frame["decode_tok_per_s" + speed].to_numpy() == pytest.approx(
+                1 / frame["tpot_s" + time], nan_ok=True
+            )
+            expected = frame["prompt_tokens"] / frame["prefill_s" + time]
+            assert frame["prefill_tok_per_s" + speed].to_numpy() == pytest.approx(expected, nan_ok=True)
 
 
 def test_ops_shares_make_a_whole(results: melt.Results) -> None:
@@ -189,13 +211,35 @@ def test_a_memory_gap_is_flagged(tmp_path: Path) -> None:
     assert "measured 1024 MiB" in results.flags.iloc[0]["evidence"]
 
 
+def test_the_vocabulary_and_the_repacked_copy_are_no_gap(tmp_path: Path) -> None:
+    recipe = Recipe(tables_bytes=60 * 2**20, repacked_bytes=57 * 2**20)
+    write_run(tmp_path, MAMBA, 128, recipe=recipe)
+    row = melt.load(tmp_path).runs.iloc[0]
+    assert row["flags"] == ""
+    assert (row["tables_bytes"], row["repacked_bytes"]) == (recipe.tables_bytes, recipe.repacked_bytes)
+    assert row["explained_memory_bytes"] == row["predicted_memory_bytes"] + row["repacked_bytes"]
+    assert row["unexplained_memory_bytes"] == pytest.approx(2**20, abs=1)
+
+
+def test_load_of_others_during_the_timed_iterations_is_flagged(tmp_path: Path) -> None:
+    write_run(tmp_path / "quiet", MAMBA, 128, recipe=Recipe(others_cores=0.05))
+    write_run(tmp_path / "busy", MAMBA, 128, recipe=Recipe(others_cores=0.5))
+    assert melt.load(tmp_path / "quiet").flags.empty
+    flag = melt.load(tmp_path / "busy").flags.iloc[0]
+    assert flag["flag"] == "background_load"
+    assert re.search(r"other processes used 0\.[45]\d processor cores .* between \d+ and \d+ s", flag["evidence"])
+
+
 def test_a_sustained_fall_of_speed_is_throttling(tmp_path: Path) -> None:
     run = write_run(tmp_path, MAMBA, 128, recipe=Recipe(iterations=9, noise=0.0, telemetry=False))
-    events = events_of(run)
+    events: list[Any] = events_of(run)
+    late_ns = 0
     for event in events:
-        if event["event"] == "iteration" and not event["warmup"] and event["index"] >= 6:  # type: ignore[operator]
-            stamps: list[int] = event["token_t_ns"]  # type: ignore[assignment]
-            event["token_t_ns"] = [stamps[0] + int((s - stamps[0]) * 1.5) for s in stamps]
+        if event["event"] == "iteration" and not event["warmup"] and event["index"] >= 6:
+            prefill, stamps = event["prefill"], event["token_t_ns"]
+            event["prefill"] = prefill | {t: prefill[t] + late_ns for t in ("t_start_ns", "t_end_ns")}
+            event["token_t_ns"] = [late_ns + stamps[0] + int((s - stamps[0]) * 1.5) for s in stamps]
+            late_ns += (stamps[-1] - stamps[0]) // 2
     rewrite(run, events)
     row = melt.load(tmp_path).runs.iloc[0]
     assert row["flags"] == "throttled"
@@ -243,6 +287,11 @@ class TestDamage:
             {"token_t_ns": [10**13 + 5, 10**13]},
             {"token_t_ns": [1, 2, 3]},
             {"token_t_ns": [10**15]},
+            {"token_t_ns": [10**15] * 32},
+            {"token_t_ns": [10**15 + i for i in range(31)]},
+            {"token_t_ns": [10**15 + i for i in range(33)]},
+            {"token_t_ns": [10**15 + i for i in range(31)] + [2**62]},
+            {"prefill": {"tokens": 128, "t_start_ns": 0, "t_end_ns": 1}},
             {"prefill": {"tokens": 128, "t_start_ns": 50, "t_end_ns": 50}},
         ],
     )
