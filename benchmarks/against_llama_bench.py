@@ -75,7 +75,9 @@ def main() -> None:
         for ref in args.model or ["pypi:smollm2-135m", "synth:mamba-130m@Q4_1"]:
             model = resolve(ref)
             for prompt, gen in POINTS:
-                cell = Cell(device="local", model=ref, prompt_tokens=prompt, gen_tokens=gen, threads=THREADS)
+                cell = Cell(
+                    device="local", model=ref, prompt_tokens=prompt, gen_tokens=gen, threads=THREADS, iterations=1
+                )
                 ours, theirs = [], []
                 for _ in range(args.rounds):
                     turns = ["ours", "theirs"]

@@ -38,11 +38,11 @@ def local_device() -> Iterator[LocalDriver]:
         driver.close()
 
 
-def run_melt(driver: LocalDriver, model: ModelInfo, cell: Cell, iterations: int = 1) -> Speed:
+def run_melt(driver: LocalDriver, model: ModelInfo, cell: Cell) -> Speed:
     """One session by melt's own runner, started as ``melt run`` starts it."""
     bundle = LlamaCpp().bundle(cell, model, driver.facts(), "benchmark")
     places = {key: driver.push(file).device_path for key, file in bundle.files.items()}
-    job = bundle.job.model_copy(update={"model": places["model"], "iterations": iterations, "warmups": 1})
+    job = bundle.job.model_copy(update={"model": places["model"]})
     process = driver.launch([places.get(a, a) for a in bundle.argv], job.model_dump(mode="json"), bundle.env)
     timed: list[Iteration] = []
     try:

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     print(machine())
-    cell = Cell(device="local", model=REF, prompt_tokens=512, gen_tokens=256, threads=2)
+    cell = Cell(device="local", model=REF, prompt_tokens=512, gen_tokens=256, threads=2, iterations=1)
     model = resolve(REF)
     speeds: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     shuffler = random.Random(0)

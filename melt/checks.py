@@ -1,6 +1,7 @@
 """What ``melt doctor`` checks: each finding with its fix."""
 
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -52,6 +53,8 @@ def _engine(module: str, distribution: str) -> Check:
 
 def _disk(folder: Path) -> Check:
     there = next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Check("cache", "problem", f"{folder} cannot be written", "Set MELT_CACHE to a folder that can be.")
     free = shutil.disk_usage(there).free
     found = f"{free / 2**30:.1f} GiB free for models in {folder}"
     state: State = "ok" if free > LOW_DISK_BYTES else "warning"

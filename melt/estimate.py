@@ -17,13 +17,13 @@ NOMINAL_BYTE_PER_S = 6e9
 OVERHEAD_S = 2.0
 
 
-def work_s(cell: Cell, model: ModelInfo, plan: Plan) -> float:
+def work_s(cell: Cell, model: ModelInfo) -> float:
     """Seconds that one session of a cell would take on the nominal device, beside its overhead."""
     if cell.workload == "sustained":
         return cell.sustained_s
     prefill_s = flops_prefill(model, cell.prompt_tokens) / NOMINAL_FLOP_PER_S
     decode_s = cell.gen_tokens * decode_bytes_per_token(model, cell.prompt_tokens) / NOMINAL_BYTE_PER_S
-    return plan.iterations * (prefill_s + decode_s) + plan.warmups * min(1.0, prefill_s + decode_s)
+    return cell.iterations * (prefill_s + decode_s) + cell.warmups * min(1.0, prefill_s + decode_s)
 
 
 def overhead_s(plan: Plan) -> float:
@@ -46,8 +46,7 @@ class Rate:
         if m.status != "ok" or model is None:
             return
         taken = (datetime.fromisoformat(m.ended_at) - datetime.fromisoformat(m.started_at)).total_seconds()
-        iterations = max(1, int(m.job.get("iterations", self._plan.iterations)))
-        work = work_s(m.cell, model, self._plan.model_copy(update={"iterations": iterations}))
+        work = work_s(m.cell, model)
         before = self._seen.get((m.cell.device, m.cell.model), (0.0, 0.0))
         busy = max(0.1, taken - overhead_s(self._plan) - (m.cooldown_s or 0.0))
         self._seen[(m.cell.device, m.cell.model)] = (before[0] + busy, before[1] + work)
@@ -59,7 +58,7 @@ class Rate:
 
     def session_s(self, cell: Cell) -> float:
         """Seconds one session of a cell should take."""
-        return overhead_s(self._plan) + work_s(cell, self._models[cell.model], self._plan) * self._factor(cell)
+        return overhead_s(self._plan) + work_s(cell, self._models[cell.model]) * self._factor(cell)
 
     def total_s(self, cells: Iterable[Cell]) -> float:
         """Seconds for one session of each."""

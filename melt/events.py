@@ -5,6 +5,7 @@ back as ``UnknownLine`` with the reason, is kept raw in the store and reported.
 All ``t_*_ns`` are on the device's own monotonic clock that counts through sleep.
 """
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -94,6 +95,8 @@ class ModelLoaded(_Event):
     effective_device: Text | None = None
     buffers: tuple[Buffer, ...] = ()
     base_rss_bytes: Count | None = None  # the runner's own resident set just before loading
+    # What the engine took while loading beyond its buffers: the vocabulary's tables and the like.
+    tables_bytes: Count | None = None
     memory: ProcessMemory | None = None  # just after loading
 
 
@@ -115,6 +118,15 @@ class Iteration(_Event):
     token_t_ns: tuple[Count, ...]
     memory: ProcessMemory = ProcessMemory()
     tokens: tuple[int, ...] = ()
+
+    def problem(self, gen_tokens: int) -> str:
+        """Why these stamps cannot be of a pass with ``gen_tokens`` tokens; empty where they can."""
+        if not self.warmup and len(self.token_t_ns) != gen_tokens:
+            return f"{len(self.token_t_ns)} token stamps for {gen_tokens} tokens"
+        stamps = (self.prefill.t_start_ns, self.prefill.t_end_ns, *self.token_t_ns)
+        if any(b <= a for a, b in pairwise(stamps)):
+            return "stamps do not increase"
+        return ""
 
 
 class OpRow(_Event):

@@ -25,10 +25,11 @@ class Heard:
     done: Done | None = None
     failed: Failed | None = None
     iterations: int = 0
+    invalid: str = ""
     warnings: list[str] = field(default_factory=list)
     unknown: list[UnknownLine] = field(default_factory=list)
 
-    def take(self, event: Event | UnknownLine) -> None:
+    def take(self, event: Event | UnknownLine, gen_tokens: int) -> None:
         """Notes one event."""
         match event:
             case Hello():
@@ -37,6 +38,8 @@ class Heard:
                 self.model = event
             case Iteration():
                 self.iterations += not event.warmup
+                problem = event.problem(gen_tokens)
+                self.invalid = self.invalid or (problem and f"iteration {event.index}: {problem}")
             case Warned():
                 self.warnings.append(f"{event.kind}: {event.message}")
             case Failed():
@@ -55,7 +58,7 @@ class Heard:
 
 
 def follow(
-    process: "Process", raw: IO[str], plan: Plan, on_event: Callable[[Event | UnknownLine], None]
+    process: "Process", raw: IO[str], plan: Plan, gen_tokens: int, on_event: Callable[[Event | UnknownLine], None]
 ) -> tuple[Heard, RunFailure | None]:
     """Reads a runner's stdout to its end, writing every line to ``raw``.
 
@@ -73,7 +76,7 @@ def follow(
             return heard, None
         raw.write(line + "\n")
         event = parse_event(line)
-        heard.take(event)
+        heard.take(event, gen_tokens)
         on_event(event)
         if isinstance(event, Hello) and event.protocol != PROTOCOL:
             message = f"the runner speaks protocol {event.protocol} and this melt speaks {PROTOCOL}"
@@ -105,6 +108,8 @@ def explain_end(heard: Heard, process: "Process", driver: "Driver") -> RunFailur
         return _signalled(status.signal, process, driver)
     if not status.ok or heard.done is None or heard.done.status != "ok":
         return RunFailure(kind="runner", message=f"{_how(status, heard)}: {_last_words(process)}")
+    if heard.invalid:
+        return RunFailure(kind="invalid_events", message=heard.invalid)
     if heard.iterations == 0:
         return RunFailure(kind="runner", message="the runner ended well without a timed iteration")
     return None

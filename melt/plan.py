@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from melt.errors import PlanError
 from melt.validation import describe_problems, load_yaml
@@ -43,6 +43,8 @@ class Cell(_Frozen):
     type_v: KvType = "f16"
     workload: Literal["fixed", "sustained"] = "fixed"
     sustained_s: Seconds = 0.0
+    warmups: Annotated[int, Field(ge=0, le=100, strict=True)] = 1
+    iterations: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3  # timed passes inside a session
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)] = 0
 
     @property
@@ -85,10 +87,17 @@ AXES: dict[str, str] = {
 }
 
 
+# What the command line calls an axis, in the singular; a plan may say either.
+SINGULAR = {"device": "devices", "model": "models", "backend": "backends", "accelerator": "accelerators"}
+# Options of `melt run` that say where things go, and so are no part of a plan.
+NOT_IN_A_PLAN = ("results", "out", "report", "dry_run")
+
+
 class Plan(_Frozen):
     """What to measure, how often, and under which rules."""
 
-    name: str = "run"
+    # It names the report's folder.
+    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,79}$")] = "run"
     devices: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     backends: tuple[str, ...] = ("llama.cpp",)
@@ -117,9 +126,18 @@ class Plan(_Frozen):
     cooldown: CoolDown = CoolDown()
     timeouts: Timeouts = Timeouts()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _singular_as_plural(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {SINGULAR[k] if k in SINGULAR and SINGULAR[k] not in data else k: v for k, v in data.items()}
+
     @field_validator(*AXES, mode="before")
     @classmethod
-    def _one_is_a_list_of_one(cls, value: object) -> object:
+    def _one_is_a_list_of_one(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and "," in value and info.field_name in ("context", "gen", "threads"):
+            return tuple(int(part) if part.strip().isdigit() else part for part in value.split(","))
         return (value,) if isinstance(value, str | int) or value is None else value
 
     def cells(self) -> tuple[Cell, ...]:
@@ -148,12 +166,14 @@ class Plan(_Frozen):
             "ubatch": self.ubatch,
             "workload": self.workload,
             "sustained_s": self.sustained_s,
+            "warmups": self.warmups,
+            "iterations": self.iterations,
             "seed": self.seed,
         }
         try:
             return Cell(**{**shared, **fields})
         except ValidationError as e:
-            raise PlanError(describe_problems(e, where, Cell), "See `melt run --help` for what a plan takes.") from e
+            raise PlanError(describe_problems(e, where, Cell), "docs/plans.md lists what a plan takes.") from e
 
 
 def _check_keys(given: Mapping[str, Any], where: str) -> None:
@@ -183,20 +203,28 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
     """
     data, lines = load_yaml(path, PlanError) if path else ({}, {})
     where = str(path) if path else "command line"
-    merged = {**data, **(overrides or {})}
+    merged = {SINGULAR.get(k, k): v for k, v in data.items()} | dict(overrides or {})
+    for key in NOT_IN_A_PLAN:
+        if key in data:
+            line = lines.get((key,), 1)
+            raise PlanError(f"{where}:{line}: {key!r} is not part of a plan", f"Give it as an option: --{key} ...")
     try:
         plan = Plan(**merged)
     except ValidationError as e:
-        raise PlanError(describe_problems(e, where, Plan, lines), "See `melt run --help` for what a plan takes.") from e
-    _check_complete(plan, where)
+        raise PlanError(describe_problems(e, where, Plan, lines), "docs/plans.md lists what a plan takes.") from e
+    check_complete(plan, where)
     return plan
 
 
-def _check_complete(plan: Plan, where: str) -> None:
+def check_complete(plan: Plan, where: str = "plan") -> None:
+    """Raises PlanError where a plan is valid key by key, but has nothing to measure or says half of something."""
     for axis, option in (("devices", "--device"), ("models", "--model")):
         named_by_includes = plan.include and all(AXES[axis] in c for c in plan.include)
         if not getattr(plan, axis) and not named_by_includes:
             raise PlanError(f"{where}: no {axis} given", f"Name one with {option}, or under `{axis}:` in the plan.")
+    for axis in AXES:
+        if not getattr(plan, axis) and axis not in ("devices", "models"):
+            raise PlanError(f"{where}: {axis} is empty", "Give at least one value, or leave the key out.")
     if plan.workload == "sustained" and not plan.sustained_s:
         raise PlanError(f"{where}: workload sustained needs sustained_s", "For example: sustained_s: 300")
     plan.cells()  # an invalid cell is found here, before any device is touched

@@ -16,7 +16,20 @@ from melt.job import Job
 from melt.models.refs import parse_ref
 from melt.plan import Cell, Plan, to_yaml
 from melt.profile import DeviceProfile
-from melt.store import EVENTS, PLAN, STDERR, TELEMETRY, Flag, Manifest, ModelRecord, Prediction, Run, RunFailure, Store
+from melt.store import (
+    EVENTS,
+    PLAN,
+    STDERR,
+    TELEMETRY,
+    Flag,
+    Manifest,
+    ModelRecord,
+    Prediction,
+    Run,
+    RunFailure,
+    Store,
+    cannot_write,
+)
 from melt.telemetry.base import Discovery
 from melt.watch import Watcher
 
@@ -84,7 +97,8 @@ def record_run(store: Store, driver: "Driver", backend: "Backend", attempt: Atte
             driver.restore()
         return store.publish(partial, _manifest(attempt, draft))
     except OSError as e:
-        raise _full(store, partial, e) from e
+        store.discard(partial)
+        raise cannot_write(store.folder, e) from e
     except BaseException:
         store.discard(partial)
         raise
@@ -98,14 +112,9 @@ def record_skip(store: Store, attempt: Attempt, kind: str, reason: str) -> Run:
     try:
         (partial / PLAN).write_text(to_yaml(attempt.plan), encoding="utf-8")
     except OSError as e:
-        raise _full(store, partial, e) from e
+        store.discard(partial)
+        raise cannot_write(store.folder, e) from e
     return store.publish(partial, manifest)
-
-
-def _full(store: Store, partial: Path, error: OSError) -> StoreError:
-    store.discard(partial)
-    hint = "Free some space; the same command then resumes."
-    return StoreError(f"{store.folder}: cannot be written: {error.strerror}", hint)
 
 
 def _measure(
@@ -145,8 +154,6 @@ def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt) -> tuple[list[s
     job = bundle.job.model_copy(
         update={
             "model": places.get(bundle.job.model, bundle.job.model),
-            "warmups": plan.warmups,
-            "iterations": plan.iterations,
             "profile_ops": plan.profile_ops,
             "extra_buffers": attempt.extra_buffers,
         }
@@ -167,7 +174,7 @@ def _follow(
         if process.pid is not None:
             recording.follow(process.pid)
         with (partial / EVENTS).open("w", encoding="utf-8") as raw:
-            draft.heard, draft.error = follow(process, raw, attempt.plan, watcher.event)
+            draft.heard, draft.error = follow(process, raw, attempt.plan, attempt.cell.gen_tokens, watcher.event)
         if draft.error is None:
             draft.error = explain_end(draft.heard, process, driver)
     finally:

@@ -1,21 +1,22 @@
 """A plan on its devices: every missing run in order, each recorded whole, failures too."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from melt.backends import load_backend
 from melt.drivers import connect
 from melt.drivers.lease import lease
+from melt.errors import MeltError
 from melt.facts import DeviceFacts
 from melt.models.info import ModelInfo
 from melt.models.memory import predict_memory
-from melt.models.refs import parse_ref, resolve
-from melt.plan import Cell, Plan, interleave
+from melt.models.refs import Ref, parse_ref, resolve
+from melt.plan import Cell, Plan, check_complete, interleave, load_plan
 from melt.profile import DeviceProfile, load_profile
 from melt.record import Attempt, beyond_training, record_run, record_skip
 from melt.store import Manifest, Prediction, Run, Store
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS")
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Device:
     """A connected device of the plan."""
@@ -40,23 +44,34 @@ class Device:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a plan: the runs made now, and how many were there already."""
+    """What came of a plan: the runs made now, those there already, and the cells that cannot fit."""
 
+    cells: tuple[Cell, ...]
     made: tuple[Run, ...]
     already_there: int
+    skipped: Mapping[Cell, str]
 
     @property
-    def not_measured(self) -> tuple[Run, ...]:
-        """Cell sessions whose last attempt is no measurement."""
+    def failed(self) -> tuple[Run, ...]:
+        """Sessions whose last attempt is no measurement."""
         last = {(r.manifest.cell_id, r.manifest.session): r for r in self.made}
-        return tuple(r for r in last.values() if r.manifest.status != "ok")
+        return tuple(r for r in last.values() if r.manifest.status == "failed")
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything asked for is measured."""
+        return not self.failed and not self.skipped
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.made)} runs made, {self.already_there} there already"
+        return f"<Outcome: {counts}, {len(self.failed)} failed, {len(self.skipped)} cells skipped>"
 
 
-def run(plan: Plan, results: str | Path = "results", watcher: Watcher | None = None) -> Outcome:
+def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watcher | None = None) -> Outcome:
     """Measures everything in a plan that the results folder does not hold yet.
 
     Args:
-        plan: what to measure.
+        plan: what to measure, or the YAML file that says it.
         results: the folder that takes the runs; made where missing.
         watcher: is told of progress.
 
@@ -65,20 +80,50 @@ def run(plan: Plan, results: str | Path = "results", watcher: Watcher | None = N
             cannot be written. A run that fails is recorded as failed and raises nothing.
     """
     watcher = watcher or Watcher()
+    plan = plan if isinstance(plan, Plan) else load_plan(Path(plan))
+    check_complete(plan)
     store = Store(Path(results))
-    cells = plan.cells()
-    backends = {name: load_backend(name) for name in {c.backend for c in cells}}
-    profiles = {name: load_profile(name) for name in {c.device for c in cells}}
-    for ref in {c.model for c in cells}:
-        parse_ref(ref)  # a name that cannot be is found before anything is opened or fetched
+    store.check_writable()
+    asked = plan.cells()
+    backends, profiles, refs = read_names(asked)
+    # One model has one name, so that two ways to write it are one cell.
+    cells = tuple(dict.fromkeys(c.model_copy(update={"model": refs[c.model].text}) for c in asked))
     with ExitStack() as stack:
         devices = {name: _open(profile, stack) for name, profile in profiles.items()}
         for cell in cells:
             backends[cell.backend].check(devices[cell.device].facts)
-        refs = dict.fromkeys(c.model for c in cells)
-        models = {ref: resolve(ref, progress=watcher.model_progress(ref)) for ref in refs}
+        names = dict.fromkeys(c.model for c in cells)
+        models = {ref: resolve(ref, progress=watcher.model_progress(ref)) for ref in names}
         session = _Session(plan, store, watcher, devices, models, backends)
         return session.run_all(cells)
+
+
+def read_names(
+    cells: Sequence[Cell],
+) -> tuple[dict[str, "Backend"], dict[str, DeviceProfile], dict[str, Ref]]:
+    """The backends, profiles and model references that cells name; nothing is opened or fetched.
+
+    Raises:
+        MeltError: of the first problem's kind, with every problem in its message.
+    """
+    problems: list[MeltError] = []
+
+    def read(reader: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+        found = {}
+        for name in dict.fromkeys(names):
+            try:
+                found[name] = reader(name)
+            except MeltError as e:
+                problems.append(e)
+        return found
+
+    backends = read(load_backend, (c.backend for c in cells))
+    profiles = read(load_profile, (c.device for c in cells))
+    refs = read(parse_ref, (c.model for c in cells))
+    if problems:
+        hints = dict.fromkeys(p.hint for p in problems if p.hint)
+        raise type(problems[0])("\n".join(p.message for p in problems), "\n".join(hints))
+    return backends, profiles, refs
 
 
 def _open(profile: DeviceProfile, stack: ExitStack) -> Device:
@@ -110,42 +155,50 @@ class _Session:
         self._extra_buffers_crash: set[tuple[str, str]] = set()  # (device, backend)
 
     def run_all(self, cells: Sequence[Cell]) -> Outcome:
-        """Every missing session of every cell, in the plan's order."""
-        order = interleave(cells, self._plan.sessions, self._plan.seed)
+        """Every missing session of every cell that fits, in the plan's order."""
+        have, known_skips = self._present() if self._store.folder.is_dir() else (set(), set())
+        skipped = {c: reason for c in cells if (reason := self._does_not_fit(c))}
+        order = interleave([c for c in cells if c not in skipped], self._plan.sessions, self._plan.seed)
         if self._plan.order == "sequential":
             order.sort(key=lambda pair: (cells.index(pair[0]), pair[1]))
-        have = self._present() if self._store.folder.is_dir() else set()
         todo = [(cell, session) for cell, session in order if (cell.id, session) not in have]
         for warning in beyond_training(cells, self._models):
             self._watcher.say(f"warning: {warning}")
-        self._watcher.plan(cells, todo, self._models)
+        self._watcher.plan(todo, len(order) - len(todo), self._models)
+        for cell in skipped:
+            if cell.id not in known_skips:
+                attempt = self._attempt(cell, 0)
+                record_skip(self._store, attempt, "predicted_out_of_memory", skipped[cell])
+            self._watcher.say(f"skipped {cell.label()}: {skipped[cell]}")
         made: list[Run] = []
         for cell, session in todo:
             made += self._run_session(cell, session)
-        return Outcome(tuple(made), len(order) - len(todo))
+        return Outcome(tuple(cells), tuple(made), len(order) - len(todo), skipped)
 
-    def _present(self) -> set[tuple[str, int]]:
-        """Sessions that are measured: same cell, same model, same device state, at least as many iterations."""
+    def _present(self) -> tuple[set[tuple[str, int]], set[str]]:
+        """Sessions that are measured: same cell, same model, same device state; and cells known not to fit."""
         runs, damaged = self._store.runs()
         for broken in damaged:
             self._watcher.say(f"{broken.folder.name} is damaged and left alone: {broken.reason}")
-        return {(r.manifest.cell_id, r.manifest.session) for r in runs if self._counts(r.manifest)}
+        measured = {(r.manifest.cell_id, r.manifest.session) for r in runs if self._counts(r.manifest)}
+        return measured, {r.manifest.cell_id for r in runs if r.manifest.status == "skipped"}
+
+    def _does_not_fit(self, cell: Cell) -> str:
+        available = self._devices[cell.device].facts.available_bytes
+        predicted = _predict(cell, self._models[cell.model])
+        return does_not_fit(predicted.total_bytes, available, self._plan.memory_fraction)
 
     def _counts(self, m: Manifest) -> bool:
         device = self._devices.get(m.cell.device)
         model = self._models.get(m.cell.model)
         if m.status != "ok" or device is None or model is None or m.model is None:
             return False
-        if m.cell.workload == "fixed" and m.job.get("iterations", 0) < self._plan.iterations:
-            return False
         same_device = device.facts.passport().items() <= m.passport.items()
         return same_device and m.model.sha256 == model.sha256
 
-    def _run_session(self, cell: Cell, session: int) -> list[Run]:
-        """One session of a cell, with the retries that its failure allows."""
-        device, backend = self._devices[cell.device], self._backends[cell.backend]
-        model = self._models[cell.model]
-        attempt = Attempt(
+    def _attempt(self, cell: Cell, session: int) -> Attempt:
+        device, model = self._devices[cell.device], self._models[cell.model]
+        return Attempt(
             plan=self._plan,
             cell=cell,
             session=session,
@@ -157,22 +210,19 @@ class _Session:
             prediction=_predict(cell, model),
             extra_buffers=(cell.device, cell.backend) not in self._extra_buffers_crash,
         )
-        self._watcher.begin(cell, session)
-        too_large = _does_not_fit(attempt)
-        if too_large:
-            return [self._finish(record_skip(self._store, attempt, "predicted_out_of_memory", too_large))]
-        made: list[Run] = []
-        while True:
-            run = record_run(self._store, device.driver, backend, attempt, self._watcher)
-            made.append(self._finish(run))
-            again = self._next_attempt(attempt, run)
-            if again is None:
-                return made
-            attempt = again
 
-    def _finish(self, run: Run) -> Run:
-        self._watcher.end(run)
-        return run
+    def _run_session(self, cell: Cell, session: int) -> list[Run]:
+        """One session of a cell, with the retries that its failure allows."""
+        driver, backend = self._devices[cell.device].driver, self._backends[cell.backend]
+        attempt: Attempt | None = self._attempt(cell, session)
+        self._watcher.begin(cell, session)
+        made: list[Run] = []
+        while attempt is not None:
+            run = record_run(self._store, driver, backend, attempt, self._watcher)
+            made.append(run)
+            self._watcher.end(run)
+            attempt = self._next_attempt(attempt, run)
+        return made
 
     def _next_attempt(self, attempt: Attempt, run: Run) -> Attempt | None:
         error = run.manifest.error
@@ -193,19 +243,13 @@ def _predict(cell: Cell, model: ModelInfo) -> Prediction:
     return Prediction(**{key: getattr(found, key) for key in Prediction.model_fields})
 
 
-def _does_not_fit(attempt: Attempt) -> str:
-    """Why the run would run out of memory, by prediction; empty where it fits or where it cannot be known."""
-    available = attempt.facts.available_bytes
-    if available is None:
+def does_not_fit(needed_bytes: int, available_bytes: int | None, fraction: float) -> str:
+    """Why a run would run out of memory, by prediction; empty where it fits or where it cannot be known."""
+    if available_bytes is None or needed_bytes <= available_bytes * fraction:
         return ""
-    allowed = int(available * attempt.plan.memory_fraction)
-    needed = attempt.prediction.total_bytes
-    if needed <= allowed:
-        return ""
-    return (
-        f"needs {needed / 2**20:.0f} MiB by prediction, and {attempt.plan.memory_fraction:.0%} of the "
-        f"{available / 2**20:.0f} MiB available is {allowed / 2**20:.0f} MiB"
-    )
+    available, allowed = available_bytes / 2**20, available_bytes * fraction / 2**20
+    share = f"{fraction:.0%} of the {available:.0f} MiB available is {allowed:.0f} MiB"
+    return f"needs {needed_bytes / 2**20:.0f} MiB by prediction, and {share}"
 
 
 def _new_run_id(cell: Cell, session: int) -> str:

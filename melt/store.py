@@ -5,6 +5,7 @@ came), ``telemetry.jsonl`` (the sampler's file as it came), ``stderr.txt`` and `
 to). Whatever kills melt, a run is either whole or still under a name that starts with a dot, which loading ignores.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -165,6 +166,13 @@ class Store:
         runs.sort(key=lambda r: (r.manifest.started_at, r.manifest.run_id))
         return runs, damaged
 
+    def check_writable(self) -> None:
+        """Raises StoreError where nothing could be written, without making anything."""
+        there = next(p for p in (self.folder.absolute(), *self.folder.absolute().parents) if p.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            reason = "cannot be written to" if there.is_dir() else "is not a folder"
+            raise StoreError(f"{self.folder}: {there} {reason}", "Name another --results.")
+
     def begin(self, run_id: str) -> Path:
         """A new folder for a run in the making; it becomes a run by ``publish``.
 
@@ -177,10 +185,7 @@ class Store:
             self._sweep()
             partial.mkdir()
         except OSError as e:
-            raise StoreError(
-                f"{self.folder}: cannot be written: {e.strerror}",
-                "Free some space, or name another --results.",
-            ) from e
+            raise cannot_write(self.folder, e) from e
         return partial
 
     def publish(self, partial: Path, manifest: Manifest) -> Run:
@@ -198,9 +203,7 @@ class Store:
             partial.rename(final)
         except OSError as e:
             shutil.rmtree(partial, ignore_errors=True)
-            raise StoreError(
-                f"{final}: cannot be written: {e.strerror}", "Free some space; the same command then resumes."
-            ) from e
+            raise cannot_write(final, e) from e
         return Run(final, manifest)
 
     def discard(self, partial: Path) -> None:
@@ -213,6 +216,13 @@ class Store:
             pid = left.name.removeprefix(PARTIAL).split("-")[0]
             if pid.isdigit() and not is_alive(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """The error for a results folder that refuses, with the advice that fits its reason."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "Free some space; the same command then resumes." if full else "Name another --results."
+    return StoreError(f"{path}: cannot be written: {error.strerror}", hint)
 
 
 class DamagedRunError(Exception):

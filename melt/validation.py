@@ -40,7 +40,27 @@ def load_yaml(path: Path, error: type[MeltError]) -> tuple[dict[str, Any], Lines
         raise error(f"{path}{line}: {problem}", "Check the indentation and quoting around that line.") from e
     if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
         raise error(f"{path}: not a mapping of keys to values", "Write `key: value` lines at the top level.")
+    again = _first_repeat(node)
+    if again is not None:
+        at = again.start_mark.line + 1
+        raise error(f"{path}:{at}: key {again.value!r} is given twice", "Keep one of them: the other would be lost.")
     return data, _key_lines(node, ())
+
+
+def _first_repeat(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """The first key that stands twice in one mapping."""
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    return key
+                seen.add(key.value)
+            inner.append(value)
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    return next((found for child in inner if (found := _first_repeat(child)) is not None), None)
 
 
 def _key_lines(node: yaml.Node | None, at: tuple[str | int, ...]) -> dict[tuple[str | int, ...], int]:

@@ -17,10 +17,8 @@ class Watcher:
     def model_progress(self, ref: str) -> "Progress | None":
         """A callback for bytes done of a model being made ready."""
 
-    def plan(
-        self, cells: "Sequence[Cell]", todo: "Sequence[tuple[Cell, int]]", models: "Mapping[str, ModelInfo]"
-    ) -> None:
-        """Everything is ready; these sessions are to be measured."""
+    def plan(self, todo: "Sequence[tuple[Cell, int]]", already_there: int, models: "Mapping[str, ModelInfo]") -> None:
+        """Everything is ready; these sessions are to be measured, and so many are there already."""
 
     def begin(self, cell: "Cell", session: int) -> None:
         """A session of a cell begins."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from melt.plan import Plan, load_plan
 from tests.store_factory import write_store
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +79,7 @@ def test_python_shown_works(workplace: Path, doc: str, text: str) -> None:
 
 
 def test_the_profile_shown_is_a_profile(workplace: Path) -> None:
-    [(_, text)] = blocks("yaml")
+    [text] = [text for doc, text in blocks("yaml") if doc == "devices.md"]
     folder = workplace / "own-profiles"
     folder.mkdir()
     (folder / "lab-server.yaml").write_text(text)
@@ -87,8 +88,24 @@ def test_the_profile_shown_is_a_profile(workplace: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
+def test_the_plan_shown_is_a_plan(tmp_path: Path) -> None:
+    [text] = [text for doc, text in blocks("yaml") if doc == "plans.md"]
+    (tmp_path / "phones.yaml").write_text(text)
+    cells = load_plan(tmp_path / "phones.yaml").cells()
+    assert [(c.model[:5], c.prompt_tokens) for c in cells] == [
+        *(("pypi:", n) for n in (128, 512)),
+        *(("synth", n) for n in (128, 512, 2048, 8192)),
+    ]
+
+
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+def test_the_plans_table_has_every_key_and_no_other() -> None:
+    text = (ROOT / "docs" / "plans.md").read_text()
+    keys = {key for cell in re.findall(r"^\| (`[^|]+?) \|", text, re.M) for key in re.findall(r"`(\w+)`", cell)}
+    assert keys == set(Plan.model_fields)

@@ -1,6 +1,7 @@
 """Whatever a runner says and however it ends, the host has an answer."""
 
 import io
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from melt.plan import Plan
 from melt.store import RunFailure
 
 RECORDED = (Path(__file__).parent / "data" / "events" / "smollm2-135m-2-cores.jsonl").read_text().splitlines()
+FEWER = json.dumps(json.loads(RECORDED[3]) | {"token_t_ns": json.loads(RECORDED[3])["token_t_ns"][:-1]})
+STANDING = json.dumps(json.loads(RECORDED[3]) | {"token_t_ns": [10**15] * 16})
 # Linux 6.18, x86-64, memory cgroup of 12 MB around a runner; recorded 2026-11-22.
 OOM_LINE = (
     "<3>[ 4044.579588] Memory cgroup out of memory: Killed process 27071 (python) total-vm:1598512kB, "
@@ -39,7 +42,7 @@ def ended(code: str, notes: str = "", **timeouts: float) -> tuple[Heard, RunFail
     limits = {"load_s": 20.0, "iteration_s": 20.0, **timeouts}
     try:
         driver: Any = Notes(notes)
-        heard, failure = follow(process, raw, Plan(timeouts=limits), seen.append)
+        heard, failure = follow(process, raw, Plan(timeouts=limits), 16, seen.append)
         return heard, failure or explain_end(heard, process, driver), raw.getvalue()
     finally:
         process.kill()
@@ -68,6 +71,8 @@ def test_a_whole_stream_is_a_measurement_and_is_kept_as_it_came() -> None:
         (['{"event":"error","kind":"nan_logits","message":"NaN"}'], "sys.exit(1)", "nan_logits", "NaN"),
         ([RECORDED[0].replace('"protocol":1', '"protocol":7')], "time.sleep(60)", "protocol", "7"),
         ([], "", "runner", "exit code 0"),
+        ([*RECORDED[:3], FEWER, RECORDED[-1]], "", "invalid_events", "15 token stamps for 16"),
+        ([*RECORDED[:3], STANDING, RECORDED[-1]], "", "invalid_events", "do not increase"),
     ],
 )
 def test_every_other_end_is_a_failed_run_with_its_cause(lines: list[str], then: str, kind: str, said: str) -> None:

@@ -78,7 +78,7 @@ def test_the_steps_of_a_run_come_in_order(tiny_model: Path, tmp_path: Path) -> N
 
 def test_every_kind_of_model_is_measured(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     outcome = run(plan(*tiny_models.values()), tmp_path / "r")
-    assert not outcome.not_measured
+    assert outcome.complete
     runs = melt.load(tmp_path / "r").runs
     by_family = runs.set_index("family").to_dict("index")
     assert set(by_family) == {"transformer", "ssm", "hybrid"}
@@ -115,7 +115,7 @@ def test_a_changed_model_file_is_measured_again(tiny_models: dict[str, Path], tm
     assert len(run(plan(path), tmp_path / "r").made) == 1
 
 
-def test_more_iterations_than_are_there_are_measured_again(tiny_model: Path, tmp_path: Path) -> None:
+def test_another_number_of_iterations_is_another_cell(tiny_model: Path, tmp_path: Path) -> None:
     run(plan(tiny_model, iterations=1), tmp_path / "r")
     assert len(run(plan(tiny_model, iterations=3), tmp_path / "r").made) == 1
 
@@ -137,7 +137,7 @@ def test_a_runner_that_dies_is_a_failed_run_and_the_plan_goes_on(
     assert failed.manifest.error is not None
     assert failed.manifest.error.kind == kind
     assert fine.manifest.status == "ok"
-    assert outcome.not_measured == (failed,)
+    assert outcome.failed == (failed,)
     assert (failed.folder / TELEMETRY).exists(), "the trace of a run that died is kept"
     frame = melt.load(tmp_path / "r").runs.set_index("status")
     assert frame.loc["failed", "error_kind"] == kind
@@ -159,7 +159,7 @@ def test_a_crash_is_tried_again_without_extra_buffers_and_flagged(tiny_model: Pa
     assert (retried.status, retried.attempt, retried.job["extra_buffers"]) == ("ok", 1, False)
     assert [f.name for f in retried.flags] == ["extra_buffers_off"]
     assert next_cell.job["extra_buffers"] is False, "what was learned of the device holds for the next cell"
-    assert not outcome.not_measured
+    assert outcome.complete
 
 
 def test_a_runner_that_hangs_is_ended(tiny_model: Path, tmp_path: Path) -> None:
@@ -179,14 +179,19 @@ def test_a_runner_that_hangs_is_ended(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_fit_is_skipped_with_the_reason(tiny_model: Path, tmp_path: Path) -> None:
-    outcome = run(plan(tiny_model, memory_fraction=1e-9), tmp_path / "r")
-    manifest = only(outcome).manifest
-    assert manifest.status == "skipped"
-    assert manifest.error is not None
-    assert manifest.error.kind == "predicted_out_of_memory"
-    assert "MiB" in manifest.error.message
-    assert outcome.not_measured
-    assert melt.load(tmp_path / "r").runs["status"].tolist() == ["skipped"]
+    recorder = Recorder()
+    for _ in range(2):
+        outcome = run(plan(tiny_model, memory_fraction=1e-9, sessions=3), tmp_path / "r", recorder)
+        assert not outcome.made
+        assert not outcome.complete
+        assert "MiB" in next(iter(outcome.skipped.values()))
+        assert "skipped" in recorder.said[-1]
+    [stored] = Store(tmp_path / "r").runs()[0]
+    assert stored.manifest.error is not None
+    assert stored.manifest.error.kind == "predicted_out_of_memory"
+    assert melt.load(tmp_path / "r").runs["status"].tolist() == ["skipped"], (
+        "once a cell, however often it is asked for"
+    )
 
 
 def test_a_context_beyond_training_is_flagged(tiny_models: dict[str, Path], tmp_path: Path) -> None:
@@ -210,7 +215,28 @@ def test_a_device_is_measured_by_one_at_a_time(tiny_model: Path, tmp_path: Path)
     driver.close()
     with lease(f"local-{serial_hash or 'local'}"), pytest.raises(DeviceError, match=f"process {os.getpid()}"):
         run(plan(tiny_model), tmp_path / "r")
-    assert not run(plan(tiny_model), tmp_path / "r").not_measured
+    assert run(plan(tiny_model), tmp_path / "r").complete
+
+
+def test_every_wrong_name_is_reported_at_once(tmp_path: Path) -> None:
+    bad = plan("synth:mamba-131m", "no.gguf").model_copy(update={"devices": ("lcoal",), "backends": ("lama.cpp",)})
+    with pytest.raises(PlanError) as e:
+        run(bad, tmp_path / "r")
+    for said in ("lama.cpp", "lcoal", "mamba-131m", "no.gguf"):
+        assert said in e.value.message
+
+
+def test_two_names_of_one_model_are_one_cell(tmp_path: Path) -> None:
+    names = ("synth:mamba-130m", "synth:mamba-130m@Q4_0")
+    outcome = run(plan(*names, memory_fraction=1e-9), tmp_path / "r")
+    assert [c.model for c in outcome.cells] == ["synth:mamba-130m@Q4_0"]
+
+
+def test_a_plan_may_be_a_file(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        f"device: local\nmodel: {tiny_model}\ncontext: 32\ngen: 4\nsessions: 1\niterations: 1\nthreads: 2\nidle_s: 0\n"
+    )
+    assert run(str(tmp_path / "p.yaml"), tmp_path / "r").complete
 
 
 @pytest.mark.parametrize(
@@ -222,6 +248,8 @@ def test_a_device_is_measured_by_one_at_a_time(tiny_model: Path, tmp_path: Path)
         ({"models": ("synth:mamba-131m",)}, ModelError, "mamba-130m"),
         ({"models": ("ftp:x",)}, ModelError, "ftp"),
         ({"devices": ("pixel8",)}, DeviceError, "adb"),
+        ({"models": ()}, PlanError, "models"),
+        ({"context": ()}, PlanError, "context is empty"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_made(
@@ -242,6 +270,14 @@ def test_a_damaged_model_is_refused_before_anything_is_made(tmp_path: Path, tiny
     with pytest.raises(ModelError, match=r"bad\.gguf"):
         run(plan(bad), tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_results_folder_that_cannot_be_is_refused_before_a_model_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="is not a folder") as e:
+        run(plan("synth:mamba-130m"), tmp_path / "file" / "r")
+    assert "--results" in e.value.hint
+    assert not (tmp_path / "cache" / "models").exists()
 
 
 def test_a_full_disk_ends_the_plan_with_one_message(

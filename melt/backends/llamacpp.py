@@ -42,6 +42,8 @@ class LlamaCpp:
             flash_attn=cell.flash_attn,
             type_k=cell.type_k,
             type_v=cell.type_v,
+            warmups=cell.warmups,
+            iterations=cell.iterations,
             workload=Workload(
                 kind=cell.workload,
                 prompt_tokens=cell.prompt_tokens,

@@ -1,5 +1,6 @@
 """The command line: one short file a command. Each parses, calls one function, prints."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -90,10 +91,15 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what was measured is kept, and the same command resumes", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
-        sys.exit(0)
+    except (BrokenPipeError, SystemExit):  # rich turns the one into the other
+        _leave_a_closed_pipe()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave_a_closed_pipe() -> None:
+    """The reader of our output has gone: what is left in the buffer goes nowhere, and that is no failure."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def print_error(error: MeltError) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,7 +12,9 @@ from rich.table import Table
 from melt.cli import printable
 from melt.drivers import connect
 from melt.errors import MeltError
+from melt.facts import DeviceFacts
 from melt.profile import DeviceProfile, load_profile, profile_paths
+from melt.telemetry.base import Discovery
 
 
 @click.group(
@@ -49,42 +52,71 @@ def _state(profile: DeviceProfile) -> tuple[str, str]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table()
-    for heading in ("device", "driver", "state", "seen on hardware", "reason"):
-        table.add_column(heading)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("device", no_wrap=True)
+    for heading in ("driver", "state", "verified on"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("reason", overflow="fold")
     for row in rows:
         colour = {"ready": "green", "not available": "yellow"}.get(row["state"], "red")
-        cells = [escape(printable(str(row[k]))) for k in ("name", "driver", "state", "verified", "reason")]
-        table.add_row(cells[0], cells[1], f"[{colour}]{cells[2]}[/{colour}]", cells[3], cells[4])
+        keys = ("name", "driver", "state", "verified", "reason")
+        name, driver, state, verified, reason = (escape(printable(str(row[k]))) for k in keys)
+        reason = reason.removeprefix(f"{name}: ")
+        table.add_row(name, driver, f"[{colour}]{state}[/{colour}]", verified, reason)
     return table
 
 
-@devices.command(epilog="\b\nExample:\n  melt devices show local --json")
+@devices.command(epilog="\b\nExamples:\n  melt devices show local\n  melt devices show pixel8 --json")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def show(name: str, as_json: bool) -> None:
-    """Show what a device says of itself, and which sensors it has."""
+    """Show a device: what its profile says, and where it is there now what it says of itself and its sensors."""
     profile = load_profile(name)
-    driver = connect(profile)
+    facts: DeviceFacts | None = None
+    found, reason = Discovery(), ""
     try:
-        facts, found = driver.facts(), driver.discover()
-    finally:
-        driver.close()
+        driver = connect(profile)
+        try:
+            facts, found = driver.facts(), driver.discover()
+        finally:
+            driver.close()
+    except MeltError as e:
+        reason = e.message
     if as_json:
-        data = {
-            "profile": profile.model_dump(mode="json"),
-            "facts": facts.model_dump(),
-            "telemetry": found.model_dump(),
-        }
+        data: dict[str, Any] = {"profile": profile.model_dump(mode="json"), "state": reason or "ready"}
+        data["facts"] = facts.model_dump() if facts else None
+        data["telemetry"] = found.model_dump()
         click.echo(json.dumps(data, indent=1))
         return
+    _print_profile(profile, reason)
+    if facts is not None:
+        _print_live(facts, found)
+
+
+def _print_profile(profile: DeviceProfile, reason: str) -> None:
     console = Console()
-    table = Table("fact", "value", title=escape(printable(f"{profile.name}: {profile.description}")))
+    console.print(f"[bold]{escape(printable(profile.name))}[/bold]  {escape(printable(profile.description))}")
+    state = f"not available: {escape(printable(reason))}" if reason else "ready"
+    console.print(
+        f"driver {escape(printable(profile.driver))}; {state}; verified on: {profile.verified}", highlight=False
+    )
+    if profile.facts:
+        table = Table("published fact", "value", "source", box=box.SIMPLE_HEAD)
+        for key, value in profile.facts.items():
+            table.add_row(*(escape(printable(t)) for t in (key, value, profile.sources.get(key, ""))))
+        console.print(table)
+    for note in profile.notes:
+        console.print(f"note: {escape(printable(note))}", highlight=False)
+
+
+def _print_live(facts: DeviceFacts, found: Discovery) -> None:
+    console = Console()
+    table = Table("fact", "value", box=box.SIMPLE_HEAD)
     for key, value in facts.model_dump().items():
         if value not in (None, (), {}, ""):
             table.add_row(key, escape(printable(_fact(key, value))))
     console.print(table)
-    sources = Table("source", "sensor", "quantity", "site", "in the total", title="Sensors")
+    sources = Table("source", "sensor", "quantity", "site", "in the total", box=box.SIMPLE_HEAD)
     for s in found.sources:
         total = "yes" if s.counts_in_total else ""
         sources.add_row(*(escape(printable(t)) for t in (s.name, s.sensor, s.quantity, s.site, total)))

@@ -7,15 +7,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from melt.backends import load_backend
-from melt.cli import printable
+from melt.cli import print_error, printable
+from melt.cli.progress import duration as time_text
+from melt.drivers import connect
+from melt.errors import MeltError
 from melt.estimate import Rate
 from melt.models.info import ModelInfo
 from melt.models.memory import predict_memory
 from melt.models.refs import peek
-from melt.plan import Plan
+from melt.plan import Cell, Plan
 from melt.profile import load_profile
 from melt.record import beyond_training
+from melt.session import does_not_fit, read_names
 from melt.store import Store
 
 
@@ -23,10 +26,8 @@ def show_dry_run(plan: Plan, results: Path) -> int:
     """Prints the cells, the expected time, and what would be pushed to each device; returns the exit code."""
     console = Console()
     cells = plan.cells()
-    for name in {c.backend for c in cells}:
-        load_backend(name)
-    for name in {c.device for c in cells}:
-        load_profile(name)
+    read_names(cells)
+    available, missing = _devices({c.device for c in cells})
     known = {ref: info for ref in dict.fromkeys(c.model for c in cells) if (info := peek(ref)) is not None}
     rate, measured = Rate(plan, known), 0
     if results.is_dir():
@@ -37,15 +38,50 @@ def show_dry_run(plan: Plan, results: Path) -> int:
     console.print(_cells_table(plan, known, rate))
     console.print(f"{len(cells)} cells x {plan.sessions} sessions x {plan.iterations} iterations", highlight=False)
     if measured:
-        console.print(f"{measured} sessions in {results} are measured; those of this plan would not be made again")
+        where = escape(printable(str(results)))
+        console.print(f"{measured} sessions in {where} are measured; those of this plan would not be made again")
     console.print(_expected(plan, known, rate))
     for warning in beyond_training(cells, known):
         console.print(f"[yellow]warning[/yellow] {escape(printable(warning))}", highlight=False)
+    for cell in cells:
+        reason = _skipped(cell, known, available, plan)
+        if reason:
+            console.print(f"[yellow]skipped[/yellow] {escape(printable(cell.label()))}: {reason}", highlight=False)
+    for error in missing:
+        print_error(error)
     for ref, info in known.items():
         console.print(
             f"model {escape(printable(ref))}: {info.file_bytes / 2**20:.1f} MiB on the device", highlight=False
         )
-    return 0
+    return missing[0].exit_code if missing else 0
+
+
+def _devices(names: set[str]) -> tuple[dict[str, int | None], list[MeltError]]:
+    """Memory available on each device that is there, and the reasons of those that are not."""
+    available: dict[str, int | None] = {}
+    missing = []
+    for name in sorted(names):
+        profile = load_profile(name)
+        try:
+            driver = connect(profile)
+            try:
+                available[name] = driver.facts().available_bytes
+            finally:
+                driver.close()
+        except MeltError as e:
+            missing.append(e)
+    return available, missing
+
+
+def _skipped(cell: Cell, known: dict[str, ModelInfo], available: dict[str, int | None], plan: Plan) -> str:
+    if cell.model not in known or cell.device not in available:
+        return ""
+    return does_not_fit(_memory(cell, known[cell.model]), available[cell.device], plan.memory_fraction)
+
+
+def _memory(cell: Cell, info: ModelInfo) -> int:
+    tokens = cell.prompt_tokens + cell.gen_tokens
+    return predict_memory(info, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1).total_bytes
 
 
 def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> Table:
@@ -60,9 +96,7 @@ def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> Table:
         info = known.get(cell.model)
         memory = duration = "?"
         if info is not None:
-            tokens = cell.prompt_tokens + cell.gen_tokens
-            predicted = predict_memory(info, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1)
-            memory, duration = f"{predicted.total_bytes / 2**20:.0f} MiB", f"{rate.session_s(cell):.0f} s"
+            memory, duration = f"{_memory(cell, info) / 2**20:.0f} MiB", time_text(rate.session_s(cell))
         chosen = [str(getattr(cell, key) or "auto") for key in (*varied, "model")]
         names = [escape(printable(text)) for text in chosen]
         table.add_row(cell.id[:6], *names, str(cell.prompt_tokens), str(cell.gen_tokens), memory, duration)
@@ -71,8 +105,8 @@ def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> Table:
 
 def _expected(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> str:
     cells = [c for c in plan.cells() if c.model in known]
-    minutes = rate.total_s(cells) * plan.sessions / 60
+    total = time_text(rate.total_s(cells) * plan.sessions)
     basis = "from earlier runs here" if rate.learned else "a rough guess: nothing of this was measured here yet"
     missing = len(plan.cells()) - len(cells)
     unknown = f", without {missing} cells whose model is not here yet" if missing else ""
-    return f"expected time: {minutes:.1f} min ({basis}{unknown})"
+    return f"expected time: {total} ({basis}{unknown})"

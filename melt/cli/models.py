@@ -91,11 +91,13 @@ def pull(ref: str) -> None:
 @click.option("--quant", default="Q4_0", show_default=True, help="F16, Q8_0, Q4_0, Q4_1 or Q4_K_M.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=None, help="Other weights than the usual ones.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; the cache by default.")
-def synth(name: str, quant: str, seed: int | None, out: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def synth(name: str, quant: str, seed: int | None, out: Path | None, force: bool) -> None:
     """Write a model of a published shape with random weights, and print its path."""
     shape = find_shape(name)
     if out is None and seed is not None:
         out = Path(f"{name}-{quant.upper()}-seed{seed}.gguf")
+    _refuse_to_overwrite(out, force)
     with _bar(f"writing {name} {quant}") as progress:
         if out is None:
             path = Path(resolve(f"synth:{name}@{quant}", progress=progress).path)
@@ -108,15 +110,22 @@ def synth(name: str, quant: str, seed: int | None, out: Path | None) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--type", "quant", required=True, help="For example Q4_K_M, Q8_0 or Q4_0.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; beside the source by default.")
-def quantize_command(path: Path, quant: str, out: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def quantize_command(path: Path, quant: str, out: Path | None, force: bool) -> None:
     """Quantise an F16, BF16 or F32 model with llama.cpp, and print the new file's path."""
     stem = re.sub(r"[-.](F16|BF16|F32)$", "", path.stem, flags=re.IGNORECASE)
     target = out or path.with_name(f"{stem}-{quant.upper()}.gguf")
     if target.exists() and target.samefile(path):
         raise ModelError(f"{target} is the file to be quantised", "Name another one with --out.")
+    _refuse_to_overwrite(target, force)
     with _bar(f"quantising to {quant}") as progress:
         quantize(path, quant, target, progress)
     click.echo(target)
+
+
+def _refuse_to_overwrite(out: Path | None, force: bool) -> None:
+    if out is not None and out.exists() and not force:
+        raise ModelError(f"{out}: exists", "Name another --out, or say --force to write over it.")
 
 
 @models.command(epilog="\b\nExamples:\n  melt models cache\n  melt models cache --limit 20GB")
@@ -183,7 +192,7 @@ def _cached_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _facts(info: ModelInfo, contexts: list[int]) -> dict[str, Any]:
-    predicted = [{"context": n_ctx} | predict_memory(info, n_ctx).to_dict() for n_ctx in contexts]
+    predicted = [{"context": n_ctx} | predict_memory(info, n_ctx, n_outputs=1).to_dict() for n_ctx in contexts]
     derived = {"kv_bytes_per_token": kv_bytes_per_token(info), "state_bytes": state_bytes(info)}
     return info.to_dict() | derived | {"predicted_memory": predicted}
 

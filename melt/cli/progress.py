@@ -61,6 +61,7 @@ class Live(Watcher):
         self._rate: Rate | None = None
         self._left: list[Cell] = []
         self._total = 0
+        self._warned: set[str] = set()
         self._cell = self._phase = self._speed = ""
         self._began = time.monotonic()
         self._drawn = DrawnLive(
@@ -94,17 +95,15 @@ class Live(Watcher):
 
         return show
 
-    def plan(self, cells: Sequence[Cell], todo: Sequence[tuple[Cell, int]], models: Mapping[str, ModelInfo]) -> None:
+    def plan(self, todo: Sequence[tuple[Cell, int]], already_there: int, models: Mapping[str, ModelInfo]) -> None:
         """Says what is to be done, and starts the bar."""
         self._files.stop()
         self._rate = Rate(self._plan, dict(models))
         self._left = [cell for cell, _ in todo]
         self._total = len(todo)
-        have = len(cells) * self._plan.sessions - len(todo)
-        already = f", {have} measured already" if have else ""
-        about = f", about {_duration(self._rate.total_s(self._left))} by a rough first guess" if todo else ""
-        counted = f"{len(cells)} cells x {self._plan.sessions} sessions: {len(todo)} runs to make"
-        self._console.print(counted + already + about, soft_wrap=True)
+        already = f", {already_there} measured already" if already_there else ""
+        about = f", about {duration(self._rate.total_s(self._left))} by a rough first guess" if todo else ""
+        self._console.print(f"{len(todo)} runs to make{already}{about}", soft_wrap=True)
         if todo and self._console.is_terminal:
             self._task = self._bar.add_task("", total=len(todo), left="")
             self._drawn.start()
@@ -141,13 +140,17 @@ class Live(Watcher):
             self._left.remove(m.cell)
             if self._task is not None:
                 self._bar.advance(self._task)
+        for warning in m.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self.say(f"warning: {warning}")
         if m.error is not None:
             word = "[red]failed[/red]" if m.status == "failed" else "[yellow]skipped[/yellow]"
             reason = f"{_safe(m.cell.label())}: {m.error.kind}: {_safe(m.error.message)}"
             self._console.print(f"{word} {reason}", soft_wrap=True)
         elif not self._console.is_terminal:
             done = self._total - len(self._left)
-            text = f"{done}/{self._total} {_safe(m.cell.label())}: {self._speed}; {_duration(self._left_s(0.0))} left"
+            text = f"{done}/{self._total} {_safe(m.cell.label())}: {self._speed}; {duration(self._left_s(0.0))} left"
             self._console.print(text, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -163,7 +166,7 @@ class Live(Watcher):
     def _render(self) -> RenderableType:
         if self._task is None:
             return ""
-        self._bar.update(self._task, left=_duration(self._left_s(time.monotonic() - self._began)))
+        self._bar.update(self._task, left=duration(self._left_s(time.monotonic() - self._began)))
         status = Text(printable(f"  {self._cell} · {self._phase}"), overflow="ellipsis", no_wrap=True)
         speed = Text(f"  last: {self._speed}" if self._speed else "", style="dim")
         return Group(self._bar, status, speed)
@@ -178,11 +181,12 @@ def _speed(event: Iteration) -> str:
     return text
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+def duration(seconds: float) -> str:
+    """A length of time for people."""
+    for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < limit * length:
+            return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.0f} days"
 
 
 def _safe(text: str) -> str:

@@ -1,9 +1,11 @@
 """``melt run``."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
 from melt.errors import PlanError
 
@@ -62,6 +64,7 @@ def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: s
 @click.option("--iterations", type=click.IntRange(1), help="Timed repeats inside a session.  [default: 3]")
 @click.option("--warmups", type=click.IntRange(0), help="Untimed repeats before them.  [default: 1]")
 @click.option("--threads", type=Numbers(), help="[default: the device's physical cores]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key of a plan (docs/plans.md).")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the prompt, the order and the statistics.")
 @click.option(
     "--results", default="results", type=click.Path(path_type=Path), show_default=True, help="Where runs land."
@@ -77,6 +80,7 @@ def run(
     out: Path | None,
     with_report: bool,
     dry_run: bool,
+    settings: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Measure every model on every device at every context length.
@@ -86,7 +90,7 @@ def run(
     """
     from melt.plan import load_plan
 
-    given = {k: v for k, v in options.items() if v not in (None, ())}
+    given = {k: v for k, v in options.items() if v not in (None, ())} | _settings(settings)
     if plan is None and not given:
         raise PlanError("nothing to measure", "Give a plan, or --device and --model. See `melt run --help`.")
     loaded = load_plan(plan, given)
@@ -99,12 +103,29 @@ def run(
     return _measure(loaded, results, out, with_report)
 
 
+def _settings(given: tuple[str, ...]) -> dict[str, Any]:
+    """``KEY=VALUE`` pairs, the value read as YAML: ``--set ubatch=256 --set type_k=q8_0``."""
+    pairs = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise PlanError(f"--set {text}: no value", "Write --set KEY=VALUE, for example --set ubatch=256.")
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise PlanError(f"--set {text}: the value is not valid YAML", "For example: --set type_k=q8_0") from e
+    return pairs
+
+
 def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -> int:
     from melt.analysis.frames import load
     from melt.cli.progress import Live
     from melt.cli.summary import print_summary
     from melt.session import run as run_plan
 
+    # A CI job is stopped by SIGTERM, a lost terminal by SIGHUP: both end as cleanly as Ctrl-C.
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.default_int_handler)
     with Live(plan) as live:
         outcome = run_plan(plan, results, live)
     measured = load(results)
@@ -113,4 +134,4 @@ def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -
         from melt.report import write_report
 
         click.echo(str(write_report(measured, out or Path("reports") / plan.name)))
-    return 1 if outcome.not_measured else 0
+    return 0 if outcome.complete else 1

@@ -25,32 +25,45 @@ METRICS = (
 )
 
 
+# What may tell two rows apart beside model and context; a column is shown where it varies.
+TELLING = ("device", "backend", "accelerator", "gen_tokens", "threads", "ubatch", "type_k", "type_v", "conditions_id")
+
+
 def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
-    """One row a cell of this results folder, then what was not measured."""
+    """One row a cell of this plan, then what was not measured."""
     console = Console()
-    if len(results.cells):
-        console.print(_table(results.cells))
-    made = len(outcome.made)
-    console.print(f"{made} runs made, {outcome.already_there} were there already: {folder}", highlight=False)
-    for run in outcome.not_measured:
+    cells = results.cells
+    cells = cells[cells["cell_id"].isin([c.id for c in outcome.cells]) & (cells["n_sessions"] > 0)]
+    if len(cells):
+        console.print(_table(cells))
+        flagged = results.flags[results.flags["run_id"].isin(results.runs.query("cell_id in @cells.cell_id")["run_id"])]
+        for flag, count in flagged["flag"].value_counts().items():
+            console.print(f"[yellow]flagged[/yellow] {count} runs: {flag}", highlight=False)
+    made = f"{len(outcome.made)} runs made, {outcome.already_there} were there already: "
+    console.print(made + escape(printable(str(folder))), highlight=False, soft_wrap=True)
+    for run in outcome.failed:
         m = run.manifest
         reason = f"{m.error.kind}: {m.error.message}" if m.error else ""
-        console.print(f"[red]{m.status}[/red] {escape(printable(m.cell.label()))}: {escape(printable(reason))}")
+        text = f"{escape(printable(m.cell.label()))}: {escape(printable(reason))}"
+        console.print(f"[red]failed[/red] {text}", highlight=False, soft_wrap=True)
+    for cell, reason in outcome.skipped.items():
+        text = f"{escape(printable(cell.label()))}: {escape(printable(reason))}"
+        console.print(f"[yellow]skipped[/yellow] {text}", highlight=False, soft_wrap=True)
 
 
 def _table(cells: Any) -> Table:
     shown = [c for c in METRICS if cells[c[0]].notna().any()]
-    named = ["device", "model"] if cells["device"].nunique() > 1 else ["model"]
-    caption = "Medians over n sessions; tokens a second; ± half the 95 % bootstrap interval"
-    table = Table(box=box.SIMPLE_HEAD, caption=caption)
-    for heading in named:
-        table.add_column(heading, overflow="fold")
-    for heading in ("context", "n", *(c[1] for c in shown)):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in cells.sort_values([*named, "prompt_tokens"]).to_dict("records"):
-        names = [escape(printable(_short(str(row[k])))) for k in named]
+    telling = [c for c in TELLING if c in cells and cells[c].nunique(dropna=False) > 1]
+    caption = "medians over n sessions; tokens a second; ± half the 95 % interval"
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, padding=(0, 0, 0, 1))
+    table.add_column("model", overflow="fold")
+    for heading in (*telling, "context", "n", *(c[1] for c in shown)):
+        table.add_column(heading.removesuffix("_tokens"), justify="right", no_wrap=True)
+    for row in cells.sort_values(["model", "prompt_tokens", *telling]).to_dict("records"):
+        name = escape(printable(_short(str(row["model"]))))
+        told = [escape(printable(str(row[k]))) for k in telling]
         values = [_value(row, column, factor, digits) for column, _, factor, digits in shown]
-        table.add_row(*names, str(row["prompt_tokens"]), str(row["n_sessions"]), *values)
+        table.add_row(name, *told, str(row["prompt_tokens"]), str(row["n_sessions"]), *values)
     return table
 
 

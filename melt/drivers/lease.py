@@ -1,16 +1,17 @@
 """One holder a device: two measurements at once would measure each other."""
 
-import json
+import contextlib
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
-import filelock
-
 from melt.errors import DeviceError
-from melt.paths import cache_folder
+
+# One place for every user and every cache of this machine.
+FOLDER = "melt-leases"
 
 
 @contextmanager
@@ -18,32 +19,42 @@ def lease(device: str, folder: Path | None = None) -> Iterator[None]:
     """Holds a device for the length of the block; the system lets it go when the holder dies.
 
     Raises:
-        DeviceError: somebody else holds it; says who and since when.
+        DeviceError: somebody else holds it; says which process.
     """
-    folder = folder or cache_folder() / "leases"
-    folder.mkdir(parents=True, exist_ok=True)
-    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in device)
-    holder = folder / f"{safe}.json"
-    lock = filelock.FileLock(folder / f"{safe}.lock")
+    folder = folder or Path(tempfile.gettempdir()) / FOLDER
+    path = folder / f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in device)}.lock"
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as e:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o1777)
+        fd = _open(path)
+    except OSError as e:
         raise DeviceError(
-            f"device {device!r} is being measured by {_describe(holder)}",
-            "Wait until it ends, or end it; measuring twice at once would spoil both.",
+            f"{path}: cannot be locked: {e.strerror}", "Set TMPDIR to a folder that can be written."
         ) from e
     try:
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        holder.write_text(json.dumps({"pid": os.getpid(), "since": since}))
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise DeviceError(
+                f"device {device!r} is being measured by {_holder(fd)}",
+                "Wait until it ends, or end it; measuring twice at once would spoil both.",
+            ) from e
+        with contextlib.suppress(OSError):  # opened for reading only: another user's file
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+        os.close(fd)
 
 
-def _describe(holder: Path) -> str:
+def _open(path: Path) -> int:
     try:
-        found = json.loads(holder.read_text())
-        return f"process {int(found['pid'])} since {found['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _holder(fd: int) -> str:
+    text = os.pread(fd, 20, 0).decode(errors="replace").strip()
+    return f"process {text}" if text.isdigit() else "another process"

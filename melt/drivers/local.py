@@ -41,7 +41,9 @@ def connect(profile: DeviceProfile) -> "LocalDriver":
         folder.mkdir(parents=True, exist_ok=True)
         return LocalDriver(profile, folder)
     except OSError as e:
-        raise DeviceError(f"{profile.name}: {folder}: {e.strerror}", "Name a work_folder that can be written.") from e
+        raise DeviceError(
+            f"{profile.name}: {folder}: {e.strerror}", "Name a work_folder that can be written, or set MELT_CACHE."
+        ) from e
 
 
 class LocalDriver:

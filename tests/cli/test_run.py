@@ -63,6 +63,33 @@ def test_a_dry_run_shows_cells_and_makes_nothing(tmp_path: Path, tiny_model: Pat
     assert not (tmp_path / "r").exists()
 
 
+def test_a_dry_run_says_what_would_stop_the_run(tmp_path: Path) -> None:
+    gone = melt_cli(
+        "run", "--device", "pixel8", "--model", "synth:mamba-130m", "--dry-run", "--results", tmp_path / "r"
+    )
+    assert gone.returncode == 3
+    assert "adb" in gone.stderr
+    large = melt_cli("run", "--device", "local", "--model", "synth:smollm2-135m", "--context", "9000000", "--dry-run")
+    assert "skipped" in large.stdout
+    assert "by prediction" in large.stdout
+
+
+def test_any_key_of_a_plan_can_be_set(tmp_path: Path, tiny_model: Path) -> None:
+    settings = ["--set", "ubatch=16", "--set", "type_k=q8_0", "--set", "idle_s=0", "--no-report"]
+    assert melt_cli(*quick(tiny_model, tmp_path / "r", *settings)).returncode == 0
+    job = Store(tmp_path / "r").runs()[0][0].manifest.job
+    assert (job["ubatch"], job["type_k"]) == (16, "q8_0")
+    wrong = melt_cli(*quick(tiny_model, tmp_path / "r", "--set", "ubtach=16"))
+    assert wrong.returncode == 2
+    assert "did you mean 'ubatch'" in wrong.stderr
+
+
+def test_a_results_folder_may_have_any_name(tmp_path: Path, tiny_model: Path) -> None:
+    done = melt_cli(*quick(tiny_model, tmp_path / "x [b]y [", "--no-report"))
+    assert done.returncode == 0, done.stderr
+    assert "x [b]y [" in done.stdout
+
+
 def test_some_failed_runs_exit_1(tmp_path: Path, tiny_model: Path) -> None:
     done = melt_cli(*quick(tiny_model, tmp_path / "r", "--accelerator", "npu", "--no-report"))
     assert done.returncode == 1
@@ -133,7 +160,7 @@ def runners_of(parent: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 def test_a_stopped_run_leaves_whole_runs_and_resumes(
     tmp_path: Path, tiny_model: Path, how: signal.Signals, code: int
 ) -> None:
@@ -152,7 +179,7 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
     runs, damaged = Store(results).runs()
     assert 1 <= len(runs) < 8
     assert not damaged
-    if how == signal.SIGINT:
+    if how != signal.SIGKILL:
         assert not list(results.glob(".partial-*"))
         assert "resumes" in err
     again = long_run(tiny_model, results)
@@ -196,3 +223,30 @@ def test_output_into_a_closed_pipe_is_no_crash() -> None:
         f"{' '.join(MELT[:2])} '{MELT[2]}' devices | head -c 1", shell=True, capture_output=True, check=False
     )
     assert b"Traceback" not in done.stderr
+    script = f"set -o pipefail; {' '.join(MELT[:2])} '{MELT[2]}' models list | head -1"
+    assert subprocess.run(["bash", "-c", script], capture_output=True, check=False).returncode == 0
+
+
+def test_a_device_without_a_driver_still_shows_its_facts() -> None:
+    done = melt_cli("devices", "show", "pixel8")
+    assert done.returncode == 0
+    assert "Tensor G3" in done.stdout
+    assert "not available" in done.stdout
+    data = json.loads(melt_cli("devices", "show", "pixel8", "--json").stdout)
+    assert data["facts"] is None
+    assert data["profile"]["facts"]
+
+
+def test_devices_fit_80_columns() -> None:
+    done = subprocess.run(
+        [*MELT, "devices"], capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"}, check=True
+    )
+    assert "jetson-agx-orin" in done.stdout
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "k.gguf").write_text("mine")
+    done = melt_cli("models", "synth", "mamba-130m", "--out", tmp_path / "k.gguf")
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert (tmp_path / "k.gguf").read_text() == "mine"

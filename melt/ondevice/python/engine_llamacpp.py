@@ -9,6 +9,7 @@ import numpy as np
 from channel import JobError
 from job import Job
 from llamacpp_log import buffers, is_cpu, last_error
+from memory import anonymous_bytes
 
 _DEVICE_KINDS = {0: "cpu", 1: "gpu", 2: "gpu", 3: "cpu"}  # ggml_backend_dev_type
 _FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
@@ -93,7 +94,9 @@ class LlamaCpp:
         devices = _chosen_devices(library, job)
         # Kept: the library reads the array after the call that takes its address.
         self._devices = (ctypes.c_void_p * (len(devices) + 1))(*[d[4] for d in devices], None)
+        before = anonymous_bytes()
         self._model = self._load(job)
+        self.tables_bytes = _tables_bytes(before, anonymous_bytes(), library.lines())
         self._context = self._make_context(job)
         self._memory = llama.llama_get_memory(self._context)
         self.n_vocab = int(llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model)))
@@ -155,6 +158,7 @@ class LlamaCpp:
             "effective_accelerator": "gpu" if any(b["kind"] == "weights" for b in outside) else "cpu",
             "effective_device": ",".join(sorted({b["device"] for b in outside})) or "CPU",
             "buffers": found,
+            "tables_bytes": self.tables_bytes,
         }
 
     def _meta(self, key: str) -> str:
@@ -206,6 +210,17 @@ class LlamaCpp:
         token = int(self._view.argmax())
         value = self._view[token]
         return token if value == value else -1
+
+
+def _tables_bytes(before: int | None, after: int | None, log: list[str]) -> int | None:
+    """Anonymous memory that loading took beyond the weights it copied: the vocabulary's tables, mostly.
+
+    Mapped weights have a file behind them, so they are not in the difference.
+    """
+    if before is None or after is None:
+        return None
+    copied: int = sum(b["bytes"] for b in buffers(log) if is_cpu(b["device"]) and not b["device"].endswith("_Mapped"))
+    return max(0, after - before - copied)
 
 
 def _chosen_devices(library: Library, job: Job) -> list[tuple[str, str, str, int, int]]:

@@ -24,3 +24,8 @@ def process_memory(pss: bool) -> dict[str, int]:
     if pss:
         found |= _kib_fields("/proc/self/smaps_rollup", {"Pss": "pss_bytes"})
     return found
+
+
+def anonymous_bytes() -> int | None:
+    """This process's resident memory that no file stands behind; None where it cannot be read."""
+    return _kib_fields("/proc/self/status", {"RssAnon": "anonymous"}).get("anonymous")
