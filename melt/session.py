@@ -13,9 +13,9 @@ from melt.drivers import connect
 from melt.drivers.lease import lease
 from melt.errors import MeltError
 from melt.facts import DeviceFacts
-from melt.models.info import ModelInfo
+from melt.models.info import ModelInfo, inspect
 from melt.models.memory import predict_memory
-from melt.models.refs import Ref, parse_ref, resolve
+from melt.models.refs import PathRef, Ref, parse_ref, resolve
 from melt.plan import Cell, Plan, check_complete, interleave, load_plan
 from melt.profile import DeviceProfile, load_profile
 from melt.record import Attempt, beyond_training, record_run, record_skip
@@ -119,11 +119,18 @@ def read_names(
 
     backends = read(load_backend, (c.backend for c in cells))
     profiles = read(load_profile, (c.device for c in cells))
-    refs = read(parse_ref, (c.model for c in cells))
+    refs = read(_read_ref, (c.model for c in cells))
     if problems:
         hints = dict.fromkeys(p.hint for p in problems if p.hint)
         raise type(problems[0])("\n".join(p.message for p in problems), "\n".join(hints))
     return backends, profiles, refs
+
+
+def _read_ref(text: str) -> Ref:
+    ref = parse_ref(text)
+    if isinstance(ref, PathRef):
+        inspect(ref.path, ref.text)  # the header alone: a file that is gone or damaged is found now
+    return ref
 
 
 def _open(profile: DeviceProfile, stack: ExitStack) -> Device:
