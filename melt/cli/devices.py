@@ -54,7 +54,7 @@ def _state(profile: DeviceProfile) -> tuple[str, str]:
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("device", no_wrap=True)
-    for heading in ("driver", "state", "verified on"):
+    for heading in ("driver", "state", "verified"):
         table.add_column(heading, no_wrap=True)
     table.add_column("reason", overflow="fold")
     for row in rows:
@@ -98,10 +98,11 @@ def _print_profile(profile: DeviceProfile, reason: str) -> None:
     console.print(f"[bold]{escape(printable(profile.name))}[/bold]  {escape(printable(profile.description))}")
     state = f"not available: {escape(printable(reason))}" if reason else "ready"
     console.print(
-        f"driver {escape(printable(profile.driver))}; {state}; verified on: {profile.verified}", highlight=False
+        f"driver {escape(printable(profile.driver))}; {state}; verified: {profile.verified}", highlight=False
     )
     if profile.facts:
-        table = Table("published fact", "value", "source", box=box.SIMPLE_HEAD)
+        table = Table("published fact", "value", box=box.SIMPLE_HEAD)
+        table.add_column("source", overflow="fold")
         for key, value in profile.facts.items():
             table.add_row(*(escape(printable(t)) for t in (key, value, profile.sources.get(key, ""))))
         console.print(table)

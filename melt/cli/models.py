@@ -199,7 +199,7 @@ def _facts(info: ModelInfo, contexts: list[int]) -> dict[str, Any]:
 
 def _print_facts(info: ModelInfo, facts: dict[str, Any], console: Console) -> None:
     for label, text in _summary(info, facts):
-        console.print(f"[bold]{label:<16}[/bold] {escape(printable(text))}", highlight=False)
+        console.print(f"[bold]{label:<16}[/bold] {escape(printable(text))}", highlight=False, soft_wrap=True)
     table = Table(title="Predicted memory (the engine's own, without the runner)", title_justify="left")
     for heading in ("context", "weights", "KV cache", "state", "compute", "output", "total"):
         table.add_column(heading, justify="right")

@@ -17,17 +17,18 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path), help="The report's folder.  [default: reports/NAME]")
 @click.option("--open", "open_it", is_flag=True, help="Show the report in the browser.")
 def report(results: tuple[Path, ...], out: Path | None, open_it: bool) -> None:
-    """Write the HTML report of RESULTS, one or more results folders (default: results/).
+    """Write the HTML report of RESULTS, one or more folders of results or of single runs (default: results/).
 
-    NAME is that of the plan, or `report` where the runs come from several. A report that is there is replaced.
+    NAME is that of the plan, or `report` where the runs come from several. A report that is there is replaced;
+    files that melt did not write stay.
     The path of its index.html is the last line.
     """
     from melt.analysis.frames import load
-    from melt.report import write_report
+    from melt.report import damage, write_report
 
     found = load(*(results or (Path("results"),)))
-    for damaged in found.damaged:
-        click.echo(f"left out: {damaged.folder}: {damaged.reason}", err=True)
+    for line in damage.lines(found):
+        click.echo(line, err=True)
     index = write_report(found, out or Path("reports") / _name([m.plan_name for m in found.manifests.values()]))
     click.echo(str(index))
     if open_it:
