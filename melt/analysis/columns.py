@@ -55,6 +55,9 @@ SETTINGS = (
     Column("type_k", "", "element type of the key cache"),
     Column("type_v", "", "element type of the value cache"),
     Column("workload", "", "fixed or sustained"),
+    Column("warmups", "", "passes before the timed ones that the plan asked for"),
+    Column("iterations", "", "timed passes a session that the plan asked for"),
+    Column("seed", "", "seed of the prompt's tokens"),
 )
 
 LATENCY = (

@@ -24,6 +24,8 @@ MATCHED = (
     "type_v",
     "workload",
 )
+# Lengths measured with other numbers of passes still make one curve, unless one length was measured with both.
+PASSES = ("warmups", "iterations", "seed")
 OF_MODEL = ("passport_id", "model", "quant")
 
 
@@ -73,7 +75,10 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
     measured = cells[cells["n_sessions"] > 0]
     ok = runs[runs["status"] == "ok"].set_index(["cell_id", "passport_id"], drop=False)
     found = []
-    for key, group in measured.groupby([*MATCHED, *OF_MODEL], dropna=False, sort=False):
+    apart = [*MATCHED, *OF_MODEL]
+    if measured.duplicated([*apart, "prompt_tokens"]).any():
+        apart += PASSES
+    for key, group in measured.groupby(apart, dropna=False, sort=False):
         one_each = group.sort_values("n_sessions", ascending=False).drop_duplicates("prompt_tokens")
         points = one_each.sort_values("prompt_tokens", ignore_index=True)
         wanted = list(zip(points["cell_id"], points["passport_id"], strict=True))

@@ -19,7 +19,7 @@ from melt.analysis.flags import flags_of
 from melt.analysis.reading import Recorded, read
 from melt.analysis.telemetry import telemetry_text
 from melt.errors import StoreError
-from melt.store import Damaged, Flag, Manifest, Store
+from melt.store import MANIFEST, Damaged, DamagedRunError, Flag, Manifest, Run, Store, read_manifest
 from melt.telemetry.parse import series
 
 WORTH_A_PROCESS = 250  # runs: a second or so of parsing, about what starting one costs
@@ -119,7 +119,7 @@ def load(*folders: str | Path) -> Results:
     Damaged runs are listed in ``damaged`` and never fatal; a run found twice is read once.
 
     Args:
-        *folders: results folders; ``results`` when none is named.
+        *folders: results folders, or folders of single runs; ``results`` when none is named.
 
     Raises:
         StoreError: a folder is missing or holds no run, or was written by a newer melt.
@@ -128,7 +128,7 @@ def load(*folders: str | Path) -> Results:
     damaged: list[Damaged] = []
     paths = [Path(f) for f in folders] or [Path("results")]
     for path in paths:
-        runs, broken = Store(path).runs()
+        runs, broken = _runs(path)
         damaged += broken
         for run in runs:
             known = recorded.get(run.manifest.run_id)
@@ -141,6 +141,16 @@ def load(*folders: str | Path) -> Results:
         aside = f" ({len(damaged)} damaged: {damaged[0].folder.name}: {damaged[0].reason})" if damaged else ""
         raise StoreError(f"{where}: holds no run{aside}", "Measure something first: `melt run --help`.")
     return Results(sorted(recorded.values(), key=lambda r: (r.manifest.started_at, r.run_id)), damaged, paths)
+
+
+def _runs(path: Path) -> tuple[list[Run], list[Damaged]]:
+    """The runs of a results folder; of a run's own folder, that run."""
+    if not (path / MANIFEST).is_file():
+        return Store(path).runs()
+    try:
+        return [Run(path, read_manifest(path / MANIFEST))], []
+    except DamagedRunError as e:
+        return [], [Damaged(path, str(e))]
 
 
 def _frame(name: str, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -90,6 +90,9 @@ def _settings(rec: Recorded) -> dict[str, Any]:
         "type_k": cell.type_k,
         "type_v": cell.type_v,
         "workload": cell.workload,
+        "warmups": cell.warmups,
+        "iterations": cell.iterations,
+        "seed": cell.seed,
     }
 
 

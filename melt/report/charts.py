@@ -6,7 +6,8 @@ parsed as mathematics.
 
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,6 +95,15 @@ def _beside(ax: Axes, x: float, y: float, words: str, points_off: tuple[float, f
     )
 
 
+def key(ax: Axes, entries: Sequence[tuple[str, str]]) -> None:
+    """What the shades mean, in one line at the right above the axes: (words, colour)."""
+    place = 1.0
+    for words, colour in reversed(entries):
+        box = {"boxstyle": "square,pad=0.25", "facecolor": colour, "edgecolor": GRID, "linewidth": 0.8}
+        _beside(ax, place, 1.0, words, (-3, 7), ha="right", va="baseline", fontsize=8.5, bbox=box)
+        place -= 0.022 * len(words) + 0.01
+
+
 def context_axis(ax: Axes, contexts: Iterable[float]) -> None:
     """A logarithmic axis of context lengths, with a tick at each that was measured."""
     ticks = sorted(set(contexts))
@@ -105,13 +115,14 @@ def context_axis(ax: Axes, contexts: Iterable[float]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(_context_tick))
     low, high = ticks[0], ticks[-1]
     ax.set_xlim((low * 0.82, high * 1.12) if high > low else (low / 2, low * 2))
-    across(ax, "Context length (tokens in the prompt)")
+    across(ax, "Context length (tokens in the prompt, log scale)")
 
 
 def value_axis(ax: Axes, low: float, high: float, log: bool | None = None) -> None:
     """A vertical axis: logarithmic where values span more than a factor of five, else linear from zero."""
     log = high > 5 * low > 0 if log is None else log
     if log:
+        _beside(ax, 1.0, 1.0, "log scale", (0, 7), ha="right", va="baseline", fontstyle="italic")
         ax.set_yscale("log")
         ax.set_ylim(low / 1.25, high * 1.25)
         steps = (1.0, 2.0, 5.0) if high / low < 200 else (1.0,)
@@ -177,16 +188,18 @@ def end_labels(ax: Axes, ends: list[tuple[str, float, str]]) -> None:
     to_axes: Callable[[float], float] = lambda v: float(  # noqa: E731
         ax.transAxes.inverted().transform(ax.transData.transform((ax.get_xlim()[1], v)))[1]
     )
-    wanted = sorted(((to_axes(v), label, colour) for label, v, colour in ends), key=lambda e: e[0])
+    short = fitted_apart([label for label, _, _ in ends])
+    wanted = sorted(((to_axes(v), short[label], colour) for label, v, colour in ends), key=lambda e: e[0])
     for (label, colour), at in zip([e[1:] for e in wanted], spread([e[0] for e in wanted], MIN_LABEL_GAP), strict=True):
-        ax.text(1.015, at, fitted(label), transform=ax.transAxes, color=colour, va="center", fontsize=LABEL_PT)
+        ax.text(1.015, at, label, transform=ax.transAxes, color=colour, va="center", fontsize=LABEL_PT)
 
 
 def inline_labels(ax: Axes, names: list[tuple[str, float, str]]) -> None:
     """Names of upright curves in a column at the right, from the leftmost curve to the rightmost."""
+    short = fitted_apart([label for label, _, _ in names])
     for i, (label, _, colour) in enumerate(sorted(names, key=lambda n: n[1])):
         at = 0.9 - i * 1.1 * MIN_LABEL_GAP
-        ax.text(1.015, at, fitted(label), transform=ax.transAxes, color=colour, va="center", fontsize=LABEL_PT)
+        ax.text(1.015, at, short[label], transform=ax.transAxes, color=colour, va="center", fontsize=LABEL_PT)
 
 
 def log_across(ax: Axes, low: float, high: float) -> None:
@@ -215,6 +228,17 @@ def spread(at: list[float], gap: float) -> list[float]:
 def fitted(label: str, limit: int = 15) -> str:
     """A label that fits beside the axes."""
     return label if len(label) <= limit else label[: limit - 1] + "…"
+
+
+def fitted_apart(labels: Sequence[str], limit: int = 15) -> dict[str, str]:
+    """Labels that fit, cut at the end; where two would then be alike, in the middle."""
+    ends = {label: fitted(label, limit) for label in labels}
+    cut = Counter(ends.values())
+    head = limit // 2
+    return {
+        label: short if cut[short] == 1 or len(label) <= limit else f"{label[:head]}…{label[head + 1 - limit :]}"
+        for label, short in ends.items()
+    }
 
 
 def crossing_mark(ax: Axes, x: float, y: float, low: float, high: float) -> None:

@@ -8,7 +8,8 @@ import pandas as pd
 from melt.analysis.cliff import cliffs
 from melt.analysis.columns import METRICS
 from melt.analysis.frames import Results
-from melt.report import text
+from melt.plan import Cell
+from melt.report import damage, text
 from melt.report.palette import FAMILY_WORDS
 from melt.report.series import Setting
 from melt.report.story import SESSIONS_FOR_INTERVAL
@@ -77,20 +78,21 @@ def _engine(versions: dict[str, str]) -> str | None:
 def models(results: Results, settings: list[Setting]) -> list[ModelCard]:
     """Every model that was measured or tried, once."""
     css = {(d.curve.name, d.curve.cells["quant"].iloc[0]): d.look.css for s in settings for d in s.drawn}
-    found: dict[tuple[str, str], ModelCard] = {}
+    of_name = Counter(n for n, _ in {(m.model.name, m.model.sha256) for m in results.manifests.values() if m.model})
+    found: dict[tuple[str, str, str], ModelCard] = {}
     for m in (m.model for m in results.manifests.values()):
-        if m is None or (m.name, m.quant) in found:
+        if m is None or (m.name, m.quant, m.sha256) in found:
             continue
         trained = f"; trained on contexts up to {text.tokens(m.context_trained)}" if m.context_trained else ""
         weights = "random numbers in the published shape" if m.synthetic else "as published"
-        found[(m.name, m.quant)] = ModelCard(
+        found[(m.name, m.quant, m.sha256)] = ModelCard(
             name=text.name(m.name),
             family=FAMILY_WORDS[m.family],
             parameters=text.parameters(float(m.n_params)),
             quant=text.clean(m.quant),
             file=text.size(float(m.file_bytes)),
             synthetic=m.synthetic,
-            weights=weights + text.clean(trained),
+            weights=weights + text.clean(trained) + (f"; from {text.clean(m.ref)}" if of_name[m.name] > 1 else ""),
             css=css.get((m.name, m.quant), "var(--muted)"),
         )
     rank = list(FAMILY_WORDS.values())
@@ -104,16 +106,36 @@ def protocol(results: Results) -> list[Fact]:
     started = [s[:16].replace("T", " ") for s in (runs["started_at"].min(), runs["started_at"].max())]
     when = f"{started[0]} UTC" if started[0] == started[1] else f"{started[0]} to {started[1]} UTC"
     statuses = Counter(runs["status"])
+    cells = [m.cell for m in results.manifests.values()]
+    warmups = " or ".join(text.plural(n, "warm-up") for n in sorted({c.warmups for c in cells}))
+    workload = ", ".join(sorted({_workload(c) for c in cells}))
     facts = [
         Fact("Context lengths", _list(runs["prompt_tokens"]) + " tokens"),
         Fact("Tokens generated", _list(runs["gen_tokens"]) + " after each prompt"),
         Fact("Sessions", f"{_range(results.cells['n_sessions'])} a cell, each a fresh process"),
-        Fact("Iterations", f"{_range(ok['n_iterations'])} timed in each session, after warm-up" if len(ok) else "none"),
+        Fact(
+            "Iterations", f"{_range(ok['n_iterations'])} timed in each session, after {warmups}" if len(ok) else "none"
+        ),
+        Fact("Batch", f"{_list(runs['batch'])} tokens, physical {_list(runs['ubatch'])}"),
+        Fact("Cache types", f"keys {_words(runs['type_k'])}, values {_words(runs['type_v'])}"),
+        Fact("Flash attention", _words(runs["flash_attn"])),
+        Fact("Workload", workload),
+        Fact("Seed", ", ".join(str(s) for s in sorted({c.seed for c in cells}))),
         Fact("Threads", _list(runs["threads"].dropna()) or "not known"),
         Fact("Runs", ", ".join(f"{statuses[s]:,} {s}" for s in ("ok", "failed", "skipped") if statuses[s])),
         Fact("Measured", when),
     ]
     return [Fact(f.name, text.clean(f.value)) for f in facts]
+
+
+def _workload(cell: Cell) -> str:
+    return f"sustained for {cell.sustained_s:g} s" if cell.workload == "sustained" else "fixed"
+
+
+def _words(values: "pd.Series[str]") -> str:
+    """The values of a setting; where cells differ, that they do."""
+    distinct = sorted(set(values))
+    return distinct[0] if len(distinct) == 1 else f"{' or '.join(distinct)}: cells differ, see the table"
 
 
 def _list(values: "pd.Series[float]") -> str:
@@ -184,9 +206,12 @@ def _sessions(results: Results) -> list[str]:
         return []
     if measured.max() == 1:
         return ["Every cell has a single session: there are no intervals, and small differences mean nothing."]
+    few = sorted({int(n) for n in measured if 1 < n < SESSIONS_FOR_INTERVAL})
+    odds = text.joined([f"{100 * (1 - 2 ** (1 - n)):.4g} % with {n}" for n in few])
+    single = " A cell with one session has no interval." if measured.min() == 1 else ""
     return [
         f"Cells have {_range(measured)} sessions. With fewer than {SESSIONS_FOR_INTERVAL} the interval of a median "
-        "is the range of its sessions, and holds the true one with less than 95 % probability (75 % for three)."
+        f"is about the range of its sessions, and holds the true one with less than 95 % probability: {odds}.{single}"
     ]
 
 
@@ -226,4 +251,4 @@ def _damaged(results: Results) -> list[str]:
         return []
     first = results.damaged[0]
     what = f"{text.plural(len(results.damaged), 'folder')} could not be read and left out"
-    return [f"{what}, for example {text.clean(first.folder.name)}: {text.clean(first.reason)}."]
+    return [f"{what}, for example {text.clean(first.folder.name)}: {damage.reason(first)}."]

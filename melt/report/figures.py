@@ -182,12 +182,11 @@ def _parts(one: Drawn, top: float) -> Drawing:
     base = np.zeros(len(at))
     ends = []
     for part in SEQUENCE:
-        column = "runtime_baseline_bytes" if part == "baseline" else f"{part}_bytes"
-        height = np.nan_to_num(one.curve.of(column)) / MIB
+        height = np.nan_to_num(one.curve.of(_column(part))) / MIB
         if height.max(initial=0) <= 0:
             continue
         ax.bar(at, height, bottom=base, width=0.62, color=PARTS[part][0], linewidth=0, zorder=2)
-        if height[-1] > 0.02 * top:
+        if height[-1] > 0:
             ends.append((PART_WORDS[part], float(base[-1] + height[-1] / 2), INK))
         base = base + height
     measured, predicted = (one.curve.of(c) / MIB for c in ("peak_rss_bytes", "predicted_memory_bytes"))
@@ -199,8 +198,7 @@ def _parts(one: Drawn, top: float) -> Drawing:
     charts.across(ax, "Context length (tokens in the prompt)")
     charts.end_labels(ax, ends)
     columns = (
-        *(f"{p}_bytes" for p in SEQUENCE[:-1]),
-        "runtime_baseline_bytes",
+        *(_column(p) for p in SEQUENCE),
         "explained_memory_bytes",
         "predicted_memory_bytes",
         "peak_rss_bytes",
@@ -221,16 +219,23 @@ def _parts(one: Drawn, top: float) -> Drawing:
     )
 
 
+def _column(part: str) -> str:
+    return "runtime_baseline_bytes" if part == "baseline" else f"{part}_bytes"
+
+
 PARTS_CAPTION = (
-    "Bars: the engine's own buffers, and on top the runtime that was there before the model. Line across: the "
-    "measured peak. Diamond: the buffers as predicted from the architecture."
+    "Bars: the engine's own buffers, and on top the vocabulary's tables and the runtime that was there before the "
+    "model. Line across: the measured peak. Diamond: the buffers as predicted from the architecture, without the copy "
+    "of weights that the engine repacks for the processor."
 )
 PART_WORDS = {
     "weights": "weights",
+    "repacked": "repacked copy",
     "kv": "KV cache",
     "state": "state",
-    "compute": "compute buffer",
-    "output": "output buffer",
+    "compute": "compute",
+    "output": "output",
+    "tables": "vocabulary",
     "baseline": "runtime",
 }
 
@@ -272,7 +277,7 @@ def _interval_axes(ax: Axes, low: float, high: float) -> None:
     ax.set_ylim(0, 102)
     ax.set_yticks([0, 25, 50, 75, 90, 100])
     charts.log_across(ax, low, high)
-    charts.across(ax, "Time between two tokens (milliseconds)")
+    charts.across(ax, "Time between two tokens (milliseconds, log scale)")
 
 
 def _intervals_ms(one: Drawn, context: float, results: Results) -> np.ndarray:

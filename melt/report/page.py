@@ -79,7 +79,7 @@ def _headlines(results: Results, settings: Sequence[Setting]) -> list[dict[str, 
         pairs = [story.pair(setting, a, b, results) for a, b in setting.pairs]
         pairs.sort(key=lambda p: not p.close)
         in_pairs = {label for p in pairs for label in (p.challenger, p.reference)}
-        alone = [story.alone(d) for d in setting.drawn if d.label not in in_pairs]
+        alone = [(story.alone(d), story.alone_doubts(d)) for d in setting.drawn if d.label not in in_pairs]
         out.append(
             {"title": setting.title, "pairs": pairs[:MAX_PAIRS], "more": max(0, len(pairs) - MAX_PAIRS), "alone": alone}
         )

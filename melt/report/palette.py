@@ -36,9 +36,11 @@ PARTS: dict[str, tuple[str, str]] = {
     "state": ("#4f9d84", "#7fd0b5"),
     "compute": ("#a9b4c2", "#6d7986"),
     "output": ("#8673a1", "#b8a4d6"),
+    "repacked": ("#7796bd", "#56749c"),
     "baseline": ("#d5d0c5", "#575b50"),
+    "tables": ("#b9ab8f", "#7a735c"),
 }
-SEQUENCE = ("weights", "kv", "state", "output", "compute", "baseline")
+SEQUENCE = ("weights", "repacked", "kv", "state", "output", "compute", "tables", "baseline")
 PHASES = {"prefill": ("#fbf1dc", "#3a3222"), "decode": ("#dcebf7", "#1f3547")}
 
 

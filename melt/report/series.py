@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from melt.analysis.crossover import Crossover, crossover
-from melt.analysis.curves import MATCHED, Curve, curves, pairs
+from melt.analysis.curves import MATCHED, PASSES, Curve, curves, pairs
 from melt.analysis.frames import Results
 from melt.report.palette import Look, looks
 from melt.report.text import clean, count, name
@@ -71,18 +71,28 @@ def settings(results: Results) -> list[Setting]:
 
 
 def _labels(found: Sequence[Curve]) -> dict[int, str]:
-    """Each curve's model by name, with quantisation and passport only where they tell two apart."""
+    """Each curve's model by name, with as much more as tells it from every other."""
     out: dict[int, str] = {}
     for curve in found:
-        rivals = [c for c in found if c is not curve and c.setting == curve.setting and c.name == curve.name]
-        first = curve.cells.iloc[0]
         label = name(curve.name)
-        if any(c.cells["quant"].iloc[0] != first["quant"] for c in rivals):
-            label += f" {clean(first['quant'])}"
-        if any(c.cells["quant"].iloc[0] == first["quant"] for c in rivals):
-            label += f" ({first['passport_id'][:4]})"
+        rivals = [c for c in found if c is not curve and name(c.name) == label]
+        for column, words, everywhere in _TELLING:
+            own = curve.cells[column].iloc[0]
+            others = [c for c in rivals if everywhere or c.setting == curve.setting]
+            if any(c.cells[column].iloc[0] != own for c in others):
+                label += f" {words.format(clean(own))}"
+                rivals = [c for c in rivals if c.cells[column].iloc[0] == own]
         out[id(curve)] = label
     return out
+
+
+# What tells models of one name apart: column, how it is said, and whether against those of other settings too.
+_TELLING = (
+    ("quant", "{}", True),
+    ("model", "({})", True),
+    ("passport_id", "({:.4})", False),
+    *((column, f"{column} {{}}", False) for column in PASSES),
+)
 
 
 def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:

@@ -1,12 +1,13 @@
 """The comparison in plain words: for each pair of models, what differs, by how much, and from which length on."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from melt.analysis.columns import METRICS
 from melt.analysis.compare import Ratio, ratio
 from melt.analysis.crossover import COMPARED, Crossover, match
-from melt.analysis.curves import shared_contexts
+from melt.analysis.curves import Curve, shared_contexts
 from melt.analysis.frames import Results
 from melt.report import text
 from melt.report.palette import FAMILY_WORDS
@@ -63,6 +64,7 @@ class Pair:
     how_matched: str
     close: bool
     sentence: str
+    doubts: str
     cards: tuple[Card, ...]
 
 
@@ -102,6 +104,12 @@ def pair(setting: Setting, challenger: Drawn, reference: Drawn, results: Results
         how_matched=_how_matched(challenger, reference),
         close=matched.close,
         sentence=_sentence(challenger, reference, results),
+        doubts=doubts(
+            (one, found.context)
+            for metric in CARDS
+            if (found := _ratio(challenger, reference, metric, results))
+            for one in (challenger, reference)
+        ),
         cards=tuple(cards),
     )
 
@@ -200,13 +208,49 @@ def _sentence(challenger: Drawn, reference: Drawn, results: Results) -> str:
     if first:
         parts.append(
             f"With {text.tokens(first.context)} to read first, {challenger.label} shows its first token after "
-            f"{text.seconds(first.a)}, {reference.label} after {text.seconds(first.b)}."
+            f"{_told(challenger, first)}, {reference.label} after {_told(reference, first)}."
         )
     if further:
-        parts.append(f"Each further token takes {text.seconds(further.a)} against {text.seconds(further.b)}.")
+        parts.append(f"Each further token takes {_told(challenger, further)} against {_told(reference, further)}.")
     if memory:
-        parts.append(f"At its peak it holds {text.size(memory.a)} of memory against {text.size(memory.b)}.")
+        parts.append(f"At its peak it holds {_told(challenger, memory)} of memory against {_told(reference, memory)}.")
     return " ".join(parts)
+
+
+def _told(one: Drawn, found: Ratio) -> str:
+    return told(one.curve, found.metric, found.context)
+
+
+def told(curve: Curve, metric: str, context: float) -> str:
+    """A median with its interval, as in "1.32 s (1.28 to 1.41 s)"; of one session, with that word."""
+    at = curve.contexts == context
+    middle, low, high = (float(curve.of(metric + bound)[at][0]) for bound in ("", "_lo", "_hi"))
+    if math.isnan(low):
+        return f"{show(metric, middle)} (one session)"
+    ends = show(metric, low), show(metric, high)
+    if ends[0] == ends[1]:
+        return show(metric, middle)
+    same_unit = ends[0].split()[-1] == ends[1].split()[-1]
+    return f"{show(metric, middle)} ({ends[0].split()[0] if same_unit else ends[0]} to {ends[1]})"
+
+
+def doubts(quoted: Iterable[tuple[Drawn, float]]) -> str:
+    """The flags of the cells that a text quotes, in a sentence; empty where there are none."""
+    found: dict[str, list[str]] = {}
+    for one, context in {(one.label, context): (one, context) for one, context in quoted}.values():
+        flags = one.curve.cells.loc[one.curve.contexts == context, "flags"].iloc[0]
+        if flags:
+            said = f"{one.label} at {text.tokens(context)}"
+            found.setdefault(text.clean(flags).replace("_", " ").replace(",", ", "), []).append(said)
+    if not found:
+        return ""
+    return "Flagged: " + "; ".join(f"{text.joined(cells)} ({flags})" for flags, cells in found.items()) + "."
+
+
+def alone_doubts(drawn: Drawn) -> str:
+    """The flags of the cells that ``alone`` quotes."""
+    ends = [drawn.curve.measured(m) for m in ("ttft_s", "tpot_s", "peak_rss_bytes")]
+    return doubts([(drawn, float(c)) for at in ends if len(at) for c in (at[0], at[-1])])
 
 
 def alone(drawn: Drawn) -> str:
@@ -220,11 +264,8 @@ def alone(drawn: Drawn) -> str:
     ):
         at = curve.measured(metric)
         if len(at):
-            told = [
-                f"{show(metric, float(curve.of(metric)[curve.contexts == c][0]))} at {text.tokens(c)}"
-                for c in dict.fromkeys((at[0], at[-1]))
-            ]
-            words.append(say.format(" and ".join(told)))
+            said = [f"{told(curve, metric, float(c))} at {text.tokens(c)}" for c in dict.fromkeys((at[0], at[-1]))]
+            words.append(say.format(" and ".join(said)))
     return f"{drawn.label}: {'; '.join(words)}." if words else f"{drawn.label} has no measurement."
 
 

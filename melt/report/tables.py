@@ -3,8 +3,9 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -57,9 +58,9 @@ def _rate(value: float) -> str:
 
 _CELL_METRICS: tuple[tuple[str, str, str, Show], ...] = (
     ("ttft_s", "TTFT", "time to the first token", text.seconds),
-    ("prefill_tok_per_s", "Reading, tok/s", "prompt tokens a second", _rate),
+    ("prefill_tok_per_s", "Reading tok/s", "prompt tokens a second", _rate),
     ("tpot_s", "TPOT", "time per further token", text.seconds),
-    ("decode_tok_per_s", "Writing, tok/s", "generated tokens a second", _rate),
+    ("decode_tok_per_s", "Writing tok/s", "generated tokens a second", _rate),
     ("itl_p99_s", "ITL p99", "99th percentile of the intervals between tokens", text.seconds),
     ("peak_rss_bytes", "Peak memory", "peak resident memory of the process", text.size),
     ("predicted_memory_bytes", "Predicted", "the engine's buffers by the architecture's formula", text.size),
@@ -75,14 +76,31 @@ def cells_table(results: Results) -> Table:
     several_devices = cells["device"].nunique() > 1 or cells["accelerator"].nunique() > 1
     header = [("Model", ""), ("Context", "tokens in the prompt")]
     header = ([("Device", "")] if several_devices else []) + header + [("Sessions", "fresh processes measured")]
-    header += [(title, meaning) for _, title, meaning, _ in metrics] + [("Flags", "reasons to doubt")]
+    header += [("Flags", "reasons to doubt")] + [(title, meaning) for _, title, meaning, _ in metrics]
+    differing = [c for c in _SETTINGS if cells[c].nunique() > 1]
     rows = []
     for row in cells.to_dict("records"):
         device = [words(f"{row['device']} / {row['accelerator']}")] if several_devices else []
-        identity = [words(row["model_name"], row["quant"]), numeral(row["prompt_tokens"], text.count)]
+        identity = [
+            words(row["model_name"], row["quant"]),
+            replace(numeral(row["prompt_tokens"], text.count), note=_setting(row, differing)),
+        ]
         values = [numeral(row[m], show, row[f"{m}_lo"], row[f"{m}_hi"]) for m, _, _, show in metrics]
-        rows.append((*device, *identity, numeral(row["n_sessions"], text.count), *values, _flags(row["flags"])))
+        rows.append((*device, *identity, numeral(row["n_sessions"], text.count), _flags(row["flags"]), *values))
     return Table("cells", tuple(header), tuple(rows))
+
+
+# Named under the context length where cells differ in them.
+_SETTINGS = (
+    *("threads", "gen_tokens", "batch", "ubatch", "flash_attn", "type_k", "type_v"),
+    *("workload", "warmups", "iterations", "seed"),
+)
+
+
+def _setting(row: dict[Hashable, Any], differing: Sequence[str]) -> str:
+    """The settings in which cells differ, as in "flash attn on, type k q8_0"."""
+    values = {c: text.count(row[c]) if isinstance(row[c], int | float) else row[c] for c in differing}
+    return ", ".join(f"{c.replace('_', ' ')} {text.clean(v)}" for c, v in values.items())
 
 
 def _flags(joined: str) -> Entry:

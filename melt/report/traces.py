@@ -18,6 +18,7 @@ from melt.telemetry.base import Source
 MAX_POINTS = 500
 NS = 1e-9
 ROW_IN = 0.92
+PHASE_WORDS = {"prefill": "reading", "decode": "writing"}
 # quantity and site, part of the source's name, unit, factor
 _ROWS = (
     ("memory_bytes", "process", "rss", "process memory (MiB)", 2**-20),
@@ -61,6 +62,7 @@ def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing
         charts.trace_axis(ax, value[shown])
         ax.set_xlim(-min(2.0, (end - zero) * NS * 0.1), (end - zero) * NS * 1.02)
         numbers.append((unit, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
+    charts.key(axes[0], [(PHASE_WORDS[p], PHASES[p][0]) for p in PHASES])
     charts.across(axes[-1], "Seconds since the model began to load")
     caption = (
         f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one whose total time is in "
@@ -154,7 +156,7 @@ def _operators(setting: Setting, ops: pd.DataFrame, phase: str) -> Drawing:
         base = base + height
     ax.set_ylim(0, 100)
     ax.set_xlim(-0.6, max(len(shares), 1) - 0.4)
-    ax.set_xticks(np.arange(len(shares)), [charts.fitted(s, 14) for s in shares])
+    ax.set_xticks(np.arange(len(shares)), list(charts.fitted_apart(list(shares), 14).values()))
     charts.end_labels(ax, ends)
     rows = tuple((m, text.clean(k), text.number(v * 100)) for m, s in shares.items() for k, v in s.items())
     caption = "From a separate profiling pass at the longest context, never from a timed iteration."
