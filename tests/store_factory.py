@@ -133,16 +133,16 @@ def write_store(
 
 def write_run(folder: Path, model: FakeModel, prompt_tokens: int, session: int = 0, recipe: Recipe = Recipe()) -> Run:
     """One run, published like any other."""
-    cell = Cell(
-        device=recipe.device,
-        model=model.ref,
-        prompt_tokens=prompt_tokens,
-        gen_tokens=recipe.gen_tokens,
-        threads=2,
-        iterations=recipe.iterations,
-        warmups=recipe.warmups,
-        **recipe.cell,
-    )
+    fields: dict[str, Any] = {
+        "device": recipe.device,
+        "model": model.ref,
+        "prompt_tokens": prompt_tokens,
+        "gen_tokens": recipe.gen_tokens,
+        "threads": 2,
+        "iterations": recipe.iterations,
+        "warmups": recipe.warmups,
+    }
+    cell = Cell(**fields | dict(recipe.cell))
     conditions = f"-{hash_of(str(sorted(recipe.passport.items()))):08x}" if recipe.passport else ""
     run_id = f"{cell.id}-s{session}-{recipe.status}{conditions}"
     store = Store(folder)
@@ -164,7 +164,7 @@ def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: R
         **recipe.facts.passport(),
         "engine": "llama.cpp 0.3.36",
         "runner_sha256": "aa" * 32,
-        "model_sha256": f"{abs(hash_of(model.ref)):064x}",
+        "model_sha256": f"{abs(hash_of(cell.model)):064x}",
         **recipe.passport,
     }
     error = recipe.error
@@ -185,7 +185,7 @@ def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: R
         device=recipe.facts,
         passport=passport,
         model=ModelRecord(
-            ref=model.ref,
+            ref=cell.model,
             name=model.name,
             sha256=passport["model_sha256"],
             file_bytes=buffers["weights"],

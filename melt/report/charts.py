@@ -194,6 +194,21 @@ def end_labels(ax: Axes, ends: list[tuple[str, float, str]]) -> None:
         ax.text(1.015, at, label, transform=ax.transAxes, color=colour, va="center", fontsize=LABEL_PT)
 
 
+def part_labels(ax: Axes, parts: list[tuple[str, float, str]]) -> None:
+    """Names of the parts of the last bar at its right, each with a box of its colour, moved apart like end_labels.
+
+    Args:
+        ax: the axes, with their limits already set.
+        parts: (name, middle of the part, colour), from the lowest up.
+    """
+    low, high = ax.get_ylim()
+    wanted = [(value - low) / (high - low) for _, value, _ in parts]
+    short = fitted_apart([label for label, _, _ in parts])
+    for (label, _, colour), at in zip(parts, spread(wanted, MIN_LABEL_GAP), strict=True):
+        ax.plot([1.03], [at], "s", markersize=6, color=colour, transform=ax.transAxes, clip_on=False)
+        ax.text(1.06, at, short[label], transform=ax.transAxes, color=INK, va="center", fontsize=LABEL_PT)
+
+
 def inline_labels(ax: Axes, names: list[tuple[str, float, str]]) -> None:
     """Names of upright curves in a column at the right, from the leftmost curve to the rightmost."""
     short = fitted_apart([label for label, _, _ in names])

@@ -186,8 +186,8 @@ def _parts(one: Drawn, top: float) -> Drawing:
         if height.max(initial=0) <= 0:
             continue
         ax.bar(at, height, bottom=base, width=0.62, color=PARTS[part][0], linewidth=0, zorder=2)
-        if height[-1] > 0:
-            ends.append((PART_WORDS[part], float(base[-1] + height[-1] / 2), INK))
+        if height.max() > 0:
+            ends.append((PART_WORDS[part], float(base[-1] + height[-1] / 2), PARTS[part][0]))
         base = base + height
     measured, predicted = (one.curve.of(c) / MIB for c in ("peak_rss_bytes", "predicted_memory_bytes"))
     ax.plot(at, measured, linestyle="none", marker="_", markersize=26, mew=2.4, color=INK, zorder=4)
@@ -196,7 +196,7 @@ def _parts(one: Drawn, top: float) -> Drawing:
     ax.set_xlim(-0.6, len(at) - 0.4)
     ax.set_xticks(at, [text.short_tokens(c) for c in one.curve.contexts])
     charts.across(ax, "Context length (tokens in the prompt)")
-    charts.end_labels(ax, ends)
+    charts.part_labels(ax, ends)
     columns = (
         *(_column(p) for p in SEQUENCE),
         "explained_memory_bytes",

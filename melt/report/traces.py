@@ -11,7 +11,7 @@ from melt.analysis.phases import windows
 from melt.analysis.reading import Recorded
 from melt.report import charts, text
 from melt.report.figures import Drawing
-from melt.report.palette import INK, PARTS, PHASES
+from melt.report.palette import PARTS, PHASES
 from melt.report.series import Drawn, Setting, middle_run
 from melt.telemetry.base import Source
 
@@ -151,13 +151,13 @@ def _operators(setting: Setting, ops: pd.DataFrame, phase: str) -> Drawing:
         height = np.array([s.get(kind, 0.0) for s in shares.values()]) * 100
         colours = [light for light, _ in PARTS.values()]
         ax.bar(np.arange(len(shares)), height, bottom=base, width=0.62, color=colours[i % len(colours)], linewidth=0)
-        if len(height) and height[-1] > 0:
-            ends.append((text.clean(kind), float(base[-1] + height[-1] / 2), INK))
+        if height.max(initial=0) > 0:
+            ends.append((text.clean(kind), float(base[-1] + height[-1] / 2), colours[i % len(colours)]))
         base = base + height
     ax.set_ylim(0, 100)
     ax.set_xlim(-0.6, max(len(shares), 1) - 0.4)
     ax.set_xticks(np.arange(len(shares)), list(charts.fitted_apart(list(shares), 14).values()))
-    charts.end_labels(ax, ends)
+    charts.part_labels(ax, ends)
     rows = tuple((m, text.clean(k), text.number(v * 100)) for m, s in shares.items() for k, v in s.items())
     caption = "From a separate profiling pass at the longest context, never from a timed iteration."
     return Drawing(

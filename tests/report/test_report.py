@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -17,10 +18,13 @@ from melt.analysis.crossover import Crossover
 from melt.cli.report import report
 from melt.errors import ReportError
 from melt.report import story, text, write_report
-from melt.report.charts import spread
+from melt.report.charts import fitted_apart, spread
+from melt.report.conditions import caveats, protocol
 from melt.report.folder import MARKER
+from melt.report.series import settings
+from melt.report.tables import cells_table
 from melt.report.traces import MAX_POINTS, thinned
-from melt.store import Flag
+from melt.store import EVENTS, MANIFEST, Flag
 from tests.store_factory import CONTEXTS, MAMBA, MAMBA2, SMOLLM, FakeModel, Recipe, with_, write_run, write_store
 
 MAX_PAGE_BYTES = 5_000_000
@@ -162,6 +166,62 @@ class TestLittleToTell:
         assert "conditions " in page
 
 
+class TestTold:
+    def test_models_of_one_name_have_labels_that_differ(self, tmp_path: Path) -> None:
+        found = (MAMBA, replace(MAMBA, quant="Q8_0"))
+        write_store(tmp_path / "results", models=found, contexts=(128, 512), sessions=1)
+        write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), recipe=Recipe(cell={"seed": 7}))
+        other = Recipe(cell={"model": "elsewhere/mamba-130m.gguf"}, passport={"model_sha256": "ff" * 32})
+        write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), recipe=other)
+        labels = [d.label for s in settings(melt.load(tmp_path / "results")) for d in s.drawn]
+        assert len(set(labels)) == len(labels) == 4
+        assert len(set(fitted_apart(labels).values())) == 4
+
+    def test_settings_that_change_the_numbers_are_in_the_protocol(self, tmp_path: Path) -> None:
+        cell = {"flash_attn": "on", "type_k": "q8_0", "batch": 256, "ubatch": 64, "seed": 42}
+        write_run(tmp_path / "results", MAMBA, 128, recipe=Recipe(iterations=5, warmups=2, cell=cell))
+        write_run(tmp_path / "results", MAMBA, 128, recipe=Recipe(iterations=5, warmups=2))
+        results = melt.load(tmp_path / "results")
+        facts = {f.name: f.value for f in protocol(results)}
+        assert facts["Iterations"] == "5 timed in each session, after 2 warm-ups"
+        assert facts["Batch"] == "256, 2,048 tokens, physical 64, 512"
+        assert facts["Cache types"] == "keys f16 or q8_0: cells differ, see the table, values f16"
+        assert facts["Flash attention"].startswith("auto or on: cells differ")
+        assert facts["Seed"] == "0, 42"
+        notes = {row[1].note for row in cells_table(results).rows}
+        assert "batch 256, ubatch 64, flash attn on, type k q8_0, seed 42" in notes
+
+    @pytest.mark.parametrize(("sessions", "odds"), [(2, "50 % with 2"), (4, "87.5 % with 4"), (5, "93.75 % with 5")])
+    def test_what_few_sessions_are_worth(self, tmp_path: Path, sessions: int, odds: str) -> None:
+        write_store(tmp_path, models=(MAMBA,), contexts=(128,), sessions=sessions, recipe=Recipe(telemetry=False))
+        told = " ".join(caveats(melt.load(tmp_path), []))
+        assert f"probability: {odds}." in told
+        assert "three" not in told
+
+    def test_medians_come_with_their_interval_and_their_doubts(self, tmp_path: Path) -> None:
+        flag = Flag(name="throttled", evidence="firmware says so")
+        write_store(tmp_path, models=(SMOLLM, MAMBA), contexts=(128, 512), recipe=Recipe(flags=(flag,)))
+        results = melt.load(tmp_path)
+        (setting,) = settings(results)
+        pair = story.pair(setting, *setting.pairs[0], results)
+        assert re.search(r"first token after [\d.]+ s \([\d.]+ to [\d.]+ s\), SmolLM2", pair.sentence)
+        assert re.search(r"takes [\d.]+ ms \([\d.]+ to [\d.]+ ms\) against", pair.sentence)
+        assert pair.doubts == "Flagged: Mamba-130M at 512 tokens and SmolLM2-135M at 512 tokens (throttled)."
+
+    def test_every_part_of_memory_is_named(self, tmp_path: Path) -> None:
+        recipe = Recipe(tables_bytes=2**24, repacked_bytes=2**25)
+        write_store(tmp_path / "results", models=(SMOLLM,), contexts=(128, 512), sessions=1, recipe=recipe)
+        index = write_report(melt.load(tmp_path / "results"), tmp_path / "report")
+        svg = (index.parent / "figures" / "memory-smollm2-135m.svg").read_text(encoding="utf-8")
+        for words in ("weights", "repacked copy", "KV cache", "compute", "output", "vocabulary", "runtime"):
+            assert f">{words}</text>" in svg, words
+
+    def test_figures_tell_their_scale_and_their_shades(self, demo: Path) -> None:
+        for slug, words in (("ttft-s", "log scale"), ("trace-mamba-130m", "reading"), ("trace-mamba-130m", "writing")):
+            svg = (demo.parent / "figures" / f"{slug}.svg").read_text(encoding="utf-8")
+            assert f">{words}</text>" in svg, slug
+
+
 class TestFolder:
     def test_a_report_is_replaced_whole(self, tmp_path: Path) -> None:
         write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), sessions=1)
@@ -248,6 +308,26 @@ class TestCommand:
         assert done.exit_code == 0, done.output
         assert done.output.splitlines()[-1] == str(Path("reports/demo/index.html"))
         assert Path("reports/demo/index.html").is_file()
+
+    def test_a_single_run_will_do(self, tmp_path: Path) -> None:
+        run = write_run(tmp_path / "results", MAMBA, 128)
+        done = CliRunner().invoke(report, [str(run.folder), "--out", str(tmp_path / "out")])
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / "out" / "index.html").is_file()
+
+    def test_all_damage_is_announced_in_plain_words(self, tmp_path: Path) -> None:
+        write_run(tmp_path / "results", MAMBA, 128)
+        cut, late, strange = (write_run(tmp_path / "results", MAMBA, c) for c in (256, 512, 1024))
+        (cut.folder / MANIFEST).write_text('{"schema_version": 1,')
+        events = (late.folder / EVENTS).read_text()
+        (late.folder / EVENTS).write_text(events[: len(events) // 2])
+        with (strange.folder / EVENTS).open("a") as f:
+            f.write("?\n")
+        done = CliRunner().invoke(report, [str(tmp_path / "results"), "--out", str(tmp_path / "out")])
+        said = {line.split(": ")[0]: line for line in done.stderr.splitlines()}
+        assert said["left out"].endswith(f"{cut.folder}: manifest.json is cut short or is no JSON")
+        assert "the event stream has no ok end" in said["counted as failed"]
+        assert "1 lines of events.jsonl are no events" in said["read in part"]
 
     def test_help_has_an_example(self) -> None:
         assert "melt report results/ --out" in CliRunner().invoke(report, ["--help"]).output
