@@ -120,16 +120,21 @@ def _surroundings(observed: Observed) -> list[Flag]:
         found.append(Flag(name="charging", evidence=observed.charging))
     if observed.swapped_bytes > SWAPPED_BYTES:
         found.append(Flag(name="swapped", evidence=f"{_mib(observed.swapped_bytes)} swapped during the run"))
+    busy = _background_load(observed)
+    return [*found, Flag(name="background_load", evidence="; ".join(busy))] if busy else found
+
+
+def _background_load(observed: Observed) -> list[str]:
+    """What else ran, before the run and during its timed iterations."""
+    found = []
     if observed.idle_utilisation > BUSY_WHEN_IDLE:
-        evidence = f"processor {observed.idle_utilisation:.0%} busy during the idle baseline"
-        found.append(Flag(name="background_load", evidence=evidence))
-    elif observed.others is not None and observed.others.mean_cores > OTHERS_CORES:
-        o = observed.others
-        evidence = (
-            f"other processes used {o.mean_cores:.2f} processor cores on average during the timed iterations, "
-            f"most between {o.peak_s[0]:.0f} and {o.peak_s[1]:.0f} s after their start ({o.peak_cores:.2f})"
+        found.append(f"processor {observed.idle_utilisation:.0%} busy during the idle baseline")
+    others = observed.others
+    if others is not None and others.mean_cores > OTHERS_CORES:
+        found.append(
+            f"other processes used {others.mean_cores:.2f} processor cores on average during the timed iterations, most "
+            f"({others.peak_cores:.2f}) between {others.peak_s[0]:.0f} and {others.peak_s[1]:.0f} s after their start"
         )
-        found.append(Flag(name="background_load", evidence=evidence))
     return found
 
 
