@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from melt.analysis.columns import METRICS
+from melt.analysis.columns import METRICS, TIME_OF_SPEED
 from melt.analysis.curves import Curve, shared_contexts
 from melt.analysis.stats import LEVEL, SEED, Floats, resampled_medians
 
@@ -107,12 +107,15 @@ def _bounds(
 ) -> tuple[float, float]:
     """Percentiles of the last crossing over resampled sessions; outside the range it is 0 or infinite."""
     rng = np.random.default_rng([SEED, len(contexts)])
+    # A median speed is that of the median time; at one length the tokens cancel out.
+    power = -1.0 if metric in TIME_OF_SPEED else 1.0
+    metric = TIME_OF_SPEED.get(metric, metric)
     drawn = []
     for curve in (challenger, reference):
         raw = [curve.raw(metric, c) for c in contexts]
         if min(len(r) for r in raw) < 2:
             return math.nan, math.nan
-        drawn.append(np.stack([np.log(resampled_medians(r, rng, RESAMPLES)) for r in raw], axis=1))
+        drawn.append(power * np.stack([np.log(resampled_medians(r, rng, RESAMPLES)) for r in raw], axis=1))
     gap = sign * (drawn[0] - drawn[1])
     places = last_crossings(np.log(contexts), gap if kind == "crosses" else -gap)
     tail = (1 - LEVEL) / 2

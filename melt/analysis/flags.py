@@ -131,9 +131,10 @@ def _background_load(observed: Observed) -> list[str]:
         found.append(f"processor {observed.idle_utilisation:.0%} busy during the idle baseline")
     others = observed.others
     if others is not None and others.mean_cores > OTHERS_CORES:
+        start_s, end_s = others.peak_s
         found.append(
-            f"other processes used {others.mean_cores:.2f} processor cores on average during the timed iterations, most "
-            f"({others.peak_cores:.2f}) between {others.peak_s[0]:.0f} and {others.peak_s[1]:.0f} s after their start"
+            f"other processes used {others.mean_cores:.2f} processor cores during the timed iterations on average, "
+            f"and {others.peak_cores:.2f} between {start_s:.0f} and {end_s:.0f} s after their start"
         )
     return found
 

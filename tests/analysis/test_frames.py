@@ -227,7 +227,7 @@ def test_load_of_others_during_the_timed_iterations_is_flagged(tmp_path: Path) -
     assert melt.load(tmp_path / "quiet").flags.empty
     flag = melt.load(tmp_path / "busy").flags.iloc[0]
     assert flag["flag"] == "background_load"
-    assert re.search(r"other processes used 0\.[45]\d processor cores .* between \d+ and \d+ s", flag["evidence"])
+    assert re.search(r"other processes used 0\.[45]\d processor cores .* between \d+ and \d+ s after", flag["evidence"])
 
 
 def test_a_sustained_fall_of_speed_is_throttling(tmp_path: Path) -> None:
