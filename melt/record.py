@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from melt import __version__
 from melt.cool import wait_until_cool
@@ -123,7 +123,7 @@ def _measure(
     watcher.phase("push")
     bundle = backend.bundle(attempt.cell, attempt.model, attempt.facts, attempt.run_id)
     argv, draft.job = _place(driver, bundle, attempt)
-    draft.runner_sha256 = bundle.files["runner"].sha256 if "runner" in bundle.files else None
+    draft.runner_sha256 = bundle.runner_sha256
     draft.discovery = driver.discover()
     for refused in driver.condition(attempt.profile.conditions):
         draft.warnings.append(f"condition {refused.name} could not be set: {refused.reason}")
@@ -216,12 +216,18 @@ def _beyond_training(cell: Cell, model: "ModelInfo") -> str:
     return f"{tokens} tokens; trained for {model.context_trained}: the speed is right, the text would not be"
 
 
+def known_passport(
+    profile: DeviceProfile, facts: DeviceFacts, model: "ModelInfo", runner_sha256: str | None
+) -> dict[str, str]:
+    """The passport as far as it is known before a run; the engine's own words are added after it."""
+    known = {"driver": profile.driver, **facts.passport(), "model_sha256": model.sha256}
+    return {**known, "runner_sha256": runner_sha256} if runner_sha256 else known
+
+
 def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
     hello = draft.heard.hello
     versions = {"melt": __version__}
-    passport = {"driver": attempt.profile.driver, **attempt.facts.passport(), "model_sha256": attempt.model.sha256}
-    if draft.runner_sha256:
-        passport["runner_sha256"] = draft.runner_sha256
+    passport = known_passport(attempt.profile, attempt.facts, attempt.model, draft.runner_sha256)
     if hello is not None:
         versions |= {
             "runner": f"{hello.runner} {hello.runner_version}",
@@ -243,11 +249,11 @@ def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
         warnings=tuple(draft.warnings),
         started_at=draft.started_at,
         ended_at=_utc_now(),
-        device=attempt.facts,
+        device=attempt.facts.model_copy(update={"python": None}),
         passport=passport,
         model=_model_record(attempt.model),
         prediction=attempt.prediction,
-        job=draft.job.model_dump(mode="json") if draft.job else {},
+        job=_job_record(draft.job),
         telemetry=draft.discovery,
         sampler_period_ms=attempt.profile.sensors.period_ms,
         idle_t_ns=draft.idle_t_ns,
@@ -256,6 +262,11 @@ def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
         cooldown_s=draft.cooldown_s,
         versions=versions,
     )
+
+
+def _job_record(job: Job | None) -> dict[str, Any]:
+    """The job as a run keeps it: results are shared, and where a file lay on somebody's device is no part of them."""
+    return {**job.model_dump(mode="json"), "model": Path(job.model).name} if job else {}
 
 
 def _model_record(model: "ModelInfo") -> ModelRecord:

@@ -18,7 +18,7 @@ from melt.models.memory import predict_memory
 from melt.models.refs import PathRef, Ref, parse_ref, resolve
 from melt.plan import Cell, Plan, check_complete, interleave, load_plan
 from melt.profile import DeviceProfile, load_profile
-from melt.record import Attempt, beyond_training, record_run, record_skip
+from melt.record import Attempt, beyond_training, known_passport, record_run, record_skip
 from melt.store import Manifest, Prediction, Run, Store
 from melt.watch import Watcher
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from melt.backends.base import Backend
     from melt.drivers.base import Driver
 
+_ENGINE = "engine as the device tells it"
 # A crash by one of these signals in a quantised matrix product is known on some hosts with AMX.
 CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS")
 
@@ -163,7 +164,7 @@ class _Session:
 
     def run_all(self, cells: Sequence[Cell]) -> Outcome:
         """Every missing session of every cell that fits, in the plan's order."""
-        have, known_skips = self._present() if self._store.folder.is_dir() else (set(), set())
+        have, known_skips = self._present(cells) if self._store.folder.is_dir() else (set(), set())
         skipped = {c: reason for c in cells if (reason := self._does_not_fit(c))}
         order = interleave([c for c in cells if c not in skipped], self._plan.sessions, self._plan.seed)
         if self._plan.order == "sequential":
@@ -182,26 +183,26 @@ class _Session:
             made += self._run_session(cell, session)
         return Outcome(tuple(cells), tuple(made), len(order) - len(todo), skipped)
 
-    def _present(self) -> tuple[set[tuple[str, int]], set[str]]:
-        """Sessions that are measured: same cell, same model, same device state; and cells known not to fit."""
+    def _present(self, cells: Sequence[Cell]) -> tuple[set[tuple[str, int]], set[str]]:
+        """Sessions that are measured under what holds now, and cells known not to fit."""
         runs, damaged = self._store.runs()
         for broken in damaged:
             self._watcher.say(f"{broken.folder.name} is damaged and left alone: {broken.reason}")
-        measured = {(r.manifest.cell_id, r.manifest.session) for r in runs if self._counts(r.manifest)}
+        expected = {c.id: self._expected(c) for c in cells}
+        measured = {(r.manifest.cell_id, r.manifest.session) for r in runs if _counts(r.manifest, expected)}
         return measured, {r.manifest.cell_id for r in runs if r.manifest.status == "skipped"}
+
+    def _expected(self, cell: Cell) -> dict[str, str]:
+        """The passport that a run of this cell would have now, and the engine's version as the device tells it."""
+        device, model = self._devices[cell.device], self._models[cell.model]
+        bundle = self._backends[cell.backend].bundle(cell, model, device.facts, job_id="")
+        known = known_passport(device.profile, device.facts, model, bundle.runner_sha256)
+        return known | {_ENGINE: device.facts.engines.get(cell.backend, "")}
 
     def _does_not_fit(self, cell: Cell) -> str:
         available = self._devices[cell.device].facts.available_bytes
         predicted = _predict(cell, self._models[cell.model])
         return does_not_fit(predicted.total_bytes, available, self._plan.memory_fraction)
-
-    def _counts(self, m: Manifest) -> bool:
-        device = self._devices.get(m.cell.device)
-        model = self._models.get(m.cell.model)
-        if m.status != "ok" or device is None or model is None or m.model is None:
-            return False
-        same_device = device.facts.passport().items() <= m.passport.items()
-        return same_device and m.model.sha256 == model.sha256
 
     def _attempt(self, cell: Cell, session: int) -> Attempt:
         device, model = self._devices[cell.device], self._models[cell.model]
@@ -242,6 +243,14 @@ class _Session:
         if error.kind in ("disconnected", "transient") and attempt.attempt < self._plan.retries:
             return again
         return None
+
+
+def _counts(m: Manifest, expected: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a run is a measurement of one of these cells, with the same device, engine, runner and model."""
+    if m.status != "ok" or m.cell_id not in expected:
+        return False
+    had = m.passport | {_ENGINE: m.device.engines.get(m.cell.backend, "")}
+    return expected[m.cell_id].items() <= had.items()
 
 
 def _predict(cell: Cell, model: ModelInfo) -> Prediction:

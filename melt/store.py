@@ -238,8 +238,10 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise DamagedRunError(f"{path.name}: {e}") from e
+    except OSError as e:
+        raise DamagedRunError(f"{path.name} cannot be read: {e.strerror}") from e
+    except (ValueError, RecursionError) as e:
+        raise DamagedRunError(f"{path.name} is cut short or is no JSON") from e
     if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
         raise DamagedRunError(f"{path.name}: has no schema_version")
     if data["schema_version"] > SCHEMA:

@@ -115,6 +115,21 @@ def test_a_changed_model_file_is_measured_again(tiny_models: dict[str, Path], tm
     assert len(run(plan(path), tmp_path / "r").made) == 1
 
 
+@pytest.mark.parametrize("what", ["runner", "engine", "device"])
+def test_a_run_by_another_runner_engine_or_device_does_not_count(tiny_model: Path, tmp_path: Path, what: str) -> None:
+    made = only(run(plan(tiny_model), tmp_path / "r"))
+    path = made.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if what == "runner":
+        manifest["passport"]["runner_sha256"] = "0" * 64
+    elif what == "engine":
+        manifest["device"]["engines"]["llama.cpp"] = "0.3.1"
+    else:
+        manifest["passport"]["kernel"] = "5.4.0"
+    path.write_text(json.dumps(manifest))
+    assert len(run(plan(tiny_model), tmp_path / "r").made) == 1
+
+
 def test_another_number_of_iterations_is_another_cell(tiny_model: Path, tmp_path: Path) -> None:
     run(plan(tiny_model, iterations=1), tmp_path / "r")
     assert len(run(plan(tiny_model, iterations=3), tmp_path / "r").made) == 1
@@ -364,5 +379,6 @@ def test_the_manifest_says_what_was_run(tiny_model: Path, tmp_path: Path) -> Non
     assert manifest["versions"]["engine"].startswith("llama.cpp")
     assert manifest["passport"]["model_sha256"] == manifest["model"]["sha256"]
     assert manifest["idle_t_ns"][1] - manifest["idle_t_ns"][0] >= 0.1e9
+    assert str(tmp_path) not in json.dumps(manifest["job"]) + json.dumps(manifest["device"])
     machine_id = Path("/etc/machine-id")
     assert not machine_id.exists() or machine_id.read_text().strip() not in json.dumps(manifest)

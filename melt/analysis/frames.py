@@ -105,7 +105,7 @@ class Results:
 
     @cached_property
     def _summaries(self) -> list[rows.Summary]:
-        observed = processes.over("melt.analysis.telemetry:observe", self.recorded, least=WORTH_A_PROCESS)
+        observed = processes.observe_all(self.recorded, least=WORTH_A_PROCESS)
         return [rows.summary(r, o) for r, o in zip(self.recorded, observed, strict=True)]
 
     @cached_property

@@ -1,67 +1,68 @@
-"""A second pair of hands for large stores: a pure function over many items, on every processor.
+"""Large stores: the telemetry of many runs worked out on every processor.
 
-The helpers are fresh interpreters that are told the function by name. Unlike multiprocessing's, they neither
-fork a process that may have threads nor run the caller's main module again. Whatever a helper cannot do is
-done here, so that the answer never depends on them.
+The helpers are fresh interpreters that are told the runs' folders and answer in JSON. Unlike multiprocessing's,
+they neither fork a process that may have threads nor run the caller's main module again. Whatever a helper
+cannot do is done here, so that the answer never depends on them.
 """
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib import import_module
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+from pydantic import TypeAdapter, ValidationError
+
+from melt.analysis.reading import Recorded, read
+from melt.analysis.telemetry import Observed, observe
+from melt.store import MANIFEST, Run, read_manifest
 
 MAX_HELPERS = 7
 _SERVE = "from melt.analysis.processes import serve; serve()"
+_ANSWER: TypeAdapter[list[Observed]] = TypeAdapter(list[Observed])
 
 
-def over(function: str, items: Sequence[Any], least: int) -> list[Any]:
-    """The function's answer for each item, in order.
+def observe_all(recorded: Sequence[Recorded], least: int) -> list[Observed]:
+    """``observe`` of each run, in order.
 
     Args:
-        function: "module:name" of a pure function of one item, importable and with picklable answers.
-        items: picklable.
-        least: fewer items than this for each process are not worth starting one.
+        recorded: the runs.
+        least: fewer runs than this for each process are not worth starting one.
     """
-    n_helpers = min(MAX_HELPERS, _processors() - 1, len(items) // least - 1)
-    parts = [items[i :: n_helpers + 1] for i in range(max(n_helpers, 0) + 1)] if n_helpers > 0 else [items]
-    helpers = [_start(function, part) for part in parts[1:]]
-    answers = [_here(function, parts[0])]
+    n_helpers = max(0, min(MAX_HELPERS, _processors() - 1, len(recorded) // least - 1))
+    parts = [recorded[i :: n_helpers + 1] for i in range(n_helpers + 1)]
+    helpers = [_start([str(r.run.folder.absolute()) for r in part]) for part in parts[1:]]
+    answers = [[observe(r) for r in parts[0]]]
     for helper, part in zip(helpers, parts[1:], strict=True):
-        answers.append(_collect(*helper) or _here(function, part))
-    out: list[Any] = [None] * len(items)
+        answers.append(_collect(*helper, len(part)) or [observe(r) for r in part])
+    out = [Observed()] * len(recorded)
     for i, answer in enumerate(answers):
         out[i :: len(parts)] = answer
     return out
 
 
 def serve() -> None:
-    """A helper's whole life: one request from stdin, one answer to stdout."""
-    function, items = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by the process that started this one
-    pickle.dump(_here(function, items), sys.stdout.buffer)
+    """A helper's whole life: folders from stdin, one answer to stdout."""
+    folders = [Path(text) for text in json.load(sys.stdin)]
+    answer = [observe(read(Run(folder, read_manifest(folder / MANIFEST)))) for folder in folders]
+    json.dump([asdict(one) for one in answer], sys.stdout)
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _here(function: str, items: Sequence[Any]) -> list[Any]:
-    module, name = function.split(":")
-    do = getattr(import_module(module), name)
-    return [do(item) for item in items]
-
-
-def _start(function: str, items: Sequence[Any]) -> tuple["subprocess.Popen[bytes] | None", IO[bytes]]:
+def _start(folders: list[str]) -> tuple["subprocess.Popen[bytes] | None", IO[bytes]]:
     answer = tempfile.TemporaryFile()  # noqa: SIM115 - closed where it is read
+    found = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         with tempfile.TemporaryFile() as request:
-            pickle.dump((function, items), request)
+            request.write(json.dumps(folders).encode())
             request.seek(0)
-            found = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
             helper = subprocess.Popen(
                 [sys.executable, "-c", _SERVE],
                 stdin=request,
@@ -74,14 +75,14 @@ def _start(function: str, items: Sequence[Any]) -> tuple["subprocess.Popen[bytes
     return helper, answer
 
 
-def _collect(helper: "subprocess.Popen[bytes] | None", answer: IO[bytes]) -> list[Any] | None:
+def _collect(helper: "subprocess.Popen[bytes] | None", answer: IO[bytes], expected: int) -> list[Observed] | None:
     """A helper's answer; None where it failed."""
     with answer:
         if helper is None or helper.wait() != 0:
             return None
         answer.seek(0)
         try:
-            found: list[Any] = pickle.load(answer)  # noqa: S301 - written by our own helper
-        except (pickle.UnpicklingError, EOFError):
+            found = _ANSWER.validate_json(answer.read())
+        except ValidationError:
             return None
-        return found
+        return found if len(found) == expected else None

@@ -26,6 +26,11 @@ class Bundle:
     job: Job
     env: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def runner_sha256(self) -> str | None:
+        """The program's content, where the bundle brings it along."""
+        return self.files["runner"].sha256 if "runner" in self.files else None
+
 
 class Backend(Protocol):
     """One engine, as the host sees it."""

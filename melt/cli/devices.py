@@ -97,9 +97,7 @@ def _print_profile(profile: DeviceProfile, reason: str) -> None:
     console = Console()
     console.print(f"[bold]{escape(printable(profile.name))}[/bold]  {escape(printable(profile.description))}")
     state = f"not available: {escape(printable(reason))}" if reason else "ready"
-    console.print(
-        f"driver {escape(printable(profile.driver))}; {state}; verified: {profile.verified}", highlight=False
-    )
+    console.print(f"driver {escape(printable(profile.driver))}; {state}; verified: {profile.verified}", highlight=False)
     if profile.facts:
         table = Table("published fact", "value", box=box.SIMPLE_HEAD)
         table.add_column("source", overflow="fold")

@@ -279,6 +279,5 @@ def to_png(figure: Figure) -> bytes:
 
 
 def drawn(figure: Figure) -> tuple[str, bytes]:
-    """The figure as SVG and as PNG; the house style is set here, as this may be another process."""
-    with house_style():
-        return to_svg(figure), to_png(figure)
+    """The figure as SVG and as PNG, in the house style that is set around it."""
+    return to_svg(figure), to_png(figure)

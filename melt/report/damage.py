@@ -4,25 +4,15 @@ from collections.abc import Iterator
 
 from melt.analysis.frames import Results
 from melt.report.text import clean
-from melt.store import MANIFEST, Damaged
-
-_DECODER = ("Expecting", "Extra data", "Unterminated", "Invalid", "codec", "recursion", "char ")
 
 
 def lines(results: Results) -> Iterator[str]:
     """A line for each folder and run that was left out or read in part."""
     for damaged in results.damaged:
-        yield f"left out: {clean(damaged.folder)}: {reason(damaged)}"
+        yield f"left out: {clean(damaged.folder)}: {clean(damaged.reason)}"
     for rec in results.recorded:
         folder = clean(rec.run.folder)
         if rec.manifest.status == "ok" and rec.failure is not None:
             yield f"counted as failed: {folder}: {clean(rec.failure.message)}"
         elif rec.n_unknown_lines:
             yield f"read in part: {folder}: {rec.n_unknown_lines} lines of events.jsonl are no events"
-
-
-def reason(damaged: Damaged) -> str:
-    """Why a folder was left out."""
-    if any(word in damaged.reason for word in _DECODER):
-        return f"{MANIFEST} is cut short or is no JSON"
-    return clean(damaged.reason)

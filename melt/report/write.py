@@ -1,11 +1,13 @@
 """Writes a report: its page, figures and tables."""
 
 import gc
+import os
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from melt.analysis import processes
 from melt.analysis.frames import Results
 from melt.report import charts
 from melt.report.folder import INDEX, replacing
@@ -15,8 +17,10 @@ from melt.report.series import settings
 from melt.report.story import crossing_rows
 from melt.report.tables import rows_to_csv, to_csv
 
-WORTH_A_PROCESS = 12  # figures: a second or so of drawing
 FRAMES = ("runs", "iterations", "cells", "flags", "ops")
+
+# Figures: a second or so of drawing.
+WORTH_A_PROCESS = 12
 
 
 def write_report(results: Results, out: Path) -> Path:
@@ -55,12 +59,38 @@ def _write(results: Results, folder: Path) -> None:
 
 def _draw(plates: Sequence[Plate], folder: Path) -> None:
     """Draws the figures to files, and keeps their SVG for the page."""
-    figures = [plate.drawing.figure for plate in plates]
-    drawn = processes.over("melt.report.charts:drawn", figures, least=WORTH_A_PROCESS)
-    for plate, (svg, png) in zip(plates, drawn, strict=True):
-        plate.svg = svg
+    n_helpers = (os.cpu_count() or 1) - 1 if sys.platform == "linux" and len(plates) >= WORTH_A_PROCESS else 0
+    parts = [plates[i :: n_helpers + 1] for i in range(n_helpers + 1)]
+    helpers = [(_forked(part, folder), part) for part in parts[1:]]
+    _draw_files(parts[0], folder)
+    for pid, part in helpers:
+        if os.waitpid(pid, 0)[1] != 0:
+            _draw_files(part, folder)
+    for plate in plates:
+        plate.svg = (folder / f"{plate.slug}.svg").read_text(encoding="utf-8")
+
+
+def _draw_files(plates: Sequence[Plate], folder: Path) -> None:
+    for plate in plates:
+        svg, png = charts.drawn(plate.drawing.figure)
         (folder / f"{plate.slug}.svg").write_text(svg, encoding="utf-8")
         (folder / f"{plate.slug}.png").write_bytes(png)
+
+
+def _forked(plates: Sequence[Plate], folder: Path) -> int:
+    """A child that draws these figures and ends; its answer is the files, and exit status 0."""
+    with warnings.catch_warnings():
+        # Newer Pythons warn of a fork beside threads; the child draws, and calls nothing that they may hold.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _draw_files(plates, folder)
+            status = 0
+        finally:
+            os._exit(status)  # whatever happened: no handler of the parent's may run twice
+    return pid
 
 
 @contextmanager

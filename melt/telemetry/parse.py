@@ -158,11 +158,21 @@ def _numbers(source: Source, raws: list[str]) -> Values:
 
 def _number(source: Source, raw: str) -> float:
     try:
-        text = json.loads(f'"{raw}"') if "\\" in raw else raw
+        text = _unescaped(raw) if "\\" in raw else raw
     except ValueError:
         return np.nan
     value = parse(source, text)
     return np.nan if value is None else value
+
+
+def _unescaped(raw: str) -> str:
+    """A JSON string's text. Line ends and tabs are all that the kernel's files hold, and decoding is the dear part."""
+    if "\\\\" not in raw:
+        raw = raw.replace("\\n", "\n").replace("\\t", "\t")
+        if "\\" not in raw:
+            return raw
+        raw = raw.replace("\n", "\\n").replace("\t", "\\t")
+    return str(json.loads(f'"{raw}"'))
 
 
 def _signed(source: Source, value: Values) -> Values:

@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import melt
+from melt.analysis import processes
 from melt.analysis.columns import COLUMNS, FRAMES, METRICS, TIME_OF_SPEED, names
+from melt.analysis.processes import observe_all
+from melt.analysis.telemetry import observe
 from melt.errors import StoreError
 from melt.store import EVENTS, MANIFEST, TELEMETRY, Flag, Run, RunFailure
 from tests.store_factory import CONTEXTS, MAMBA, SMOLLM, Recipe, with_, write_run, write_store
@@ -364,3 +367,20 @@ def test_large_stores_give_the_same_by_helpers(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("melt.analysis.frames.WORTH_A_PROCESS", 1)
     helped = melt.load(tmp_path).runs
     assert alone.equals(helped)
+
+
+def test_helpers_give_the_same_answers(tmp_path: Path) -> None:
+    for i in range(3):
+        write_run(tmp_path, MAMBA, 128 * (i + 1), recipe=Recipe(power_w=(5.0, 20.0, 12.0)))
+    recorded = melt.load(tmp_path).recorded
+    by_helpers = observe_all(recorded, least=1)
+    assert [repr(o) for o in by_helpers] == [repr(observe(r)) for r in recorded]
+    assert "fewer than 10" in repr(by_helpers[0])
+
+
+def test_what_a_helper_cannot_do_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(2):
+        write_run(tmp_path, MAMBA, 128 * (i + 1))
+    recorded = melt.load(tmp_path).recorded
+    monkeypatch.setattr(processes, "_SERVE", "raise SystemExit(3)")
+    assert [repr(o) for o in observe_all(recorded, least=1)] == [repr(observe(r)) for r in recorded]

@@ -1,0 +1,24 @@
+"""The reference set that the README's picture is made from stays readable, whatever the store's schema becomes."""
+
+import re
+from pathlib import Path
+
+import melt
+from melt.plan import load_plan
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_run_of_the_reference_plan_is_there_and_ok() -> None:
+    plan = load_plan(ROOT / "plans" / "reference.yaml")
+    results = melt.load(ROOT / "results" / "reference")
+    assert not results.damaged
+    assert set(results.runs["status"]) == {"ok"}
+    assert set(results.runs["cell_id"]) == {c.id for c in plan.cells()}
+    assert (results.cells["n_sessions"] == plan.sessions).all()
+    assert set(results.runs["family"]) == {"transformer", "ssm", "hybrid"}
+
+
+def test_it_holds_no_path_of_the_machine_it_was_made_on() -> None:
+    for path in (ROOT / "results" / "reference").glob("*/*"):
+        assert not re.search(r"/(root|home|work|tmp)/", path.read_text()), path
