@@ -9,7 +9,7 @@ from melt.analysis.cliff import cliffs
 from melt.analysis.columns import METRICS
 from melt.analysis.frames import Results
 from melt.plan import Cell
-from melt.report import damage, text
+from melt.report import text
 from melt.report.palette import FAMILY_WORDS
 from melt.report.series import Setting
 from melt.report.story import SESSIONS_FOR_INTERVAL
@@ -251,4 +251,4 @@ def _damaged(results: Results) -> list[str]:
         return []
     first = results.damaged[0]
     what = f"{text.plural(len(results.damaged), 'folder')} could not be read and left out"
-    return [f"{what}, for example {text.clean(first.folder.name)}: {damage.reason(first)}."]
+    return [f"{what}, for example {text.clean(first.folder.name)}: {text.clean(first.reason)}."]
