@@ -123,9 +123,10 @@ def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -
     from melt.cli.summary import print_summary
     from melt.session import run as run_plan
 
-    # A CI job is stopped by SIGTERM, a lost terminal by SIGHUP: both end as cleanly as Ctrl-C.
+    # A CI job is stopped by SIGTERM, a lost terminal by SIGHUP: both end as cleanly as Ctrl-C. nohup still holds.
     for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, signal.default_int_handler)
+        if signal.getsignal(stop) != signal.SIG_IGN:
+            signal.signal(stop, signal.default_int_handler)
     with Live(plan) as live:
         outcome = run_plan(plan, results, live)
     measured = load(results)

@@ -136,7 +136,14 @@ def long_run(model: Path, results: Path) -> "subprocess.Popen[str]":
     args = quick(model, results, "--no-report", "--warmups", "0")
     args[args.index("--context") + 1] = "32,33,34,35,36,37,38,39"
     args[args.index("--gen") + 1] = "600"
-    return subprocess.Popen([*MELT, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+    return subprocess.Popen(
+        [*MELT, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for_first_run(results: Path) -> None:
