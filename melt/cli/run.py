@@ -121,12 +121,14 @@ def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -
     from melt.analysis.frames import load
     from melt.cli.progress import Live
     from melt.cli.summary import print_summary
+    from melt.session import read_names
     from melt.session import run as run_plan
 
     # A CI job is stopped by SIGTERM, a lost terminal by SIGHUP: both end as cleanly as Ctrl-C. nohup still holds.
     for stop in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stop) != signal.SIG_IGN:
             signal.signal(stop, signal.default_int_handler)
+    read_names(plan.cells())  # every wrong name at once, before anything is drawn
     with Live(plan) as live:
         outcome = run_plan(plan, results, live)
     measured = load(results)
