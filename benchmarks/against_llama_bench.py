@@ -1,9 +1,10 @@
 """melt's speed against llama-bench's, from the same llama.cpp source, flags, model and settings, interleaved.
 
-    python benchmarks/against_llama_bench.py [--rounds 12] [--model synth:mamba-130m@Q4_1 ...]
+    python benchmarks/against_llama_bench.py [--rounds 8] [--repetitions 4] [--runner native] [--model REF ...]
 
-llama-bench is built once, from the source inside the pinned llama-cpp-python sdist, and cached. A round makes
-each measurement once with each program, in random order; the ratio is melt over llama-bench.
+llama-bench is built once, from the source inside the pinned llama-cpp-python sdist, and cached. A round is
+one session of each program, in random order, of several timed repetitions; the ratio is melt over llama-bench. melt's
+first iteration is also set against its later ones, which shows whether its short warm-up is warm-up enough.
 """
 
 import argparse
@@ -15,13 +16,14 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.common import last_json_lines, local_device, machine, ratio_line, run_melt
+from benchmarks.common import Speeds, last_json_lines, local_device, machine, ratio_line, run_melt
+from melt.drivers.local import LocalDriver
 from melt.models.info import ModelInfo
 from melt.models.refs import resolve
 from melt.paths import cache_folder
 from melt.plan import Cell
 
-POINTS = ((512, 128), (2048, 64))  # prompt tokens, tokens generated at that depth
+POINTS = {512: 128, 2048: 64}  # prompt tokens, and the tokens generated at that depth
 THREADS = 2
 
 
@@ -49,46 +51,62 @@ def llama_bench() -> Path:
     return program
 
 
-def bench(program: Path, model: ModelInfo, prompt: int, gen: int) -> tuple[float, float]:
-    """llama-bench's prefill of the prompt, and decode at that depth; tokens a second."""
-    shared = [str(program), "-m", model.path, "-t", str(THREADS), "-ngl", "0", "-lm", "mmap", "-r", "1", "-o", "jsonl"]
+def bench(program: Path, model: ModelInfo, prompt: int, gen: int, repetitions: int) -> Speeds:
+    """llama-bench's prefill of the prompt, and decode at that depth."""
+    shared = [str(program), "-m", model.path, "-t", str(THREADS), "-ngl", "0", "-lm", "mmap", "-o", "jsonl"]
     speeds = []
     for what in (["-p", str(prompt), "-n", "0"], ["-p", "0", "-n", str(gen), "-d", str(prompt)]):
-        done = subprocess.run([*shared, *what], capture_output=True, text=True, check=True)
-        row = last_json_lines(done.stdout)[-1]
-        speeds.append(float(str(row["avg_ts"])))
-    return speeds[0], speeds[1]
+        done = subprocess.run([*shared, "-r", str(repetitions), *what], capture_output=True, text=True, check=True)
+        speeds.append(last_json_lines(done.stdout)[-1]["samples_ts"])
+    return Speeds(*speeds)
 
 
 def main() -> None:
-    """Prints one line a point and phase."""
+    """Prints each point and phase."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--repetitions", type=int, default=4)
     parser.add_argument("--model", action="append", help="default: pypi:smollm2-135m and synth:mamba-130m@Q4_1")
+    parser.add_argument("--runner", choices=("python", "native"), default="python")
+    parser.add_argument("--prompt", type=int, choices=POINTS, action="append", help="default: all")
     args = parser.parse_args()
     program = llama_bench()
     print(machine())
-    shuffler = random.Random(0)
     with local_device() as driver:
         for ref in args.model or ["pypi:smollm2-135m", "synth:mamba-130m@Q4_1"]:
-            model = resolve(ref)
-            for prompt, gen in POINTS:
-                cell = Cell(
-                    device="local", model=ref, prompt_tokens=prompt, gen_tokens=gen, threads=THREADS, iterations=1
-                )
-                ours, theirs = [], []
-                for _ in range(args.rounds):
-                    turns = ["ours", "theirs"]
-                    shuffler.shuffle(turns)
-                    for turn in turns:
-                        if turn == "theirs":
-                            theirs.append(bench(program, model, prompt, gen))
-                        else:
-                            speed = run_melt(driver, model, cell)
-                            ours.append((speed.prefill_tok_per_s, speed.decode_tok_per_s))
-                for i, phase in enumerate(("prefill", f"decode {gen} at depth")):
-                    line = ratio_line(f"{ref} {phase} {prompt}", [o[i] for o in ours], [t[i] for t in theirs])
-                    print(line, flush=True)
+            for prompt in args.prompt or POINTS:
+                compare(driver, program, ref, prompt, POINTS[prompt], args)
+
+
+def compare(driver: LocalDriver, program: Path, ref: str, prompt: int, gen: int, args: argparse.Namespace) -> None:
+    """Prints one model at one depth."""
+    model, n, shuffler = resolve(ref), args.repetitions, random.Random(0)
+    cell = Cell(
+        device="local",
+        model=ref,
+        prompt_tokens=prompt,
+        gen_tokens=gen,
+        threads=THREADS,
+        iterations=n,
+        runner=args.runner,
+    )
+    ours: list[Speeds] = []
+    theirs: list[Speeds] = []
+    for _ in range(args.rounds):
+        turns = ["ours", "theirs"]
+        shuffler.shuffle(turns)
+        for turn in turns:
+            if turn == "theirs":
+                theirs.append(bench(program, model, prompt, gen, n))
+            else:
+                ours.append(run_melt(driver, model, cell))
+    prefills = [[s.prefill_tok_per_s for s in side] for side in (ours, theirs)]
+    decodes = [[s.decode_tok_per_s for s in side] for side in (ours, theirs)]
+    print(ratio_line(f"{ref} prefill {prompt}", prefills[0], prefills[1]))
+    print(ratio_line(f"{ref} decode {gen} at depth {prompt}", decodes[0], decodes[1]))
+    if n > 1:
+        first, later = [s.prefill_tok_per_s[:1] for s in ours], [s.prefill_tok_per_s[1:] for s in ours]
+        print(ratio_line(f"{ref} prefill {prompt}: melt's first iteration / its later ones", first, later), flush=True)
 
 
 if __name__ == "__main__":

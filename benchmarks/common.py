@@ -2,11 +2,11 @@
 
 import json
 import platform
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +21,11 @@ LINE_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Tokens a second of one session: medians over its timed iterations."""
+class Speeds:
+    """Tokens a second of one session, a value a timed iteration."""
 
-    prefill_tok_per_s: float
-    decode_tok_per_s: float
+    prefill_tok_per_s: list[float]
+    decode_tok_per_s: list[float]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def local_device() -> Iterator[LocalDriver]:
         driver.close()
 
 
-def run_melt(driver: LocalDriver, model: ModelInfo, cell: Cell) -> Speed:
+def run_melt(driver: LocalDriver, model: ModelInfo, cell: Cell) -> Speeds:
     """One session by melt's own runner, started as ``melt run`` starts it."""
     bundle = LlamaCpp().bundle(cell, model, driver.facts(), "benchmark")
     places = {key: driver.push(file).device_path for key, file in bundle.files.items()}
@@ -55,7 +55,7 @@ def run_melt(driver: LocalDriver, model: ModelInfo, cell: Cell) -> Speed:
         process.wait(30)
     finally:
         process.kill()
-    return Speed(statistics.median(map(prefill_speed, timed)), statistics.median(map(decode_speed, timed)))
+    return Speeds([prefill_speed(t) for t in timed], [decode_speed(t) for t in timed])
 
 
 def prefill_speed(event: Iteration) -> float:
@@ -69,24 +69,48 @@ def decode_speed(event: Iteration) -> float:
     return (len(stamps) - 1) / (stamps[-1] - stamps[0]) * 1e9
 
 
-def ratio_line(name: str, ours: Sequence[float], theirs: Sequence[float], unit: str = "tok/s") -> str:
-    """The ratio of medians with a 95 % bootstrap interval over paired rounds, and how noisy each side was.
+Sessions = Sequence[Sequence[float]]
+Statistic = Callable[["np.ndarray[tuple[int], np.dtype[np.float64]]"], float]
 
-    Other guests of a shared machine only ever slow a round down, so the ratio of the best rounds stands beside it.
+
+def ratio_line(name: str, ours: Sessions, theirs: Sessions, unit: str = "tok/s") -> str:
+    """Two ratios, ours over theirs, of all iterations pooled, each with a 95 % interval by drawing rounds anew.
+
+    Other guests of a shared machine only ever slow an iteration down, and by more than the two programs can differ.
+    So beside the medians stand the fastest tenths: what each program does when it is left alone.
     """
-    a, b = np.asarray(ours), np.asarray(theirs)
-    picks = np.random.default_rng(0).integers(0, len(a), (10_000, len(a)))
-    ratios = np.median(a[picks], axis=1) / np.median(b[picks], axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    middle, best = np.median(a) / np.median(b), a.max() / b.max()
+    medians = ratio(ours, theirs, lambda v: float(np.median(v)))
+    fastest = ratio(ours, theirs, fastest_tenth)
+    a, b = pooled(ours), pooled(theirs)
     return (
-        f"{name:<44} {np.median(a):9.2f} / {np.median(b):9.2f} {unit}  ratio {middle:.4f}"
-        f"  [{low:.4f}, {high:.4f}]  best {best:.4f}  n={len(a)}  noise ±{spread(a):.1%} / ±{spread(b):.1%}"
+        f"{name}\n"
+        f"    medians {np.median(a):9.2f} / {np.median(b):9.2f} {unit}  ratio {medians}\n"
+        f"    fastest {fastest_tenth(a):9.2f} / {fastest_tenth(b):9.2f} {unit}  ratio {fastest}\n"
+        f"    {len(ours)} rounds, {len(a)} / {len(b)} iterations, which differ by ±{spread(a):.1%} / ±{spread(b):.1%}"
     )
 
 
+def ratio(ours: Sessions, theirs: Sessions, statistic: Statistic) -> str:
+    """The ratio of a statistic, and its interval over rounds drawn with replacement."""
+    draws = np.random.default_rng(0).integers(0, len(ours), (2_000, len(ours)))
+    drawn = [statistic(pooled([ours[i] for i in d])) / statistic(pooled([theirs[i] for i in d])) for d in draws]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{statistic(pooled(ours)) / statistic(pooled(theirs)):.4f}  [{low:.4f}, {high:.4f}]"
+
+
+def pooled(sessions: Sessions) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Every iteration of every session."""
+    return np.concatenate([np.asarray(s, dtype=np.float64) for s in sessions])
+
+
+def fastest_tenth(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
+    """The mean of the fastest tenth: steadier than the one fastest."""
+    count = max(1, len(values) // 10)
+    return float(np.sort(values)[-count:].mean())
+
+
 def spread(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-    """Half the interquartile range over the median: what one round differs by."""
+    """Half the interquartile range over the median: what one iteration differs by."""
     quarter, half, three = np.percentile(values, [25, 50, 75])
     return float((three - quarter) / 2 / half)
 
@@ -99,6 +123,6 @@ def machine() -> str:
     return f"{model or platform.machine()}, {cpuinfo.count('processor')} cores, load average {load} at the start"
 
 
-def last_json_lines(text: str) -> list[dict[str, object]]:
+def last_json_lines(text: str) -> list[dict[str, Any]]:
     """The JSON objects among lines of output."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]

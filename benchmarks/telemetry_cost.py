@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import local_device, machine, ratio_line, run_melt
+from benchmarks.common import Speeds, local_device, machine, ratio_line, run_melt
 from melt.models.refs import resolve
 from melt.plan import Cell
 
@@ -21,9 +21,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     print(machine())
-    cell = Cell(device="local", model=REF, prompt_tokens=512, gen_tokens=256, threads=2, iterations=1)
+    cell = Cell(device="local", model=REF, prompt_tokens=512, gen_tokens=256, threads=2, iterations=3)
     model = resolve(REF)
-    speeds: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    speeds: dict[bool, list[Speeds]] = {True: [], False: []}
     shuffler = random.Random(0)
     with local_device() as driver, TemporaryDirectory() as folder:
         probes = driver.discover().probes
@@ -35,9 +35,12 @@ def main() -> None:
                 speed = run_melt(driver, model, cell)
                 if recording is not None:
                     recording.stop(Path(folder) / "telemetry.jsonl")
-                speeds[recorded].append((speed.prefill_tok_per_s, speed.decode_tok_per_s))
-    for i, phase in enumerate(("prefill", "decode")):
-        print(ratio_line(f"{phase}: telemetry on / off", [s[i] for s in speeds[True]], [s[i] for s in speeds[False]]))
+                speeds[recorded].append(speed)
+    on, off = speeds[True], speeds[False]
+    prefills = [[s.prefill_tok_per_s for s in side] for side in (on, off)]
+    decodes = [[s.decode_tok_per_s for s in side] for side in (on, off)]
+    print(ratio_line("prefill: telemetry on / off", prefills[0], prefills[1]))
+    print(ratio_line("decode: telemetry on / off", decodes[0], decodes[1]))
 
 
 if __name__ == "__main__":
