@@ -183,7 +183,11 @@ OPS = (
     Column("phase", "", "prefill or decode"),
     Column("context", "tokens", "context length of the profiling pass"),
     Column("op", "", "operator as the engine names it"),
-    Column("category", "", "attention, gemm, scan, convolution, norm, elementwise, copy or other"),
+    Column(
+        "category",
+        "",
+        "attention, gemm, scan, conv, norm, elementwise, copy, embedding, output (the vocabulary) or other",
+    ),
     Column("device", "", "where it ran"),
     Column("count", "", "calls"),
     Column("total_s", "s", "time of all calls; from a separate pass, never from a timed iteration"),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from melt.analysis.frames import Results
 from melt.report.figures import Drawing, context_figures, memory_parts, token_intervals
+from melt.report.operators import operators
 from melt.report.series import Setting
-from melt.report.traces import operators, traces
+from melt.report.traces import traces
 
 MAX_SETTINGS = 6  # of more, the rest are in the tables
 MAX_TRACED = 2  # settings whose runs are shown over time
@@ -55,7 +56,11 @@ LEADS = {
         "Over time",
         "One session of each model at its longest context. Shaded: reading the prompt, and writing the answer.",
     ),
-    "ops": ("Where the time goes", "Shares of operator time in reading the prompt and in writing the answer."),
+    "ops": (
+        "Where the time goes",
+        "Attention looks back at every earlier token, so its share grows with the context; a scan carries a state "
+        "along instead. Matrix products with the weights are the same work for every token.",
+    ),
 }
 
 

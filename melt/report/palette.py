@@ -29,7 +29,7 @@ SHADES: dict[str, tuple[tuple[str, str], ...]] = {
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5a6470", "#dde1e6", "#ffffff"
 CHROME = {INK: "ink", MUTED: "muted", GRID: "grid"}
 CHROME_DARK = {INK: "#e8eaed", MUTED: "#a3adb8", GRID: "#363c44"}
-# Parts of memory, and kinds of operators: light theme, dark theme.
+# Parts of memory: light theme, dark theme.
 PARTS: dict[str, tuple[str, str]] = {
     "weights": ("#3d5a80", "#86a8d4"),
     "kv": ("#c86b3c", "#f0a070"),
@@ -41,6 +41,19 @@ PARTS: dict[str, tuple[str, str]] = {
     "tables": ("#b9ab8f", "#7a735c"),
 }
 SEQUENCE = ("weights", "repacked", "kv", "state", "output", "compute", "tables", "baseline")
+# Kinds of operators, from the bottom of a bar to its top.
+KINDS: dict[str, tuple[str, str]] = {
+    "gemm": ("#3d5a80", "#86a8d4"),
+    "output": ("#7796bd", "#56749c"),
+    "embedding": ("#c3d0e0", "#3f5167"),
+    "attention": ("#c86b3c", "#f0a070"),
+    "scan": ("#4f9d84", "#7fd0b5"),
+    "conv": ("#9cc8a8", "#47785f"),
+    "norm": ("#8673a1", "#b8a4d6"),
+    "elementwise": ("#b9ab8f", "#7a735c"),
+    "copy": ("#a9b4c2", "#6d7986"),
+    "other": ("#d5d0c5", "#575b50"),
+}
 PHASES = {"prefill": ("#fbf1dc", "#3a3222"), "decode": ("#dcebf7", "#1f3547")}
 
 
@@ -73,7 +86,7 @@ def looks(models: list[tuple[str, str]]) -> dict[str, Look]:
 
 
 def _pairs() -> list[tuple[str, str]]:
-    return [*(s for shades in SHADES.values() for s in shades), *PARTS.values(), *PHASES.values()]
+    return [*(s for shades in SHADES.values() for s in shades), *PARTS.values(), *KINDS.values(), *PHASES.values()]
 
 
 def variable(light: str) -> str:

@@ -1,6 +1,4 @@
-"""What went on during a run over time, with its phases shaded; and where the operators' time went."""
-
-from collections.abc import Sequence
+"""What went on during a run over time, with its phases shaded."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ from melt.analysis.phases import windows
 from melt.analysis.reading import Recorded
 from melt.report import charts, text
 from melt.report.figures import Drawing
-from melt.report.palette import PARTS, PHASES
+from melt.report.palette import PHASES
 from melt.report.series import Drawn, Setting, middle_run
 from melt.telemetry.base import Source
 
@@ -123,43 +121,3 @@ def thinned(t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         kept |= {int(stretch[np.argmin(v[stretch])]), int(stretch[np.argmax(v[stretch])])}
     order = sorted(kept)
     return t[order], v[order]
-
-
-def operators(setting: Setting, results: Results) -> list[Drawing]:
-    """Shares of time by kind of operator, for prefill and decode; nothing where none was profiled."""
-    runs: Sequence[str] = [r for d in setting.drawn for r in d.curve.sessions["run_id"]]
-    ops = results.ops
-    ops = ops[ops["run_id"].isin(runs)] if len(ops) else ops
-    return [] if ops.empty else [_operators(setting, ops, phase) for phase in ("prefill", "decode")]
-
-
-def _operators(setting: Setting, ops: pd.DataFrame, phase: str) -> Drawing:
-    figure, (ax,) = charts.new()
-    charts.title(ax, "percent of operator time")
-    shares: dict[str, dict[str, float]] = {}
-    for one in setting.drawn:
-        of_model = ops[(ops["phase"] == phase) & ops["run_id"].isin(one.curve.sessions["run_id"])]
-        longest = of_model[of_model["context"] == of_model["context"].max()]
-        total = float(longest["total_s"].sum())
-        if total > 0:
-            shares[one.label] = {
-                str(k): float(v) / total for k, v in longest.groupby("category")["total_s"].sum().items()
-            }
-    kinds = sorted({k for s in shares.values() for k in s}, key=lambda k: -sum(s.get(k, 0.0) for s in shares.values()))
-    base, ends = np.zeros(len(shares)), []
-    for i, kind in enumerate(kinds):
-        height = np.array([s.get(kind, 0.0) for s in shares.values()]) * 100
-        colours = [light for light, _ in PARTS.values()]
-        ax.bar(np.arange(len(shares)), height, bottom=base, width=0.62, color=colours[i % len(colours)], linewidth=0)
-        if height.max(initial=0) > 0:
-            ends.append((text.clean(kind), float(base[-1] + height[-1] / 2), colours[i % len(colours)]))
-        base = base + height
-    ax.set_ylim(0, 100)
-    ax.set_xlim(-0.6, max(len(shares), 1) - 0.4)
-    ax.set_xticks(np.arange(len(shares)), list(charts.fitted_apart(list(shares), 14).values()))
-    charts.part_labels(ax, ends)
-    rows = tuple((m, text.clean(k), text.number(v * 100)) for m, s in shares.items() for k, v in s.items())
-    caption = "From a separate profiling pass at the longest context, never from a timed iteration."
-    return Drawing(
-        f"ops-{phase}", f"Where the time of the {phase} goes", caption, figure, ("Model", "Kind", "Percent"), rows
-    )
