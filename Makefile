@@ -40,14 +40,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== Installing what the tests need"
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,build,dev]'
 	@touch $@
 
-# A browser to look at the report with; its fonts come along.
+# A browser to look at the report with, its fonts, and an Arm processor in software to run the Arm build on.
+PACKAGES := chromium fonts-dejavu-core qemu-user-static
 system-packages:
-	@command -v chromium >/dev/null || { echo "== Installing Chromium for the report's tests"; \
+	@{ command -v chromium && command -v qemu-aarch64-static; } >/dev/null || { \
+	  echo "== Installing $(PACKAGES) for the tests"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq chromium fonts-dejavu-core >/dev/null; }
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq $(PACKAGES) >/dev/null; }
 
 lint:
 	@echo "== Linting"
@@ -62,4 +64,4 @@ tests:
 	$(BIN)/pytest
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache

@@ -145,6 +145,8 @@ class Ops(_Event):
     event: Literal["ops"] = "ops"
     phase: Literal["prefill", "decode"]
     context: Count
+    tokens: Count | None = None  # processed in the pass
+    wall_ns: Count | None = None  # of the whole pass; what no row has is the engine's own work between nodes
     rows: tuple[OpRow, ...]
 
 

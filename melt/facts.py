@@ -12,6 +12,7 @@ class DeviceFacts(BaseModel):
 
     platform: str  # linux, android, ios
     machine: str  # x86_64, aarch64
+    is_host: bool = False  # this very machine: what is installed or compiled here runs there
     soc: str | None = None
     product: str | None = None
     os_build: str | None = None

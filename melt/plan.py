@@ -17,6 +17,8 @@ from melt.errors import PlanError
 from melt.validation import describe_problems, load_yaml
 
 AcceleratorName = Literal["cpu", "gpu", "npu"]
+# The on-device program's flavour; auto is Python where the device has it and the engine, else native.
+RunnerName = Literal["auto", "python", "native"]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
@@ -33,6 +35,7 @@ class Cell(_Frozen):
     model: str  # the reference; it names the quantisation where the file does not
     backend: str = "llama.cpp"
     accelerator: AcceleratorName = "cpu"
+    runner: RunnerName = "auto"
     prompt_tokens: Tokens = 512
     gen_tokens: Annotated[int, Field(ge=2, le=1_000_000, strict=True)] = 64
     threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None  # None: the device's physical cores
@@ -50,7 +53,10 @@ class Cell(_Frozen):
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that stand for this content and nothing else."""
-        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        content = self.model_dump()
+        if self.runner == "auto":
+            del content["runner"]  # the field came later: results from before it keep their ids
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def label(self) -> str:
@@ -78,6 +84,7 @@ AXES: dict[str, str] = {
     "models": "model",
     "backends": "backend",
     "accelerators": "accelerator",
+    "runners": "runner",
     "context": "prompt_tokens",
     "gen": "gen_tokens",
     "threads": "threads",
@@ -88,7 +95,7 @@ AXES: dict[str, str] = {
 
 
 # What the command line calls an axis, in the singular; a plan may say either.
-SINGULAR = {"device": "devices", "model": "models", "backend": "backends", "accelerator": "accelerators"}
+SINGULAR = {name.removesuffix("s"): name for name in ("devices", "models", "backends", "accelerators", "runners")}
 # Options of `melt run` that say where things go, and so are no part of a plan.
 NOT_IN_A_PLAN = ("results", "out", "report", "dry_run")
 
@@ -102,6 +109,7 @@ class Plan(_Frozen):
     models: tuple[str, ...] = ()
     backends: tuple[str, ...] = ("llama.cpp",)
     accelerators: tuple[AcceleratorName, ...] = ("cpu",)
+    runners: tuple[RunnerName, ...] = ("auto",)
     context: tuple[int, ...] = (128, 512, 2048)
     gen: tuple[int, ...] = (64,)
     threads: tuple[int | None, ...] = (None,)
@@ -123,6 +131,7 @@ class Plan(_Frozen):
     retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1
     idle_s: Seconds = 2.0
     memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    memory_check: bool = True  # false: also run what by prediction does not fit
     cooldown: CoolDown = CoolDown()
     timeouts: Timeouts = Timeouts()
 

@@ -92,7 +92,7 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
     with ExitStack() as stack:
         devices = {name: _open(profile, stack) for name, profile in profiles.items()}
         for cell in cells:
-            backends[cell.backend].check(devices[cell.device].facts)
+            backends[cell.backend].prepare(cell, devices[cell.device].facts, watcher.building)
         names = dict.fromkeys(c.model for c in cells)
         models = {ref: resolve(ref, progress=watcher.model_progress(ref)) for ref in names}
         session = _Session(plan, store, watcher, devices, models, backends)
@@ -200,6 +200,8 @@ class _Session:
         return known | {_ENGINE: device.facts.engines.get(cell.backend, "")}
 
     def _does_not_fit(self, cell: Cell) -> str:
+        if not self._plan.memory_check:
+            return ""
         available = self._devices[cell.device].facts.available_bytes
         predicted = _predict(cell, self._models[cell.model])
         return does_not_fit(predicted.total_bytes, available, self._plan.memory_fraction)

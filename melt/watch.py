@@ -1,6 +1,7 @@
 """What a session tells of its progress, for a progress bar or for nobody."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ class Watcher:
 
     def model_progress(self, ref: str) -> "Progress | None":
         """A callback for bytes done of a model being made ready."""
+
+    def building(self, what: str) -> "AbstractContextManager[Progress]":
+        """For the time that a program is built: a callback for steps done."""
+        return nullcontext(lambda done, total: None)
 
     def plan(self, todo: "Sequence[tuple[Cell, int]]", already_there: int, models: "Mapping[str, ModelInfo]") -> None:
         """Everything is ready; these sessions are to be measured, and so many are there already."""

@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("melt.validation", "melt.paths", "melt.plan", "melt.profile", "melt.events", "melt.job"),
     ("melt.facts", "melt.telemetry"),
     ("melt.drivers", "melt.models"),
+    ("melt.toolchain",),
     ("melt.backends", "melt.store"),
     ("melt.watch", "melt.estimate", "melt.cool", "melt.follow", "melt.record", "melt.checks"),
     ("melt.session",),

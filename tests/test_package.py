@@ -1,6 +1,7 @@
 """The wheel and the sdist hold everything needed at run time: installed in an empty environment, melt works."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -33,7 +34,8 @@ def melt(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 
     def run(*args: str | Path) -> "subprocess.CompletedProcess[str]":
         command = [str(folder / "venv/bin/melt"), *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, check=False)
+        alone = os.environ | {"PATH": str(folder / "venv/bin")}  # nor any compiler of this machine
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, check=False, env=alone)
 
     return run
 
@@ -45,6 +47,8 @@ def test_the_wheel_holds_profiles_templates_and_on_device_sources(built: Path) -
         "melt/device_profiles/pixel8.yaml",
         "melt/device_profiles/schema.json",
         "melt/ondevice/python/__main__.py",
+        "melt/ondevice/native/CMakeLists.txt",
+        "melt/ondevice/native/main.cpp",
         "melt/models/zoo.yaml",
     ):
         assert needed in names
@@ -93,6 +97,8 @@ def test_the_installed_melt_makes_a_report(
 def test_a_host_without_engines_says_what_to_install(melt: Callable[..., "subprocess.CompletedProcess[str]"]) -> None:
     done = melt("run", "--device", "local", "--model", "synth:mamba-130m", "--no-report")
     assert done.returncode == 3
+    assert "llama-cpp-python is not installed" in done.stderr
+    assert "no C++ compiler" in done.stderr
     assert "melt-bench[local]" in done.stderr
     assert "Traceback" not in done.stderr
     checks = {c["name"]: c for c in json.loads(melt("doctor", "--json").stdout)}

@@ -91,6 +91,36 @@ def test_every_kind_of_model_is_measured(tiny_models: dict[str, Path], tmp_path:
     assert runs["energy_decode_j"].isna().all() or (runs["energy_decode_j"] > 0).all()
 
 
+def test_either_runner_measures_and_gives_the_same_answer(
+    tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MELT_CACHE", str(Path(__file__).parents[1] / ".test-cache"))
+    wanted = plan(*tiny_models.values(), runners=("python", "native"), profile_ops=True)
+    outcome = run(wanted, tmp_path / "r")
+    assert outcome.complete
+    said: dict[str, dict[str, object]] = {"python": {}, "native": {}}
+    for made in outcome.made:
+        timed = [e.tokens for e in made.events() if isinstance(e, Iteration) and not e.warmup]
+        said[made.manifest.cell.runner][made.manifest.cell.model] = timed
+        hello = next(e for e in made.events() if isinstance(e, Hello))
+        assert hello.runner == f"melt-runner-{made.manifest.cell.runner}"
+        assert made.manifest.passport["runner_sha256"]
+    assert said["python"] == said["native"]
+    results = melt.load(tmp_path / "r")
+    profiled = results.runs.set_index("run_id").loc[results.ops["run_id"].unique()]
+    assert len(profiled) == 3
+    assert set(results.ops["phase"]) == {"prefill", "decode"}
+    again = run(wanted, tmp_path / "r")
+    assert (len(again.made), again.already_there) == (0, 6)
+
+
+def test_a_cell_of_the_default_runner_keeps_the_id_it_had() -> None:
+    # Results of the time before runners could be chosen stay results of the same cell.
+    cell = Cell(device="local", model="m")
+    assert cell.id == "c519dcec91bd"
+    assert cell.model_copy(update={"runner": "native"}).id != cell.id
+
+
 def test_one_seed_gives_the_same_tokens_in_every_session(tiny_model: Path, tmp_path: Path) -> None:
     outcome = run(plan(tiny_model, sessions=2), tmp_path / "r")
     said = {e.tokens for r in outcome.made for e in r.events() if isinstance(e, Iteration) and not e.warmup}
@@ -207,6 +237,12 @@ def test_what_cannot_fit_is_skipped_with_the_reason(tiny_model: Path, tmp_path: 
     assert melt.load(tmp_path / "r").runs["status"].tolist() == ["skipped"], (
         "once a cell, however often it is asked for"
     )
+
+
+def test_what_does_not_fit_by_prediction_can_be_run_all_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    outcome = run(plan(tiny_model, memory_fraction=1e-9, memory_check=False), tmp_path / "r")
+    assert outcome.complete
+    assert not outcome.skipped
 
 
 def test_a_context_beyond_training_is_flagged(tiny_models: dict[str, Path], tmp_path: Path) -> None:

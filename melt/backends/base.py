@@ -1,16 +1,20 @@
 """What a backend gives: from a cell, a model and a device to the files, the program and the job."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from melt.drivers.base import DeviceFile
+from melt.drivers.base import DeviceFile, Progress
 from melt.facts import DeviceFacts
 from melt.job import Job
 from melt.plan import Cell
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
+
+# Told what is being built; gives, for that time, a callback for steps done and steps in all.
+Building = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,14 @@ class Backend(Protocol):
 
     def check(self, facts: DeviceFacts) -> None:
         """Raises ``RunnerError`` where the device cannot run this engine, saying how it could."""
+        ...
+
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+        """Makes on the host what a run of the cell needs and is not there yet, a runner for one.
+
+        Raises:
+            RunnerError: it cannot be made, or the device lacks what this cell asks for.
+        """
         ...
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:

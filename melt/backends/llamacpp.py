@@ -1,18 +1,23 @@
-"""llama.cpp: by the Python runner where the device has Python and llama-cpp-python."""
+"""llama.cpp: by the Python runner where the device has llama-cpp-python, else by the native runner."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from melt.backends.base import Bundle
+from melt.backends.base import Building, Bundle
 from melt.drivers.base import DeviceFile
-from melt.drivers.runner import runner_file
-from melt.errors import RunnerError
+from melt.drivers.runner import program_file, runner_file
+from melt.errors import MeltError, RunnerError
 from melt.facts import DeviceFacts
 from melt.job import Job, Workload
 from melt.plan import Cell
+from melt.toolchain.build import build
+from melt.toolchain.targets import target_for
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
+
+_NO_PYTHON = "llama.cpp: llama-cpp-python is not installed on this device"
+_INSTALL = "On the machine at hand: pip install 'melt-bench[local]' (it compiles for some minutes)."
 
 
 class LlamaCpp:
@@ -21,16 +26,33 @@ class LlamaCpp:
     name = "llama.cpp"
 
     def check(self, facts: DeviceFacts) -> None:
-        """Raises RunnerError where the device has no Python with llama-cpp-python."""
-        if facts.python is None or self.name not in facts.engines:
+        """Raises RunnerError where neither runner can be had on the device."""
+        if self._has_python(facts):
+            return
+        try:
+            target_for(facts)
+        except MeltError as e:
+            raise RunnerError(f"{_NO_PYTHON}, and {e.message}", e.hint) from e
+
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+        """Builds the native runner where the cell takes it and it is not there yet."""
+        if self._flavour(cell, facts) == "python":
+            if not self._has_python(facts):
+                raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
+            return
+        target = target_for(facts)
+        try:
+            with building(target.name) as progress:
+                build(target, progress)
+        except RunnerError as e:
+            if not facts.is_host or cell.runner == "native":
+                raise
             raise RunnerError(
-                "llama.cpp: llama-cpp-python is not installed on this device",
-                "On the machine at hand: pip install 'melt-bench[local]' (it compiles for some minutes).",
-            )
+                f"{_NO_PYTHON}, and the native runner cannot be built: {e.message}", f"{_INSTALL} Or: {e.hint}"
+            ) from e
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """The runner, the model and the job; threads default to the physical cores."""
-        self.check(facts)
         job = Job(
             job_id=job_id,
             engine=self.name,
@@ -54,5 +76,14 @@ class LlamaCpp:
         )
         path = Path(model.path)
         weights = DeviceFile(path.name, path, model.sha256, model.file_bytes)
-        argv = (facts.python or "", "runner", "run")
-        return Bundle({"runner": runner_file(), "model": weights}, argv, job)
+        if self._flavour(cell, facts) == "native":
+            return Bundle({"runner": program_file(build(target_for(facts))), "model": weights}, ("runner", "run"), job)
+        return Bundle({"runner": runner_file(), "model": weights}, (facts.python or "", "runner", "run"), job)
+
+    def _has_python(self, facts: DeviceFacts) -> bool:
+        return facts.python is not None and self.name in facts.engines
+
+    def _flavour(self, cell: Cell, facts: DeviceFacts) -> Literal["python", "native"]:
+        if cell.runner != "auto":
+            return cell.runner
+        return "python" if self._has_python(facts) else "native"

@@ -15,6 +15,7 @@ COMMANDS = {
     "devices": ("melt.cli.devices", "Show devices: profiles, and what is attached now."),
     "doctor": ("melt.cli.doctor", "Check this machine or a device, with a fix for each problem."),
     "models": ("melt.cli.models", "List, inspect, fetch, synthesise and quantise models."),
+    "runner": ("melt.cli.runner", "Build the program that runs on devices without Python."),
 }
 INTERRUPTED = 130
 

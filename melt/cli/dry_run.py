@@ -74,7 +74,7 @@ def _devices(names: set[str]) -> tuple[dict[str, int | None], list[MeltError]]:
 
 
 def _skipped(cell: Cell, known: dict[str, ModelInfo], available: dict[str, int | None], plan: Plan) -> str:
-    if cell.model not in known or cell.device not in available:
+    if not plan.memory_check or cell.model not in known or cell.device not in available:
         return ""
     return does_not_fit(_memory(cell, known[cell.model]), available[cell.device], plan.memory_fraction)
 

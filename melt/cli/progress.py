@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from melt.cli import printable
+from melt.cli.build_bar import build_bar
 from melt.drivers.base import Progress as ByteProgress
 from melt.estimate import Rate
 from melt.events import Event, Iteration, ModelLoaded, UnknownLine
@@ -94,6 +96,10 @@ class Live(Watcher):
             self._files.update(tasks[0], completed=done, total=total)
 
         return show
+
+    def building(self, what: str) -> AbstractContextManager[ByteProgress]:
+        """A bar for a runner being built; it appears with the first step."""
+        return build_bar(self._console, _safe(what))
 
     def plan(self, todo: Sequence[tuple[Cell, int]], already_there: int, models: Mapping[str, ModelInfo]) -> None:
         """Says what is to be done, and starts the bar."""

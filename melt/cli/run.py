@@ -56,6 +56,13 @@ def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: s
 @click.option(
     "--accelerator", "accelerators", multiple=True, type=click.Choice(["cpu", "gpu", "npu"]), help="[default: cpu]"
 )
+@click.option(
+    "--runner",
+    "runners",
+    multiple=True,
+    type=click.Choice(["auto", "python", "native"]),
+    help="The program on the device: Python where it has it, or native.  [default: auto]",
+)
 @click.option("--context", type=Numbers(), help="Prompt lengths in tokens.  [default: 128,512,2048]")
 @click.option("--gen", type=Numbers(), help="Tokens to generate at that depth.  [default: 64]")
 @click.option(
@@ -64,6 +71,14 @@ def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: s
 @click.option("--iterations", type=click.IntRange(1), help="Timed repeats inside a session.  [default: 3]")
 @click.option("--warmups", type=click.IntRange(0), help="Untimed repeats before them.  [default: 1]")
 @click.option("--threads", type=Numbers(), help="[default: the device's physical cores]")
+@click.option(
+    "--profile-ops", is_flag=True, default=None, help="Also a pass that times every operator (native runner)."
+)
+@click.option(
+    "--memory-check/--no-memory-check",
+    default=None,
+    help="Skip what by prediction does not fit in memory.  [default: check]",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key of a plan (docs/plans.md).")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the prompt, the order and the statistics.")
 @click.option(

@@ -61,7 +61,9 @@ class LocalDriver:
     def facts(self) -> DeviceFacts:
         """What this machine says of itself."""
         engines = self._read_info()["engines"]
-        return linux.facts(self._inventory(), {"python": sys.executable, "engines": engines})
+        return linux.facts(self._inventory(), {"python": sys.executable, "engines": engines}).model_copy(
+            update={"is_host": True}
+        )
 
     def discover(self) -> Discovery:
         """The telemetry of this machine, under the profile's sensor root where it has one."""

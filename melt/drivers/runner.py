@@ -1,6 +1,7 @@
-"""The Python runner as a file in the host's cache, named by its content."""
+"""The runners as files on the host, named by their content."""
 
 import hashlib
+from pathlib import Path
 
 from melt.drivers.base import DeviceFile
 from melt.ondevice import python_runner
@@ -8,10 +9,16 @@ from melt.paths import cache_folder, write_whole
 
 
 def runner_file() -> DeviceFile:
-    """The zipapp, made where it is not there yet."""
+    """The Python runner's zipapp, made where it is not there yet."""
     program = python_runner()
     sha256 = hashlib.sha256(program).hexdigest()
     path = cache_folder() / "runners" / f"melt-runner-{sha256[:16]}.pyz"
     if not path.exists():
         write_whole(path, program)
     return DeviceFile(path.name, path, sha256, len(program))
+
+
+def program_file(path: Path) -> DeviceFile:
+    """A program that was built."""
+    content = path.read_bytes()
+    return DeviceFile(path.name, path, hashlib.sha256(content).hexdigest(), len(content))

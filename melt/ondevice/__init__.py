@@ -20,3 +20,8 @@ def python_runner() -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, source.read_bytes())
     return out.getvalue()
+
+
+def native_sources() -> list[Path]:
+    """The native runner's files, CMakeLists.txt first."""
+    return sorted(Path(__file__).with_name("native").iterdir(), key=lambda p: (p.suffix != ".txt", p.name))

@@ -1,9 +1,8 @@
-"""The Python runner as its own program: jobs in, protocol 1 out."""
+"""The conformance suite: every flavour of the runner as a program of its own, jobs in, protocol 1 out."""
 
 import contextlib
 import json
 import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -14,36 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from melt.drivers.runner import runner_file
-from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, UnknownLine, parse_event
-from melt.job import Job, Workload
+from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, UnknownLine
+from melt.job import Job
 from melt.ondevice import python_runner
+from tests.ondevice.running import Ran, job
 
 PYTHON = Path(python_runner.__code__.co_filename).with_name("python")
 
 
-def job(model: Path | str, **fields: Any) -> dict[str, Any]:
-    workload = Workload(prompt_tokens=40, gen_tokens=5, **fields.pop("workload", {}))
-    made = Job(job_id="j", engine="llama.cpp", model=str(model), threads=2, warmups=1, iterations=2, workload=workload)
-    return {**made.model_dump(mode="json"), **fields}
-
-
-class Ran:
-    def __init__(self, tmp_path: Path, given: object) -> None:
-        path = tmp_path / "job.json"
-        path.write_text(given if isinstance(given, str) else json.dumps(given))
-        argv = [sys.executable, str(runner_file().path), "run", str(path)]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-        self.code, self.stderr = done.returncode, done.stderr
-        self.events = [parse_event(line) for line in done.stdout.splitlines()]
-
-    def one(self, kind: type[Any]) -> Any:
-        found = [e for e in self.events if isinstance(e, kind)]
-        assert len(found) == 1, self.events
-        return found[0]
-
-
-def test_a_good_job_follows_the_grammar(tmp_path: Path, tiny_model: Path) -> None:
-    ran = Ran(tmp_path, job(tiny_model))
+def test_a_good_job_follows_the_grammar(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+    ran = Ran(program, tmp_path, job(tiny_model))
     assert ran.code == 0
     assert [e.event for e in ran.events] == ["hello", "model", "iteration", "iteration", "iteration", "done"]
     hello, loaded = ran.one(Hello), ran.one(ModelLoaded)
@@ -56,9 +35,9 @@ def test_a_good_job_follows_the_grammar(tmp_path: Path, tiny_model: Path) -> Non
     assert first.tokens == second.tokens
 
 
-def test_stamps_are_in_order_on_one_clock(tmp_path: Path, tiny_model: Path) -> None:
+def test_stamps_are_in_order_on_one_clock(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
     before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    ran = Ran(tmp_path, job(tiny_model))
+    ran = Ran(program, tmp_path, job(tiny_model))
     after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     loaded = ran.one(ModelLoaded)
     stamps = [before, ran.one(Hello).clock.t_ns, loaded.t_start_ns, loaded.t_end_ns]
@@ -70,8 +49,10 @@ def test_stamps_are_in_order_on_one_clock(tmp_path: Path, tiny_model: Path) -> N
     assert stamps[-1] < after
 
 
-def test_measured_memory_holds_what_the_engine_allocated(tmp_path: Path, tiny_models: dict[str, Path]) -> None:
-    ran = Ran(tmp_path, job(tiny_models["hybrid"]))
+def test_measured_memory_holds_what_the_engine_allocated(
+    program: list[str], tmp_path: Path, tiny_models: dict[str, Path]
+) -> None:
+    ran = Ran(program, tmp_path, job(tiny_models["hybrid"]))
     loaded = ran.one(ModelLoaded)
     kinds = {b.kind for b in loaded.buffers}
     assert kinds == {"weights", "kv", "state", "compute", "output"}
@@ -81,11 +62,11 @@ def test_measured_memory_holds_what_the_engine_allocated(tmp_path: Path, tiny_mo
     assert 0 < memory["pss_bytes"] <= memory["rss_bytes"]
 
 
-def test_sustained_repeats_for_the_seconds_asked(tmp_path: Path, tiny_model: Path) -> None:
-    ran = Ran(tmp_path, job(tiny_model, workload={"kind": "sustained", "seconds": 1.0}, threads=1))
+def test_sustained_repeats_for_the_seconds_asked(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+    ran = Ran(program, tmp_path, job(tiny_model, workload={"kind": "sustained", "seconds": 2.0}, threads=1))
     timed = [e for e in ran.events if isinstance(e, Iteration) and not e.warmup]
     assert len(timed) > 2
-    assert 0.9 <= (timed[-1].token_t_ns[-1] - timed[0].prefill.t_start_ns) / 1e9 < 5.0
+    assert 1.8 <= (timed[-1].token_t_ns[-1] - timed[0].prefill.t_start_ns) / 1e9 < 8.0
 
 
 @pytest.mark.parametrize(
@@ -107,13 +88,13 @@ def test_sustained_repeats_for_the_seconds_asked(tmp_path: Path, tiny_model: Pat
         ({"workload": {"gen_tokens": 1}}, "bad_job", "prompt_tokens"),
         ({"workload": {"prompt_tokens": 1, "gen_tokens": 1, "kind": "sustained"}}, "bad_job", "workload.seconds"),
         ({"workload": 3}, "bad_job", "workload"),
-        ({"cpu_mask": 2**700}, "cpu_mask", "cannot pin"),
+        ({"cpu_mask": 2**63}, "cpu_mask", "cannot pin"),
     ],
 )
 def test_a_bad_job_is_one_clear_error(
-    tmp_path: Path, tiny_model: Path, changes: dict[str, Any], kind: str, said: str
+    program: list[str], tmp_path: Path, tiny_model: Path, changes: dict[str, Any], kind: str, said: str
 ) -> None:
-    ran = Ran(tmp_path, {**job(tiny_model), **changes})
+    ran = Ran(program, tmp_path, {**job(tiny_model), **changes})
     assert ran.code == 1
     failed = ran.one(Failed)
     assert failed.kind == kind
@@ -123,31 +104,33 @@ def test_a_bad_job_is_one_clear_error(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 20_000, '{"protocol": 1}'])
-def test_a_file_that_is_no_job_is_one_clear_error(tmp_path: Path, text: str) -> None:
-    ran = Ran(tmp_path, text)
+def test_a_file_that_is_no_job_is_one_clear_error(program: list[str], tmp_path: Path, text: str) -> None:
+    ran = Ran(program, tmp_path, text)
     assert (ran.code, ran.one(Done).status) == (1, "error")
     assert "Traceback" not in ran.stderr
 
 
-def test_a_model_with_nan_weights_is_an_error_not_a_number(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_model_with_nan_weights_is_an_error_not_a_number(
+    program: list[str], tmp_path: Path, tiny_model: Path
+) -> None:
     data = bytearray(tiny_model.read_bytes())
     # Every Q8_0 block starts with a half-precision scale; NaN in the last tensors poisons the logits.
     data[-2048:] = b"\x00\x7e" * 1024
     data[-200_000:-198_000] = b"\x00\x7e" * 1000
     bad = tmp_path / "nan.gguf"
     bad.write_bytes(data)
-    ran = Ran(tmp_path, job(bad))
+    ran = Ran(program, tmp_path, job(bad))
     assert ran.one(Failed).kind == "nan_logits"
 
 
-def test_the_stream_holds_only_events(tmp_path: Path, tiny_model: Path) -> None:
-    assert not [e for e in Ran(tmp_path, job(tiny_model)).events if isinstance(e, UnknownLine)]
+def test_the_stream_holds_only_events(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+    assert not [e for e in Ran(program, tmp_path, job(tiny_model)).events if isinstance(e, UnknownLine)]
 
 
-def test_the_runner_ends_when_its_host_is_gone(tmp_path: Path, tiny_model: Path) -> None:
+def test_the_runner_ends_when_its_host_is_gone(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
-    argv = [sys.executable, str(runner_file().path), "run", str(path), "--watch-stdin"]
+    argv = [*program, "run", str(path), "--watch-stdin"]
     runner = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert runner.stdin is not None
     assert runner.stdout is not None
@@ -158,10 +141,8 @@ def test_the_runner_ends_when_its_host_is_gone(tmp_path: Path, tiny_model: Path)
     runner.stdout.close()
 
 
-def test_wrong_usage_exits_2(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(runner_file().path), "dance"], capture_output=True, text=True, check=False
-    )
+def test_wrong_usage_exits_2(program: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([*program, "dance"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "usage" in done.stderr
 

@@ -21,13 +21,15 @@ from sampler import Schedule  # noqa: E402
 class Sampler:
     """The real program on a spec, from entering to leaving."""
 
-    def __init__(self, folder: Path, probes: list[dict[str, Any]], period_ms: int = 20, root: str = "") -> None:
+    def __init__(
+        self, program: list[str], folder: Path, probes: list[dict[str, Any]], period_ms: int = 20, root: str = ""
+    ) -> None:
         self.out = folder / "telemetry.jsonl"
         spec = folder / "spec.json"
         spec.write_text(
             json.dumps({"out": str(self.out), "period_ms": period_ms, "root": root, "probes": probes}), encoding="utf-8"
         )
-        self.process = subprocess.Popen([sys.executable, str(PROGRAM / "sampler.py"), str(spec)], stdin=subprocess.PIPE)
+        self.process = subprocess.Popen([*program, "sample", str(spec)], stdin=subprocess.PIPE)
 
     def __enter__(self) -> "Sampler":
         return self
@@ -51,13 +53,14 @@ class Sampler:
         return [r for r in rows if not probe or r["probe"] == probe]
 
 
-def test_reads_files_again_and_again_under_the_root(tmp_path: Path) -> None:
+def test_reads_files_again_and_again_under_the_root(program: list[str], tmp_path: Path) -> None:
     file = tmp_path / "tree" / "sys" / "power"
     file.parent.mkdir(parents=True)
     file.write_text("1\n")
-    with Sampler(tmp_path, [{"name": "p", "read": "/sys/power"}], root=str(tmp_path / "tree")) as sampler:
+    with Sampler(program, tmp_path, [{"name": "p", "read": "/sys/power"}], root=str(tmp_path / "tree")) as sampler:
         time.sleep(0.4)
-        file.write_text("2\n")
+        with file.open("r+") as f:  # one write in place, as sysfs changes: write_text empties the file first
+            f.write("2\n")
         time.sleep(0.4)
     rows = sampler.rows("p")
     raws = [r["raw"] for r in rows]
@@ -69,15 +72,15 @@ def test_reads_files_again_and_again_under_the_root(tmp_path: Path) -> None:
     assert set(rows[0]) == {"t_ns", "t_end_ns", "probe", "raw"}
 
 
-def test_flushes_while_running(tmp_path: Path) -> None:
-    with Sampler(tmp_path, [{"name": "up", "read": "/proc/uptime"}]) as sampler:
+def test_flushes_while_running(program: list[str], tmp_path: Path) -> None:
+    with Sampler(program, tmp_path, [{"name": "up", "read": "/proc/uptime"}]) as sampler:
         deadline = time.monotonic() + 5
         while not (sampler.out.exists() and sampler.rows()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
-def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(tmp_path: Path) -> None:
+def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(program: list[str], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     probes: list[dict[str, Any]] = [
         {"name": "gone", "read": "/nowhere/at/all"},
@@ -85,7 +88,7 @@ def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(tmp_path: Path)
         {"name": "folder", "read": str(tmp_path)},
         {"name": "up", "read": "/proc/uptime"},
     ]
-    with Sampler(tmp_path, probes) as sampler:
+    with Sampler(program, tmp_path, probes) as sampler:
         time.sleep(0.6)
     for name, error in (("gone", "ENOENT"), ("pipe", "EINVAL"), ("folder", "EINVAL")):
         rows = sampler.rows(name)
@@ -94,8 +97,8 @@ def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(tmp_path: Path)
     assert len(sampler.rows("up")) >= 5
 
 
-def test_follows_a_process_when_told_its_pid(tmp_path: Path) -> None:
-    with Sampler(tmp_path, [{"name": "rss", "read": "/proc/{pid}/statm"}], root="/not/used") as sampler:
+def test_follows_a_process_when_told_its_pid(program: list[str], tmp_path: Path) -> None:
+    with Sampler(program, tmp_path, [{"name": "rss", "read": "/proc/{pid}/statm"}], root="/not/used") as sampler:
         sampler.say("nonsense\n")
         sampler.say("pi")
         sampler.say(f"d {os.getpid()}\n")
@@ -105,22 +108,22 @@ def test_follows_a_process_when_told_its_pid(tmp_path: Path) -> None:
     assert int(rows[0]["raw"].split()[1]) > 0
 
 
-def test_keeps_only_the_lines_asked_for(tmp_path: Path) -> None:
+def test_keeps_only_the_lines_asked_for(program: list[str], tmp_path: Path) -> None:
     probes = [{"name": "m", "read": "/proc/meminfo", "lines": ["MemAvailable:", "SwapFree:"]}]
-    with Sampler(tmp_path, probes) as sampler:
+    with Sampler(program, tmp_path, probes) as sampler:
         time.sleep(0.3)
     lines = sampler.rows("m")[0]["raw"].splitlines()
     assert [line.split()[0] for line in lines] == ["MemAvailable:", "SwapFree:"]
 
 
-def test_any_text_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_any_text_comes_back_as_it_was(program: list[str], tmp_path: Path) -> None:
     (tmp_path / "odd").write_bytes(b'a"b\\c\td\n\xff\xe2\x82\xac\n')
-    with Sampler(tmp_path, [{"name": 'o"dd', "read": str(tmp_path / "odd")}]) as sampler:
+    with Sampler(program, tmp_path, [{"name": 'o"dd', "read": str(tmp_path / "odd")}]) as sampler:
         time.sleep(0.3)
     assert sampler.rows('o"dd')[0]["raw"] == 'a"b\\c\td\n\ufffd€'
 
 
-def test_runs_programs_without_a_shell_and_without_holding_up_the_rest(tmp_path: Path) -> None:
+def test_runs_programs_without_a_shell_and_without_holding_up_the_rest(program: list[str], tmp_path: Path) -> None:
     probes: list[dict[str, Any]] = [
         {"name": "echo", "exec": ["echo", "$HOME;x"], "period_ms": 100},
         {"name": "bad", "exec": ["false"], "period_ms": 100},
@@ -128,7 +131,7 @@ def test_runs_programs_without_a_shell_and_without_holding_up_the_rest(tmp_path:
         {"name": "slow", "exec": ["sleep", "0.4"], "period_ms": 100},
         {"name": "up", "read": "/proc/uptime"},
     ]
-    with Sampler(tmp_path, probes) as sampler:
+    with Sampler(program, tmp_path, probes) as sampler:
         time.sleep(0.8)
     assert sampler.rows("echo")[0]["raw"] == "$HOME;x"
     assert [r["error"] for r in sampler.rows("bad")] == ["EXIT1"]
@@ -148,9 +151,9 @@ def test_schedule_neither_drifts_nor_bunches() -> None:
     assert schedule.next_ns() == 1_600
 
 
-def test_cost_is_a_small_part_of_a_core(tmp_path: Path) -> None:
+def test_cost_is_a_small_part_of_a_core(program: list[str], tmp_path: Path) -> None:
     probes = [{"name": f"p{i}", "read": "/proc/self/statm", "period_ms": 100} for i in range(10)]
-    with Sampler(tmp_path, probes, period_ms=100) as sampler:
+    with Sampler(program, tmp_path, probes, period_ms=100) as sampler:
         time.sleep(1)
         shares = []
         for _ in range(3):

@@ -1,0 +1,48 @@
+#include "channel.hpp"
+
+#include <cerrno>
+#include <unistd.h>
+
+namespace melt {
+
+Channel::Channel() : fd_(dup(1)) { dup2(2, 1); }
+
+void Channel::send(const JsonLine &line) const {
+    const std::string text = line.str() + "\n";
+    if (!write_all(fd_, text.data(), text.size())) {
+        _exit(3); // the host's end is gone, so there is nobody to tell
+    }
+}
+
+void Channel::error(const std::string &kind, const std::string &message) const {
+    send(event("error").add("kind", kind).add("message", message).end_object());
+}
+
+void Channel::warning(const std::string &kind, const std::string &message) const {
+    send(event("warning").add("kind", kind).add("message", message).end_object());
+}
+
+void Channel::done(bool ok) const { send(event("done").add("status", ok ? "ok" : "error").end_object()); }
+
+JsonLine event(const char *name) {
+    JsonLine line;
+    line.begin_object().add("event", name);
+    return line;
+}
+
+bool write_all(int fd, const char *data, size_t size) {
+    while (size > 0) {
+        const ssize_t written = write(fd, data, size);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return false;
+        }
+        data += written;
+        size -= static_cast<size_t>(written);
+    }
+    return true;
+}
+
+} // namespace melt

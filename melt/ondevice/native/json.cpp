@@ -1,0 +1,426 @@
+#include "json.hpp"
+
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+namespace melt {
+namespace {
+
+constexpr int max_depth = 64;
+
+class Reader {
+  public:
+    explicit Reader(std::string_view text) : text_(text) {}
+
+    bool document(Json &value) {
+        if (!read(value, 0)) {
+            return false;
+        }
+        space();
+        return at_ == text_.size() || fail("something follows the value");
+    }
+
+    std::string problem;
+
+  private:
+    bool fail(const char *what) {
+        if (problem.empty()) {
+            problem = std::string(what) + " at byte " + std::to_string(at_);
+        }
+        return false;
+    }
+
+    char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
+
+    void space() {
+        while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r')) {
+            ++at_;
+        }
+    }
+
+    bool word(const char *expected) {
+        const std::string_view wanted(expected);
+        if (text_.substr(at_, wanted.size()) != wanted) {
+            return fail("no JSON value");
+        }
+        at_ += wanted.size();
+        return true;
+    }
+
+    bool read(Json &value, int depth) {
+        if (depth > max_depth) {
+            return fail("nested too deeply");
+        }
+        space();
+        switch (peek()) {
+        case '{': return object(value, depth);
+        case '[': return array(value, depth);
+        case '"': value.kind = Json::Kind::string; return string(value.text);
+        case 't': value.kind = Json::Kind::boolean; value.boolean = true; return word("true");
+        case 'f': value.kind = Json::Kind::boolean; value.boolean = false; return word("false");
+        case 'n': value.kind = Json::Kind::null; return word("null");
+        default: return number(value);
+        }
+    }
+
+    bool object(Json &value, int depth) {
+        value.kind = Json::Kind::object;
+        ++at_;
+        space();
+        if (peek() == '}') {
+            ++at_;
+            return true;
+        }
+        while (true) {
+            space();
+            std::string name;
+            if (peek() != '"') {
+                return fail("a name in quotes is missing");
+            }
+            if (!string(name)) {
+                return false;
+            }
+            space();
+            if (peek() != ':') {
+                return fail("a colon is missing");
+            }
+            ++at_;
+            value.fields.emplace_back(std::move(name), Json());
+            if (!read(value.fields.back().second, depth + 1)) {
+                return false;
+            }
+            space();
+            const char c = peek();
+            ++at_;
+            if (c == '}') {
+                return true;
+            }
+            if (c != ',') {
+                return fail("a comma or brace is missing");
+            }
+        }
+    }
+
+    bool array(Json &value, int depth) {
+        value.kind = Json::Kind::array;
+        ++at_;
+        space();
+        if (peek() == ']') {
+            ++at_;
+            return true;
+        }
+        while (true) {
+            value.items.emplace_back();
+            if (!read(value.items.back(), depth + 1)) {
+                return false;
+            }
+            space();
+            const char c = peek();
+            ++at_;
+            if (c == ']') {
+                return true;
+            }
+            if (c != ',') {
+                return fail("a comma or bracket is missing");
+            }
+        }
+    }
+
+    bool digits() {
+        const size_t start = at_;
+        while (peek() >= '0' && peek() <= '9') {
+            ++at_;
+        }
+        return at_ > start;
+    }
+
+    bool number(Json &value) {
+        const size_t start = at_;
+        if (peek() == '-') {
+            ++at_;
+        }
+        const bool zero = peek() == '0';
+        const size_t first = at_;
+        if (!digits() || (zero && at_ - first > 1)) {
+            return fail("no JSON value");
+        }
+        if (peek() == '.') {
+            ++at_;
+            if (!digits()) {
+                return fail("a digit is missing");
+            }
+        }
+        if (peek() == 'e' || peek() == 'E') {
+            ++at_;
+            if (peek() == '+' || peek() == '-') {
+                ++at_;
+            }
+            if (!digits()) {
+                return fail("a digit is missing");
+            }
+        }
+        value.kind = Json::Kind::number;
+        value.text = text_.substr(start, at_ - start);
+        return true;
+    }
+
+    bool hex4(uint32_t &code) {
+        if (at_ + 4 > text_.size()) {
+            return fail("an escape is cut off");
+        }
+        const char *begin = text_.data() + at_;
+        const auto [end, error] = std::from_chars(begin, begin + 4, code, 16);
+        if (error != std::errc() || end != begin + 4) {
+            return fail("a bad escape");
+        }
+        at_ += 4;
+        return true;
+    }
+
+    bool escape(std::string &out) {
+        const char c = peek();
+        ++at_;
+        switch (c) {
+        case '"': case '\\': case '/': out += c; return true;
+        case 'b': out += '\b'; return true;
+        case 'f': out += '\f'; return true;
+        case 'n': out += '\n'; return true;
+        case 'r': out += '\r'; return true;
+        case 't': out += '\t'; return true;
+        case 'u': break;
+        default: return fail("a bad escape");
+        }
+        uint32_t code = 0;
+        if (!hex4(code)) {
+            return false;
+        }
+        if (code >= 0xD800 && code < 0xDC00 && text_.substr(at_, 2) == "\\u") {
+            at_ += 2;
+            uint32_t low = 0;
+            if (!hex4(low)) {
+                return false;
+            }
+            if (low < 0xDC00 || low > 0xDFFF) {
+                return fail("half a surrogate pair");
+            }
+            code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        }
+        if (code >= 0xD800 && code < 0xE000) {
+            return fail("half a surrogate pair");
+        }
+        append_utf8(out, code);
+        return true;
+    }
+
+    static void append_utf8(std::string &out, uint32_t code) {
+        if (code < 0x80) {
+            out += static_cast<char>(code);
+        } else if (code < 0x800) {
+            out += static_cast<char>(0xC0 | code >> 6);
+            out += static_cast<char>(0x80 | (code & 0x3F));
+        } else if (code < 0x10000) {
+            out += static_cast<char>(0xE0 | code >> 12);
+            out += static_cast<char>(0x80 | (code >> 6 & 0x3F));
+            out += static_cast<char>(0x80 | (code & 0x3F));
+        } else {
+            out += static_cast<char>(0xF0 | code >> 18);
+            out += static_cast<char>(0x80 | (code >> 12 & 0x3F));
+            out += static_cast<char>(0x80 | (code >> 6 & 0x3F));
+            out += static_cast<char>(0x80 | (code & 0x3F));
+        }
+    }
+
+    bool string(std::string &out) {
+        ++at_;
+        while (at_ < text_.size()) {
+            const char c = text_[at_];
+            ++at_;
+            if (c == '"') {
+                return true;
+            }
+            if (c == '\\') {
+                if (!escape(out)) {
+                    return false;
+                }
+            } else if (static_cast<unsigned char>(c) < 0x20) {
+                return fail("a control character in a string");
+            } else {
+                out += c;
+            }
+        }
+        return fail("a string has no end");
+    }
+
+    std::string_view text_;
+    size_t at_ = 0;
+};
+
+// Length of the UTF-8 sequence that starts here, 0 where it is none.
+size_t utf8_length(std::string_view text) {
+    const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+    const auto follows = [&](size_t i) { return (byte(i) & 0xC0U) == 0x80U; };
+    const unsigned b = byte(0);
+    if (b < 0x80) {
+        return 1;
+    }
+    if (b >= 0xC2 && b <= 0xDF && follows(1)) {
+        return 2;
+    }
+    if (b >= 0xE0 && b <= 0xEF && follows(1) && follows(2)) {
+        const unsigned second = byte(1);
+        const bool overlong = b == 0xE0 && second < 0xA0;
+        const bool surrogate = b == 0xED && second >= 0xA0;
+        return overlong || surrogate ? 0 : 3;
+    }
+    if (b >= 0xF0 && b <= 0xF4 && follows(1) && follows(2) && follows(3)) {
+        const unsigned second = byte(1);
+        const bool outside = (b == 0xF0 && second < 0x90) || (b == 0xF4 && second >= 0x90);
+        return outside ? 0 : 4;
+    }
+    return 0;
+}
+
+} // namespace
+
+const Json *Json::find(std::string_view name) const {
+    const Json *found = nullptr;
+    for (const auto &[key, value] : fields) {
+        if (key == name) {
+            found = &value;
+        }
+    }
+    return found;
+}
+
+bool Json::is_integer() const {
+    return kind == Kind::number && text.find_first_of(".eE") == std::string::npos;
+}
+
+bool Json::to_u64(uint64_t &value) const {
+    if (!is_integer()) {
+        return false;
+    }
+    const char *end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    return error == std::errc() && stop == end;
+}
+
+bool Json::to_double(double &value) const {
+    if (kind != Kind::number) {
+        return false;
+    }
+    value = std::strtod(text.c_str(), nullptr);
+    return std::isfinite(value);
+}
+
+bool parse_json(std::string_view text, Json &value, std::string &problem) {
+    Reader reader(text);
+    value = Json();
+    const bool good = reader.document(value);
+    problem = reader.problem;
+    return good;
+}
+
+void append_escaped(std::string &out, std::string_view text) {
+    out += '"';
+    for (size_t i = 0; i < text.size();) {
+        const size_t length = utf8_length(text.substr(i));
+        const char c = text[i];
+        if (length == 0) {
+            out += "\\ufffd";
+            i += 1;
+            continue;
+        }
+        if (length > 1) {
+            out += text.substr(i, length);
+        } else if (c == '"' || c == '\\') {
+            out += '\\';
+            out += c;
+        } else if (c == '\n') {
+            out += "\\n";
+        } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+            char code[8];
+            std::snprintf(code, sizeof code, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+            out += code;
+        } else {
+            out += c;
+        }
+        i += length;
+    }
+    out += '"';
+}
+
+void JsonLine::name(std::string_view name) {
+    if (!first_) {
+        out_ += ',';
+    }
+    first_ = false;
+    if (!name.empty()) {
+        append_escaped(out_, name);
+        out_ += ':';
+    }
+}
+
+JsonLine &JsonLine::begin_object(std::string_view key) {
+    name(key);
+    out_ += '{';
+    first_ = true;
+    return *this;
+}
+
+JsonLine &JsonLine::begin_array(std::string_view key) {
+    name(key);
+    out_ += '[';
+    first_ = true;
+    return *this;
+}
+
+JsonLine &JsonLine::end_object() {
+    out_ += '}';
+    first_ = false;
+    return *this;
+}
+
+JsonLine &JsonLine::end_array() {
+    out_ += ']';
+    first_ = false;
+    return *this;
+}
+
+JsonLine &JsonLine::add(std::string_view key, std::string_view value) {
+    name(key);
+    append_escaped(out_, value);
+    return *this;
+}
+
+JsonLine &JsonLine::add(std::string_view key, int64_t value) {
+    name(key);
+    out_ += std::to_string(value);
+    return *this;
+}
+
+JsonLine &JsonLine::add(std::string_view key, uint64_t value) {
+    name(key);
+    out_ += std::to_string(value);
+    return *this;
+}
+
+JsonLine &JsonLine::add(std::string_view key, bool value) {
+    name(key);
+    out_ += value ? "true" : "false";
+    return *this;
+}
+
+JsonLine &JsonLine::add_number(std::string_view key, double value) {
+    if (std::isfinite(value)) {
+        char text[40];
+        std::snprintf(text, sizeof text, "%.9g", value);
+        name(key);
+        out_ += text;
+    }
+    return *this;
+}
+
+} // namespace melt

@@ -1,0 +1,73 @@
+"""llama.cpp's source, out of the pinned llama-cpp-python: fetched with pip, verified by hash, kept."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+
+from melt.errors import RunnerError
+from melt.paths import cache_folder
+
+PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
+SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+_INSIDE = PurePosixPath(f"llama_cpp_python-{VERSION}/vendor/llama.cpp")
+# What a build of the library and of llama-bench reads.
+_PARTS = ("CMakeLists.txt", "LICENSE", "cmake", "common", "ggml", "include", "src", "tools", "vendor")
+_LINES = 3
+
+
+def llama_source() -> Path:
+    """The folder of llama.cpp's source, fetched the first time.
+
+    Raises:
+        RunnerError: it cannot be fetched, or is not what it should be.
+    """
+    folder = cache_folder() / "toolchain" / f"llama.cpp-{SHA256[:12]}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as made:
+        if not folder.is_dir():
+            _unpack(_download(Path(made)), Path(made) / "source")
+            (Path(made) / "source").rename(folder)
+    return folder
+
+
+def _download(folder: Path) -> Path:
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-binary", PACKAGE, "--require-hashes", "--dest", str(folder), "-r", str(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = list(folder.glob("*.tar.gz"))
+    if done.returncode != 0 or len(archives) != 1:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        said = " ".join(line.removeprefix("ERROR: ") for line in lines[:_LINES]) or "nothing came"
+        raise RunnerError(
+            f"llama.cpp's source cannot be fetched with pip ({PACKAGE}=={VERSION}): {said}",
+            "Check the network (or pip's index setting). Once fetched it is kept, and builds need no network.",
+        )
+    if hashlib.sha256(archives[0].read_bytes()).hexdigest() != SHA256:
+        raise RunnerError(f"{archives[0].name}: not the file that was expected", "Do not trust this package index.")
+    return archives[0]
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Only what a build reads, and nothing outside the folder."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if not path.is_relative_to(_INSIDE) or path == _INSIDE:
+                continue
+            inside = path.relative_to(_INSIDE)
+            if inside.parts[0] in _PARTS:
+                member.name = str(inside)
+                tar.extract(member, folder, filter="data")
+    if not (folder / "CMakeLists.txt").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RunnerError(f"{archive.name} holds no llama.cpp", "This is a fault of melt's pinned version.")

@@ -1,0 +1,64 @@
+"""The on-device program in every flavour: the conformance suite runs the same jobs against each."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from melt.drivers.runner import runner_file
+from melt.toolchain.build import build
+from melt.toolchain.targets import TARGETS
+
+# Builds are kept from one test run to the next; `make clean` removes them.
+BUILDS = Path(__file__).parents[2] / ".test-cache"
+NATIVE = {"native": "host", "static-x86_64": "linux-x86_64-musl", "static-aarch64": "linux-aarch64-musl"}
+FLAVOURS = ("python", *NATIVE)
+QEMU = "qemu-aarch64-static"
+
+Program = Callable[[str], list[str]]
+
+
+@pytest.fixture(scope="session")
+def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The words that start a flavour's program; what is not built yet is built, which takes minutes."""
+
+    def find(flavour: str) -> list[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            if flavour == "python":
+                patch.setenv("MELT_CACHE", str(tmp_path_factory.getbasetemp() / "runners"))
+                return [sys.executable, str(runner_file().path)]
+            patch.setenv("MELT_CACHE", str(BUILDS))
+            words = [str(build(TARGETS[NATIVE[flavour]]))]
+        if flavour != "static-aarch64":
+            return words
+        qemu = shutil.which(QEMU)
+        assert qemu, f"{QEMU} is missing: `make system-packages` installs it"
+        return [qemu, *words]
+
+    return find
+
+
+@pytest.fixture(params=FLAVOURS)
+def flavour(request: pytest.FixtureRequest) -> str:
+    """One flavour's name."""
+    return str(request.param)
+
+
+@pytest.fixture
+def program(flavour: str, program_of: Program) -> list[str]:
+    """The words that start it."""
+    return program_of(flavour)
+
+
+@pytest.fixture
+def native_program(program_of: Program) -> list[str]:
+    """The native runner of this machine, linked with the installed libraries."""
+    return program_of("native")
+
+
+def run_program(words: list[str], *, timeout_s: float = 120, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    """A program to its end, with what it said."""
+    return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False, input=stdin)
