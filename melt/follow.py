@@ -5,7 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from melt.events import PROTOCOL, Done, Event, Failed, Hello, Iteration, ModelLoaded, UnknownLine, Warned, parse_event
+from melt.events import (
+    PROTOCOL,
+    Done,
+    Event,
+    Failed,
+    Hello,
+    Iteration,
+    ModelLoaded,
+    Ops,
+    UnknownLine,
+    Warned,
+    parse_event,
+)
 from melt.plan import Plan
 from melt.store import RunFailure
 
@@ -81,7 +93,7 @@ def follow(
         if isinstance(event, Hello) and event.protocol != PROTOCOL:
             message = f"the runner speaks protocol {event.protocol} and this melt speaks {PROTOCOL}"
             return heard, RunFailure(kind="protocol", message=message)
-        if isinstance(event, ModelLoaded | Iteration):
+        if isinstance(event, ModelLoaded | Iteration | Ops):
             deadline = time.monotonic() + plan.timeouts.iteration_s
         if isinstance(event, Done):
             deadline = time.monotonic() + _EXIT_WAIT_S

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -145,6 +146,66 @@ def test_without_network_and_with_an_empty_cache_the_source_cannot_be_had(monkey
     with pytest.raises(RunnerError, match="cannot be fetched") as failed:
         llama_source()
     assert "network" in failed.value.hint
+
+
+def test_sources_that_have_moved_are_built_in_the_same_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("here", "there"):
+        sources = []
+        for source in native_sources():
+            copy = tmp_path / place / source.name
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(
+                source.read_bytes() + (place.encode().join([b"\n// ", b"\n"]) if "main" in copy.name else b"")
+            )
+            sources.append(copy)
+        monkeypatch.setattr(build_module, "native_sources", lambda found=sources: found)
+        assert build(TARGETS["host"]).exists()
+    assert len(list((tmp_path / "cache" / "runners").iterdir())) == 2
+
+
+def test_an_interrupted_build_leaves_nothing_running(tmp_path: Path) -> None:
+    env = os.environ | {"MELT_CACHE": str(tmp_path / "cache")}
+    melt = subprocess.Popen(
+        [str(Path(sys.executable).with_name("melt")), "runner", "build", "host"], env=env, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while "cc1plus" not in " ".join(_running_in(tmp_path)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    melt.send_signal(signal.SIGINT)
+    assert melt.wait(20) == 130
+    assert not _running_in(tmp_path)
+
+
+def _running_in(folder: Path) -> list[str]:
+    """Command lines of this machine's processes that work inside the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("cache", ["/proc/nowhere", "/dev/null/x"])
+def test_a_cache_that_cannot_be_written_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, cache: str) -> None:
+    monkeypatch.setenv("MELT_CACHE", cache)
+    with pytest.raises(RunnerError, match=cache) as failed:
+        build(TARGETS["host"])
+    assert "MELT_CACHE" in failed.value.hint
+
+
+@pytest.mark.parametrize("value", ["", "c++"])
+def test_an_empty_cxx_is_the_usual_compiler(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    usual = built(TARGETS["host"])
+    monkeypatch.setenv("CXX", value)
+    assert built(TARGETS["host"]) == usual
+    monkeypatch.setenv("CXX", "c++ 'unbalanced")
+    with pytest.raises(RunnerError, match="CXX"):
+        built(TARGETS["host"])
 
 
 @pytest.mark.parametrize("value", ["", "/nowhere/ndk"])

@@ -25,6 +25,9 @@ class LlamaCpp:
 
     name = "llama.cpp"
 
+    def __init__(self) -> None:
+        self._built: dict[str, Path] = {}  # by target: one plan is measured with one program throughout
+
     def check(self, facts: DeviceFacts) -> None:
         """Raises RunnerError where neither runner can be had on the device."""
         if self._has_python(facts):
@@ -43,7 +46,7 @@ class LlamaCpp:
         target = target_for(facts)
         try:
             with building(target.name) as progress:
-                build(target, progress)
+                self._built[target.name] = build(target, progress)
         except RunnerError as e:
             if not facts.is_host or cell.runner == "native":
                 raise
@@ -77,7 +80,9 @@ class LlamaCpp:
         path = Path(model.path)
         weights = DeviceFile(path.name, path, model.sha256, model.file_bytes)
         if self._flavour(cell, facts) == "native":
-            return Bundle({"runner": program_file(build(target_for(facts))), "model": weights}, ("runner", "run"), job)
+            target = target_for(facts)
+            runner = program_file(self._built.get(target.name) or build(target))
+            return Bundle({"runner": runner, "model": weights}, ("runner", "run"), job)
         return Bundle({"runner": runner_file(), "model": weights}, (facts.python or "", "runner", "run"), job)
 
     def _has_python(self, facts: DeviceFacts) -> bool:

@@ -62,7 +62,8 @@ def _shares(one: Drawn, phase: str, ops: pd.DataFrame) -> Drawing:
     slug = f"ops-{phase}-{text.file_name(one.label)}"
     heading = f"{one.label}: {PHASE_WORDS[phase]}"
     header = ("Context (tokens)", "Kind", "Device", "Percent", "Calls")
-    caption = f"{dominance(shares)} {_placement(ops)}{CAPTION}"
+    asked = str(one.curve.sessions["accelerator"].iloc[0])
+    caption = f"{dominance(shares)} {_placement(ops, asked)}{CAPTION}"
     return Drawing(slug, heading, caption, figure, header, _rows(ops))
 
 
@@ -76,14 +77,14 @@ def dominance(shares: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def _placement(ops: pd.DataFrame) -> str:
-    """Said where work ran on more than one device."""
+def _placement(ops: pd.DataFrame, asked: str) -> str:
+    """Where the work ran; nothing is said of work for the CPU that was all done there."""
     of_device = ops.groupby("device", observed=True)["total_s"].sum().sort_values(ascending=False)
-    if len(of_device) < 2:
+    if asked == "cpu" and list(of_device.index) == ["CPU"]:
         return ""
     total = float(of_device.sum())
     parts = ", ".join(f"{text.clean(str(d))} {float(v) / total:.0%}" for d, v in of_device.items())
-    return f"By device: {parts}. "
+    return f"Asked for {text.clean(asked)}; by device: {parts}. "
 
 
 def _rows(ops: pd.DataFrame) -> tuple[tuple[str, ...], ...]:

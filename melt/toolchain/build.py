@@ -1,9 +1,11 @@
 """One build: configured and compiled by CMake in a folder of its own, its result kept by content."""
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +20,8 @@ from melt.toolchain.targets import Target
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 MAX_BYTES = 20 * 10**6
+# What CMake would take from the environment although no build's name tells of it.
+_NOT_OURS = ("CC", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE", "CMAKE_PREFIX_PATH")
 _STEP = re.compile(r"^\[(\d+)/(\d+)\]")
 _ERROR = re.compile(r"(fatal error|error)\s*:|^CMake Error|undefined (reference|symbol)|^ninja: error", re.IGNORECASE)
 
@@ -42,11 +46,17 @@ def build(target: Target, progress: Progress | None = None) -> Path:
         return binary
     flags = hashlib.sha256(repr((target, identity(target))).encode()).hexdigest()[:12]
     folder = cache_folder() / "toolchain" / f"{target.name}-{flags}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not binary.exists():
-            _compile(target, folder, progress or (lambda done, total: None))
-            _keep(folder / "build" / "melt-runner", binary, target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not binary.exists():
+                _compile(target, folder, progress or (lambda done, total: None))
+                if built(target) != binary:
+                    raise RunnerError(f"{target.name}: its sources changed while it was built", "Build it again.")
+                _keep(folder / "build" / "melt-runner", binary, target)
+    except OSError as e:
+        where = e.filename or folder
+        raise RunnerError(f"{where}: {e.strerror}", "Free some space, or set MELT_CACHE to another folder.") from e
     return binary
 
 
@@ -58,15 +68,26 @@ def log_path(target: Target) -> Path:
 def _compile(target: Target, folder: Path, progress: Progress) -> None:
     found = compiler(target, folder / "bin")
     build_folder = folder / "build"
-    configure = [program("cmake"), "-S", str(native_sources()[0].parent), "-B", str(build_folder), "-G", "Ninja"]
+    # Fresh: what an earlier configuration found may be gone, and CMake refuses sources that have moved.
+    configure = [
+        program("cmake"),
+        "--fresh",
+        "-S",
+        str(native_sources()[0].parent),
+        "-B",
+        str(build_folder),
+        "-G",
+        "Ninja",
+    ]
     configure += [f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", f"-DMELT_TARGET={target.name}"]
     configure += ["-DCMAKE_BUILD_TYPE=Release", *target.cmake, *found.cmake, *found.llama]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
-    env = os.environ | caches | {"NINJA_STATUS": "[%f/%t] "}
+    kept = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
+    env = kept | caches | {"NINJA_STATUS": "[%f/%t] "}
     log = log_path(target)
     with log.open("w", encoding="utf-8") as out:
         _step(configure, env, out.write, progress, target)
-        _step([program("cmake"), "--build", str(build_folder)], env, out.write, progress, target)
+        _step([program("ninja"), "-C", str(build_folder)], env, out.write, progress, target)
 
 
 def _step(
@@ -75,7 +96,13 @@ def _step(
     write(" ".join(argv) + "\n")
     lines: list[str] = []
     with subprocess.Popen(
-        argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        argv,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     ) as process:
         try:
             for line in process.stdout or ():
@@ -84,7 +111,9 @@ def _step(
                 if step := _STEP.match(line):
                     progress(int(step[1]), int(step[2]))
         except BaseException:
-            process.terminate()
+            # With every compiler it started, so that nothing goes on writing once the lock is let go.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode != 0:
         raise RunnerError(

@@ -62,7 +62,8 @@ def identity(target: Target) -> str:
     if target.compiler == "zig":
         return f"zig {_zig_version()} {_WRAPPER} llama.cpp {SHA256}"
     if target.compiler == "ndk":
-        return f"ndk {(_ndk() / 'source.properties').read_text(errors='replace')} llama.cpp {SHA256}"
+        ndk = _ndk()
+        return f"ndk {ndk} {(ndk / 'source.properties').read_text(errors='replace')} llama.cpp {SHA256}"
     libraries = installed_libraries()
     llama = " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in libraries) or f"llama.cpp {SHA256}"
     return f"{_cxx_version()} {llama}"
@@ -103,7 +104,10 @@ def installed_libraries() -> list[Path]:
 
 
 def _cxx_version() -> str:
-    cxx = shlex.split(os.environ.get("CXX", "c++"))
+    try:
+        cxx = shlex.split(os.environ.get("CXX") or "c++")
+    except ValueError as e:
+        raise RunnerError(f"CXX={os.environ.get('CXX')}: {e}", "Set CXX to a C++ compiler, or to nothing.") from e
     try:
         done = subprocess.run([*cxx, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError) as e:

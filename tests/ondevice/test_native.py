@@ -4,12 +4,15 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from melt.events import Hello, Iteration, ModelLoaded, Ops
+from melt.events import Failed, Hello, Iteration, ModelLoaded, Ops
+from melt.models.synth import synthesise
+from melt.models.zoo import find_shape, scaled_down
 from melt.telemetry import linux
 from melt.telemetry.base import Inventory
 from tests.ondevice.conftest import NATIVE
@@ -67,13 +70,17 @@ def test_says_what_it_is(native: list[str], tmp_path: Path, tiny_model: Path) ->
     [
         ("transformer", {"attention", "gemm", "norm", "embedding", "output"}, {"attention", "gemm"}),
         ("ssm", {"scan", "conv", "gemm", "norm", "embedding", "output"}, {"scan", "conv", "gemm"}),
-        ("hybrid", {"attention", "scan", "conv", "gemm"}, {"attention", "scan"}),
+        ("hybrid", {"attention", "scan", "conv", "gemm", "output"}, {"attention", "scan", "output"}),
+        ("scaled", {"attention", "scan", "conv", "gemm", "output"}, {"attention", "scan", "output"}),
     ],
 )
 def test_the_operator_pass_names_every_kind_of_work(
     native: list[str], tmp_path: Path, tiny_models: dict[str, Path], kind: str, prefill: set[str], decode: set[str]
 ) -> None:
-    ran = Ran(native, tmp_path, {**job(tiny_models[kind]), "profile_ops": True})
+    if kind == "scaled":  # its logits are scaled after the product with the vocabulary
+        synthesise(scaled_down(find_shape("granite-4.0-h-350m")), "Q8_0", tmp_path / "scaled.gguf")
+    model = tiny_models.get(kind, tmp_path / "scaled.gguf")
+    ran = Ran(native, tmp_path, {**job(model), "profile_ops": True})
     assert [e.event for e in ran.events][-3:] == ["ops", "ops", "done"]
     passes = {str(e.phase): e for e in ran.events if isinstance(e, Ops)}
     for phase, expected in (("prefill", prefill), ("decode", decode)):
@@ -108,10 +115,24 @@ def test_without_flash_attention_scores_are_attention_too(
     assert {"MUL_MAT", "SOFT_MAX"} <= {r.op for r in rows if r.category == "attention"}
 
 
-def test_a_failed_assertion_of_the_engine_is_an_error_event(
+@pytest.mark.parametrize("broken", [{"kv_heads": 3}, {"head_dim": 63}])
+def test_a_failed_assertion_of_the_engine_is_one_error_event(
+    native: list[str], tmp_path: Path, broken: dict[str, Any]
+) -> None:
+    """Models whose header loads and whose graph cannot be: the first fails while it is built, the other in threads."""
+    shape = replace(scaled_down(find_shape("smollm2-135m")), **broken)
+    synthesise(shape, "F16", tmp_path / "broken.gguf")
+    ran = Ran(native, tmp_path, job(tmp_path / "broken.gguf"))
+    assert ran.code == 1
+    failed = ran.one(Failed)
+    assert failed.kind == "engine_abort"
+    assert "GGML_ASSERT" in failed.message
+    assert ran.events[-1].event == "done"
+
+
+def test_a_setting_that_the_engine_refuses_is_an_error_event(
     native_program: list[str], tmp_path: Path, tiny_model: Path
 ) -> None:
-    # llama.cpp asserts that a quantised V cache has flash attention, or refuses it: neither may be a bare abort.
     ran = Ran(native_program, tmp_path, {**job(tiny_model), "type_v": "q4_0", "flash_attn": "off"})
     assert ran.code == 1
     assert [e.event for e in ran.events][-2:] == ["error", "done"]
@@ -123,6 +144,24 @@ def test_more_memory_than_there_is_is_an_error_event(native: list[str], tmp_path
     ran = Ran(native, tmp_path, given)
     assert ran.code == 1
     assert [e.event for e in ran.events][-2:] == ["error", "done"]
+
+
+@pytest.mark.parametrize("words", [["--watch-stdin", "x30"], ["--watch-stdin", "1e12"], ["--watch"], ["3", "4"]])
+def test_a_wrong_word_after_the_job_is_wrong_usage(native_program: list[str], words: list[str]) -> None:
+    done = subprocess.run([*native_program, "run", "job.json", *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_reader_that_has_gone_ends_the_run_with_3(
+    native_program: list[str], tmp_path: Path, tiny_model: Path
+) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
+    runner = subprocess.Popen([*native_program, "run", str(path)], stdout=subprocess.PIPE)
+    assert runner.stdout is not None
+    runner.stdout.readline()
+    runner.stdout.close()
+    assert runner.wait(20) == 3
 
 
 @pytest.mark.parametrize("cut", [0, 3, 40, 4000, -100_000])

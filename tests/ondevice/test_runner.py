@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from melt.drivers.runner import runner_file
 from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, UnknownLine
 from melt.job import Job
+from melt.models.synth import synthesise
+from melt.models.zoo import find_shape, scaled_down
 from melt.ondevice import python_runner
 from tests.ondevice.running import Ran, job
 
@@ -121,6 +124,13 @@ def test_a_model_with_nan_weights_is_an_error_not_a_number(
     bad.write_bytes(data)
     ran = Ran(program, tmp_path, job(bad))
     assert ran.one(Failed).kind == "nan_logits"
+
+
+def test_a_model_without_vocabulary_is_one_clear_error(program: list[str], tmp_path: Path) -> None:
+    synthesise(replace(scaled_down(find_shape("smollm2-135m")), vocab=0), "F16", tmp_path / "none.gguf")
+    ran = Ran(program, tmp_path, job(tmp_path / "none.gguf"))
+    assert (ran.code, ran.one(Failed).kind) == (1, "model_load")
+    assert "vocabulary" in ran.one(Failed).message
 
 
 def test_the_stream_holds_only_events(program: list[str], tmp_path: Path, tiny_model: Path) -> None:

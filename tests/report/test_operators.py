@@ -37,10 +37,11 @@ def test_one_context_is_told_once() -> None:
 
 
 def test_work_on_another_device_is_told() -> None:
-    here = ops((128, "a", "gemm", "Vulkan0", 3.0))
-    assert _placement(here) == ""
-    both = pd.concat([here, ops((128, "a", "scan", "CPU", 1.0))])
-    assert _placement(both) == "By device: Vulkan0 75%, CPU 25%. "
+    here = ops((128, "a", "scan", "CPU", 1.0))
+    assert _placement(here, "cpu") == ""
+    assert _placement(here, "gpu") == "Asked for gpu; by device: CPU 100%. "
+    both = pd.concat([ops((128, "a", "gemm", "Vulkan0", 3.0)), here])
+    assert _placement(both, "gpu") == "Asked for gpu; by device: Vulkan0 75%, CPU 25%. "
     assert [r[1:3] for r in _rows(both)] == [("matrix products", "Vulkan0"), ("scan", "CPU")]
 
 

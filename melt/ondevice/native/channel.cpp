@@ -1,6 +1,7 @@
 #include "channel.hpp"
 
 #include <cerrno>
+#include <poll.h>
 #include <unistd.h>
 
 namespace melt {
@@ -34,6 +35,11 @@ bool write_all(int fd, const char *data, size_t size) {
     while (size > 0) {
         const ssize_t written = write(fd, data, size);
         if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written < 0 && errno == EAGAIN) {
+            pollfd output{fd, POLLOUT, 0};
+            poll(&output, 1, -1);
             continue;
         }
         if (written <= 0) {

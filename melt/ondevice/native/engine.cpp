@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "channel.hpp"
@@ -9,7 +10,14 @@
 namespace melt {
 namespace {
 
-const char *kind_of(enum ggml_backend_dev_type type) {
+constexpr const char *npu_prefix = "HTP"; // Hexagon's devices, which ggml counts among the GPUs
+
+bool is_npu(const std::string &name) { return name.compare(0, std::strlen(npu_prefix), npu_prefix) == 0; }
+
+const char *kind_of(const char *name, enum ggml_backend_dev_type type) {
+    if (is_npu(name)) {
+        return "npu";
+    }
     return type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU ? "gpu" : "cpu";
 }
 
@@ -82,7 +90,8 @@ std::vector<Device> Library::devices() const {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
         size_t free_bytes = 0, total_bytes = 0;
         ggml_backend_dev_memory(device, &free_bytes, &total_bytes);
-        found.push_back({ggml_backend_dev_name(device), kind_of(ggml_backend_dev_type(device)),
+        const char *name = ggml_backend_dev_name(device);
+        found.push_back({name, kind_of(name, ggml_backend_dev_type(device)),
                          ggml_backend_dev_description(device), total_bytes, device});
     }
     return found;
@@ -105,9 +114,12 @@ void Library::add_hello(JsonLine &line) const {
 Engine::Engine(const Library &library, const Job &job)
     : library_(library), job_(job), devices_(chosen_devices(library, job)) {
     load();
+    n_vocab_ = llama_vocab_n_tokens(llama_model_get_vocab(model_.get()));
+    if (n_vocab_ < 1) {
+        throw JobError("model_load", "the model has no vocabulary");
+    }
     make_context(nullptr, nullptr);
     buffers_ = buffers(library_.log()); // before any later context logs its own
-    n_vocab_ = llama_vocab_n_tokens(llama_model_get_vocab(model_.get()));
 }
 
 void Engine::load() {
@@ -178,13 +190,15 @@ void Engine::add_description(JsonLine &line) const {
         .add("n_vocab", n_vocab_)
         .add("threads", llama_n_threads(context_.get()));
     std::set<std::string> outside;
-    bool weights_outside = false;
+    const char *effective = "cpu";
     line.begin_array("buffers");
     for (const Buffer &b : buffers_) {
         line.begin_object().add("device", b.device).add("kind", b.kind).add("bytes", b.bytes).end_object();
         if (!is_cpu(b.device) && (b.kind == "weights" || b.kind == "kv" || b.kind == "state")) {
             outside.insert(b.device);
-            weights_outside = weights_outside || b.kind == "weights";
+            if (b.kind == "weights") {
+                effective = is_npu(b.device) ? "npu" : "gpu";
+            }
         }
     }
     line.end_array();
@@ -192,7 +206,7 @@ void Engine::add_description(JsonLine &line) const {
     for (const std::string &device : outside) {
         where += (where.empty() ? "" : ",") + device;
     }
-    line.add("effective_accelerator", weights_outside ? "gpu" : "cpu").add("effective_device", words_or(where, "CPU"));
+    line.add("effective_accelerator", effective).add("effective_device", words_or(where, "CPU"));
     if (tables_known_) {
         line.add("tables_bytes", tables_bytes_);
     }

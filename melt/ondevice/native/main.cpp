@@ -2,7 +2,9 @@
 //
 // Events and results go to stdout, words for people to stderr. Exit status 0 only after a ``done`` event with status
 // ok; 1 for an error event; 2 for wrong usage; 3 when the host has gone.
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -84,6 +86,10 @@ void die_with_host(double seconds) {
 
 // The engine asserts where it meets what it did not expect. Its last words become the error event.
 void on_abort(const char *message) {
+    static std::atomic_flag speaking = ATOMIC_FLAG_INIT;
+    while (speaking.test_and_set()) {
+        pause(); // several of its threads may assert at once, and one error event is enough
+    }
     if (abort_channel != nullptr) {
         abort_channel->error("engine_abort", message);
         abort_channel->done(false);
@@ -117,16 +123,21 @@ void run_job(const Job &job, const Channel &channel) {
     channel.send(model.end_object());
     run_workload(engine, job, channel);
     if (job.profile_ops) {
-        profile_ops(engine, job, channel);
+        try {
+            profile_ops(engine, job, channel);
+        } catch (const JobError &e) { // what was measured stands
+            channel.warning("profile_ops", e.kind + ": " + e.what());
+        }
     }
 }
 
 int run(const char *job_path) {
-    const Channel channel;
+    static const Channel channel; // outlives whatever the engine does while the process ends
     abort_channel = &channel;
     ggml_set_abort_callback(on_abort);
     try {
         run_job(read_job(job_path), channel);
+        abort_channel = nullptr; // nothing follows ``done``
         channel.done(true);
         return 0;
     } catch (const JobError &e) {
@@ -180,10 +191,17 @@ int probe_peak(const char *threads_text) {
 int main(const std::vector<std::string> &words) {
     const std::string command = words.empty() ? "" : words[0];
     if (command == "run" && words.size() >= 2) {
-        if (words.size() >= 3 && words[2] == "--watch-stdin") {
-            die_with_host(words.size() >= 4 ? std::atof(words[3].c_str()) : 0);
+        const bool watched = words.size() >= 3 && words[2] == "--watch-stdin";
+        const bool timed = watched && words.size() == 4;
+        char *end = nullptr;
+        const double seconds = timed ? std::strtod(words[3].c_str(), &end) : 0;
+        const bool good = !timed || (*end == '\0' && seconds >= 0.1 && seconds <= 86400);
+        if (good && words.size() == 2U + (watched ? 1U : 0U) + (timed ? 1U : 0U)) {
+            if (watched) {
+                die_with_host(seconds);
+            }
+            return run(words[1].c_str());
         }
-        return run(words[1].c_str());
     }
     if (command == "sample" && words.size() == 2) {
         return sample(words[1].c_str(), 0);
@@ -203,6 +221,7 @@ int main(const std::vector<std::string> &words) {
 } // namespace melt
 
 int main(int argc, char **argv) {
+    std::signal(SIGPIPE, SIG_IGN); // a reader that has gone is an error of write, not a death
     try {
         return melt::main({argv + 1, argv + argc});
     } catch (const std::exception &e) {

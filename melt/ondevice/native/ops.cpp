@@ -65,6 +65,9 @@ class Watch {
         if (buffer == nullptr) {
             return "unknown";
         }
+        if (ggml_backend_buffer_is_host(buffer)) {
+            return "CPU"; // also where a GPU lends the CPU its pinned memory for results
+        }
         const ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(buffer));
         return device != nullptr ? ggml_backend_dev_name(device) : ggml_backend_buffer_name(buffer);
     }
@@ -82,7 +85,10 @@ bool is_weight(const ggml_tensor *tensor) {
 }
 
 const char *matrix_product(const ggml_tensor *node) {
-    if (std::strcmp(ggml_get_name(node), "result_output") == 0) {
+    // The vocabulary's matrix, or that of the embedding where both are one. What follows it may be scaled or capped,
+    // so the node's own name does not tell.
+    const char *weights = ggml_get_name(node->src[0]);
+    if (std::strcmp(weights, "output.weight") == 0 || std::strcmp(weights, "token_embd.weight") == 0) {
         return "output";
     }
     // Without flash attention, scores and values are products of two activations that llama.cpp names kq and kqv.

@@ -90,11 +90,17 @@ double product_s(ggml_backend_t backend, ggml_type type, int64_t inner, int64_t 
     if (!buffer) {
         return 0;
     }
-    const std::vector<float> values(static_cast<size_t>(inner * std::max(rows, columns)), 0.5F);
-    std::vector<uint8_t> encoded(ggml_nbytes(weights));
-    ggml_quantize_chunk(type, values.data(), encoded.data(), 0, rows, inner, nullptr);
-    ggml_backend_tensor_set(weights, encoded.data(), 0, encoded.size());
-    ggml_backend_tensor_set(activations, values.data(), 0, ggml_nbytes(activations));
+    // Row by row: a phone has no room for the weights a second time.
+    const std::vector<float> values(static_cast<size_t>(inner), 0.5F);
+    std::vector<uint8_t> encoded(ggml_row_size(type, inner));
+    ggml_quantize_chunk(type, values.data(), encoded.data(), 0, 1, inner, nullptr);
+    for (int64_t row = 0; row < rows; ++row) {
+        ggml_backend_tensor_set(weights, encoded.data(), static_cast<size_t>(row) * encoded.size(), encoded.size());
+    }
+    const size_t values_bytes = values.size() * sizeof(float);
+    for (int64_t column = 0; column < columns; ++column) {
+        ggml_backend_tensor_set(activations, values.data(), static_cast<size_t>(column) * values_bytes, values_bytes);
+    }
     bool good = true;
     const int64_t took_ns = fastest_ns([&] {
         good = good && ggml_backend_graph_compute(backend, graph) == GGML_STATUS_SUCCESS;

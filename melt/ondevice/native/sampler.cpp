@@ -264,7 +264,8 @@ class ExecProbe : public Probe {
     ~ExecProbe() override { end(); }
 
     void sample(Writer &writer) override {
-        if (pid_ > 0) {
+        reap();
+        if (pid_ > 0 || dying_ > 0) {
             return; // still running: this tick is skipped
         }
         start_ns_ = now_ns();
@@ -307,7 +308,12 @@ class ExecProbe : public Probe {
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
         posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
         posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP); // so that it is ended with all it started
+        sigset_t usual;
+        sigemptyset(&usual);
+        sigaddset(&usual, SIGPIPE); // ignored here, but not there
+        posix_spawnattr_setsigdefault(&attributes, &usual);
+        // A group of its own, so that it is ended with all it started.
+        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
         posix_spawnattr_setpgroup(&attributes, 0);
         std::vector<char *> argv;
         for (const std::string &word : spec_.exec) {
@@ -329,9 +335,16 @@ class ExecProbe : public Probe {
         return 0;
     }
 
+    void reap() {
+        if (dying_ > 0 && waitpid(dying_, nullptr, WNOHANG) != 0) {
+            dying_ = -1;
+        }
+    }
+
+    // A few reads at a time, so that a program that never pauses does not keep the files from being read.
     void drain() {
         char part[16384];
-        while (fd_ >= 0) {
+        for (int reads = 0; fd_ >= 0 && reads < max_reads; ++reads) {
             const ssize_t got = ::read(fd_, part, sizeof part);
             if (got > 0) {
                 output_.append(part, std::min(static_cast<size_t>(got), read_lines_bytes - output_.size()));
@@ -353,19 +366,22 @@ class ExecProbe : public Probe {
         }
     }
 
+    // Does not wait for its death: a program in the kernel's hands may not die for long.
     void end() {
         if (pid_ > 0) {
             kill(-pid_, SIGKILL);
-            waitpid(pid_, nullptr, 0);
+            dying_ = pid_;
         }
         pid_ = -1;
+        reap();
         if (fd_ >= 0) {
             close(fd_);
         }
         fd_ = -1;
     }
 
-    pid_t pid_ = -1;
+    static constexpr int max_reads = 8;
+    pid_t pid_ = -1, dying_ = -1;
     int fd_ = -1;
     int64_t start_ns_ = 0;
     std::string output_;
@@ -479,7 +495,9 @@ class Sampler {
         for (const ProbeSpec &probe : of_process_) {
             // Never under the root: the process is this machine's own, whatever tree the rest is read from.
             std::string path = probe.read;
-            path.replace(path.find("{pid}"), 5, std::to_string(pid));
+            for (size_t at = path.find("{pid}"); at != std::string::npos; at = path.find("{pid}")) {
+                path.replace(at, 5, std::to_string(pid));
+            }
             files_.push_back(std::make_unique<FileProbe>(probe, path, first_due(probe)));
         }
     }

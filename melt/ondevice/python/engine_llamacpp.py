@@ -97,9 +97,11 @@ class LlamaCpp:
         before = anonymous_bytes()
         self._model = self._load(job)
         self.tables_bytes = _tables_bytes(before, anonymous_bytes(), library.lines())
+        self.n_vocab = int(llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model)))
+        if self.n_vocab < 1:
+            raise JobError("model_load", "the model has no vocabulary")
         self._context = self._make_context(job)
         self._memory = llama.llama_get_memory(self._context)
-        self.n_vocab = int(llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model)))
         self.n_ctx = int(llama.llama_n_ctx(self._context))
         self._n_batch = int(llama.llama_n_batch(self._context))
         self._one = (llama.llama_token * 1)()
