@@ -3,7 +3,9 @@
     python benchmarks/against_llama_bench.py [--rounds 8] [--repetitions 4] [--runner native] [--model REF ...]
 
 llama-bench is built once, from the source inside the pinned llama-cpp-python sdist, and cached. A round is
-one session of each program, in random order, of several timed repetitions; the ratio is melt over llama-bench. melt's
+one session of each program, in random order, of several timed repetitions; the ratio is melt over llama-bench.
+llama-bench restores a saved state before it decodes at a depth, where melt decodes straight after a prefill and so on
+a processor that has just worked at its hardest; of the two one after the other it does the same as melt. melt's
 first iteration is also set against its later ones, which shows whether its short warm-up is warm-up enough.
 """
 
@@ -52,10 +54,15 @@ def llama_bench() -> Path:
 
 
 def bench(program: Path, model: ModelInfo, prompt: int, gen: int, repetitions: int) -> Speeds:
-    """llama-bench's prefill of the prompt, and decode at that depth."""
+    """llama-bench's prefill of the prompt, decode at that depth, and one straight after the other."""
     shared = [str(program), "-m", model.path, "-t", str(THREADS), "-ngl", "0", "-lm", "mmap", "-o", "jsonl"]
     speeds = []
-    for what in (["-p", str(prompt), "-n", "0"], ["-p", "0", "-n", str(gen), "-d", str(prompt)]):
+    tests = (
+        ["-p", str(prompt), "-n", "0"],
+        ["-p", "0", "-n", str(gen), "-d", str(prompt)],
+        ["-p", "0", "-n", "0", "-pg", f"{prompt},{gen}"],
+    )
+    for what in tests:
         done = subprocess.run([*shared, "-r", str(repetitions), *what], capture_output=True, text=True, check=True)
         speeds.append(last_json_lines(done.stdout)[-1]["samples_ts"])
     return Speeds(*speeds)
@@ -104,6 +111,8 @@ def compare(driver: LocalDriver, program: Path, ref: str, prompt: int, gen: int,
     decodes = [[s.decode_tok_per_s for s in side] for side in (ours, theirs)]
     print(ratio_line(f"{ref} prefill {prompt}", prefills[0], prefills[1]))
     print(ratio_line(f"{ref} decode {gen} at depth {prompt}", decodes[0], decodes[1]))
+    both = [[s.both_tok_per_s for s in side] for side in (ours, theirs)]
+    print(ratio_line(f"{ref} prefill {prompt} and then decode {gen}", both[0], both[1]))
     if n > 1:
         first, later = [s.prefill_tok_per_s[:1] for s in ours], [s.prefill_tok_per_s[1:] for s in ours]
         print(ratio_line(f"{ref} prefill {prompt}: melt's first iteration / its later ones", first, later), flush=True)

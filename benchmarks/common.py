@@ -26,6 +26,7 @@ class Speeds:
 
     prefill_tok_per_s: list[float]
     decode_tok_per_s: list[float]
+    both_tok_per_s: list[float]  # the prompt, and straight after it as many tokens as were asked for
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def run_melt(driver: LocalDriver, model: ModelInfo, cell: Cell) -> Speeds:
         process.wait(30)
     finally:
         process.kill()
-    return Speeds([prefill_speed(t) for t in timed], [decode_speed(t) for t in timed])
+    return Speeds([prefill_speed(t) for t in timed], [decode_speed(t) for t in timed], [both_speed(t) for t in timed])
 
 
 def prefill_speed(event: Iteration) -> float:
@@ -67,6 +68,13 @@ def decode_speed(event: Iteration) -> float:
     """Generated tokens a second, from the first to the last."""
     stamps = event.token_t_ns
     return (len(stamps) - 1) / (stamps[-1] - stamps[0]) * 1e9
+
+
+def both_speed(event: Iteration) -> float:
+    """Tokens a second of the whole pass. The first token costs no decoding here, so the time of one is added."""
+    stamps = event.token_t_ns
+    whole_ns = stamps[-1] - event.prefill.t_start_ns + (stamps[-1] - stamps[0]) / (len(stamps) - 1)
+    return (event.prefill.tokens + len(stamps)) / whole_ns * 1e9
 
 
 Sessions = Sequence[Sequence[float]]
