@@ -16,6 +16,8 @@ from melt.drivers.base import Driver
 from melt.errors import MeltError
 from melt.paths import cache_folder
 from melt.profile import DeviceProfile, load_profile, profile_paths
+from melt.toolchain.compilers import identity, program
+from melt.toolchain.targets import TARGETS
 
 State = Literal["ok", "warning", "problem"]
 LOW_DISK_BYTES = 2 * 2**30
@@ -37,6 +39,7 @@ def check_host() -> list[Check]:
     return [
         Check("Python", "ok", f"{platform.python_version()}, melt-bench {version('melt-bench')}"),
         _engine("llama_cpp", "llama-cpp-python"),
+        _native_runner(),
         _disk(cache_folder()),
         Check("drivers", "ok", ", ".join(driver_names())),
         Check("backends", "ok", ", ".join(backend_names())),
@@ -49,6 +52,24 @@ def _engine(module: str, distribution: str) -> Check:
         fix = "pip install 'melt-bench[local]' (it compiles for some minutes); not needed to measure other devices."
         return Check(distribution, "warning", "not installed, so this machine itself cannot be measured", fix)
     return Check(distribution, "ok", version(distribution))
+
+
+def _native_runner() -> Check:
+    missing: dict[str, str] = {}
+    for name in ("host", "linux-aarch64-musl"):
+        try:
+            identity(TARGETS[name])
+        except MeltError as e:
+            missing[e.message] = e.hint
+    for tool in ("cmake", "ninja"):
+        try:
+            program(tool)
+        except MeltError as e:
+            missing[e.message] = e.hint
+    if not missing:
+        return Check("native runner", "ok", "can be built: melt runner list")
+    found = f"cannot be built for everything: {'; '.join(missing)}"
+    return Check("native runner", "warning", found, " ".join(dict.fromkeys(missing.values())))
 
 
 def _disk(folder: Path) -> Check:

@@ -104,3 +104,6 @@ def test_a_host_without_engines_says_what_to_install(melt: Callable[..., "subpro
     checks = {c["name"]: c for c in json.loads(melt("doctor", "--json").stdout)}
     assert checks["llama-cpp-python"]["state"] == "warning"
     assert "melt-bench[local]" in checks["llama-cpp-python"]["fix"]
+    assert checks["native runner"]["state"] == "warning"
+    assert "zig" in checks["native runner"]["found"]
+    assert "melt-bench[build]" in checks["native runner"]["fix"]
