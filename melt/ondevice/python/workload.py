@@ -10,8 +10,8 @@ from clock import now_ns
 from job import Job, Workload
 from memory import process_memory
 
-# A warm-up pages the weights in, builds the graphs of both phases and wakes the thread pool. The cache's own
-# pages are touched when the engine clears it at allocation, so depth adds nothing but time to a warm-up.
+# A warm-up pages the weights in, builds the graphs of both phases and wakes the thread pool. A longer one was not
+# seen to change the first timed prefill (docs/measurement.md).
 WARMUP_PROMPT_TOKENS = 128
 WARMUP_GEN_TOKENS = 8
 
