@@ -17,14 +17,14 @@ ifeq ($(HAS_AMX),yes)
 export CMAKE_ARGS := -DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)' $(CMAKE_ARGS)
 endif
 
-.PHONY: demo test install install-dev system-packages lint types tests clean
+.PHONY: demo test install install-dev system-packages lint types runners tests clean
 
 demo: install
 	@echo "== Measuring this machine (plans/demo.yaml); the same command resumes where it was stopped"
 	$(BIN)/melt run plans/demo.yaml --results $(DEMO_RESULTS) --out $(DEMO_REPORT)
 	@echo "== The report: $(abspath $(DEMO_REPORT))/index.html"
 
-test: system-packages install-dev lint types tests
+test: system-packages install-dev lint types runners tests
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -58,6 +58,12 @@ lint:
 types:
 	@echo "== Checking types"
 	$(BIN)/mypy
+
+# Beforehand, so that no test has to wait for a compiler. Kept: built again only where something changed.
+RUNNERS := host linux-x86_64-musl linux-aarch64-musl
+runners:
+	@echo "== Building the native runner for $(RUNNERS); some four minutes each the first time"
+	@for target in $(RUNNERS); do MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
 
 tests:
 	@echo "== Running the tests"

@@ -54,14 +54,15 @@ class Cell(_Frozen):
     def id(self) -> str:
         """Twelve hexadecimal digits that stand for this content and nothing else."""
         content = self.model_dump()
-        if self.runner == "auto":
-            del content["runner"]  # the field came later: results from before it keep their ids
+        if self.runner != "native":
+            del content["runner"]  # the field came when every runner was Python: those results keep their ids
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def label(self) -> str:
         """The cell in a few words for a progress line."""
-        return f"{self.device} · {self.model} · {self.backend}/{self.accelerator} · {self.prompt_tokens} tokens"
+        engine = f"{self.backend}/{self.accelerator}{'/native' if self.runner == 'native' else ''}"
+        return f"{self.device} · {self.model} · {engine} · {self.prompt_tokens} tokens"
 
 
 class CoolDown(_Frozen):
@@ -212,7 +213,7 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
     """
     data, lines = load_yaml(path, PlanError) if path else ({}, {})
     where = str(path) if path else "command line"
-    merged = {SINGULAR.get(k, k): v for k, v in data.items()} | dict(overrides or {})
+    merged = {SINGULAR.get(k, k): v for layer in (data, overrides or {}) for k, v in layer.items()}
     for key in NOT_IN_A_PLAN:
         if key in data:
             line = lines.get((key,), 1)

@@ -91,8 +91,8 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
     cells = tuple(dict.fromkeys(c.model_copy(update={"model": refs[c.model].text}) for c in asked))
     with ExitStack() as stack:
         devices = {name: _open(profile, stack) for name, profile in profiles.items()}
-        for cell in cells:
-            backends[cell.backend].prepare(cell, devices[cell.device].facts, watcher.building)
+        decided = [backends[c.backend].prepare(c, devices[c.device].facts, watcher.building) for c in cells]
+        cells = tuple(dict.fromkeys(decided))
         names = dict.fromkeys(c.model for c in cells)
         models = {ref: resolve(ref, progress=watcher.model_progress(ref)) for ref in names}
         session = _Session(plan, store, watcher, devices, models, backends)
@@ -189,7 +189,14 @@ class _Session:
         for broken in damaged:
             self._watcher.say(f"{broken.folder.name} is damaged and left alone: {broken.reason}")
         expected = {c.id: self._expected(c) for c in cells}
-        measured = {(r.manifest.cell_id, r.manifest.session) for r in runs if _counts(r.manifest, expected)}
+        counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
+        measured = {(m.cell_id, m.session) for m in counted}
+        without = sum(not m.job.get("profile_ops") for m in counted) if self._plan.profile_ops else 0
+        if without:
+            self._watcher.say(
+                f"warning: {without} sessions were made without the operator pass and are not made again; "
+                "name another --results folder to have it of all"
+            )
         return measured, {r.manifest.cell_id for r in runs if r.manifest.status == "skipped"}
 
     def _expected(self, cell: Cell) -> dict[str, str]:

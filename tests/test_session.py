@@ -110,14 +110,33 @@ def test_either_runner_measures_and_gives_the_same_answer(
     profiled = results.runs.set_index("run_id").loc[results.ops["run_id"].unique()]
     assert len(profiled) == 3
     assert set(results.ops["phase"]) == {"prefill", "decode"}
+    assert set(results.runs["runner"]) == {"python", "native"}
+    assert results.cells.groupby("model")["runner"].nunique().tolist() == [2, 2, 2]
+    assert (results.runs["runtime_baseline_bytes"] > 0).all()
     again = run(wanted, tmp_path / "r")
     assert (len(again.made), again.already_there) == (0, 6)
 
 
+def test_the_runner_that_auto_chooses_is_no_other_cell(tiny_model: Path, tmp_path: Path) -> None:
+    outcome = run(plan(tiny_model, runners=("auto", "python")), tmp_path / "r")
+    assert [c.runner for c in outcome.cells] == ["python"]
+    assert len(outcome.made) == 1
+    again = run(plan(tiny_model), tmp_path / "r")
+    assert (len(again.made), again.already_there) == (0, 1)
+
+
+def test_sessions_made_without_the_operator_pass_are_told(tiny_model: Path, tmp_path: Path) -> None:
+    run(plan(tiny_model), tmp_path / "r")
+    recorder = Recorder()
+    assert not run(plan(tiny_model, profile_ops=True), tmp_path / "r", recorder).made
+    assert any("without the operator pass" in said for said in recorder.said)
+
+
 def test_a_cell_of_the_default_runner_keeps_the_id_it_had() -> None:
-    # Results of the time before runners could be chosen stay results of the same cell.
+    # Results of the time before runners could be chosen, when all were Python, stay results of the same cell.
     cell = Cell(device="local", model="m")
     assert cell.id == "c519dcec91bd"
+    assert cell.model_copy(update={"runner": "python"}).id == cell.id
     assert cell.model_copy(update={"runner": "native"}).id != cell.id
 
 

@@ -38,6 +38,7 @@ SETTINGS = (
     Column("device", "", "name of the device profile"),
     Column("backend", "", "engine"),
     Column("accelerator", "", "what was asked for: cpu, gpu or npu"),
+    Column("runner", "", "program on the device: python or native (docs/runner.md)"),
     Column("effective_accelerator", "", "what the engine says it used"),
     Column("model", "", "reference of the model"),
     Column("model_name", "", "name of the model"),

@@ -14,6 +14,7 @@ MATCHED = (
     "conditions_id",
     "backend",
     "accelerator",
+    "runner",
     "effective_accelerator",
     "threads",
     "gen_tokens",

@@ -73,6 +73,7 @@ def _settings(rec: Recorded) -> dict[str, Any]:
         "device": cell.device,
         "backend": cell.backend,
         "accelerator": cell.accelerator,
+        "runner": _runner(rec),
         "effective_accelerator": loaded.effective_accelerator if loaded else np.nan,
         "model": cell.model,
         "model_name": model.name if model else cell.model,
@@ -94,6 +95,11 @@ def _settings(rec: Recorded) -> dict[str, Any]:
         "iterations": cell.iterations,
         "seed": cell.seed,
     }
+
+
+def _runner(rec: Recorded) -> str:
+    """The program's flavour by its own word; where it said none, by what the cell asked for."""
+    return rec.hello.runner.removeprefix("melt-runner-") if rec.hello else rec.manifest.cell.runner
 
 
 def _metrics(rec: Recorded, observed: Observed, per_pass: Sequence[Mapping[str, Any]]) -> dict[str, float]:

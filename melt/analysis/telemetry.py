@@ -163,9 +163,11 @@ def _rise(values: Values) -> float:
 
 
 def _before_loading(rec: Recorded, sources: list[Source], by_name: SeriesByName) -> float:
-    """The runner's resident set at the last sample before it began to load the model."""
+    """The runner's resident set before it loaded the model: its own reading, else the last sample before."""
     if rec.loaded is None:
         return math.nan
+    if rec.loaded.base_rss_bytes is not None:
+        return float(rec.loaded.base_rss_bytes)
     for source in sources:
         if source.site == "process" and "rss" in _memory_kind(source):
             before = _within(by_name[source.name], (0, rec.loaded.t_start_ns))

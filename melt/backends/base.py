@@ -45,8 +45,11 @@ class Backend(Protocol):
         """Raises ``RunnerError`` where the device cannot run this engine, saying how it could."""
         ...
 
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
         """Makes on the host what a run of the cell needs and is not there yet, a runner for one.
+
+        Returns:
+            The cell with what it left to choose decided for this device, so that one setting is one cell.
 
         Raises:
             RunnerError: it cannot be made, or the device lacks what this cell asks for.

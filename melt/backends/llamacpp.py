@@ -37,12 +37,14 @@ class LlamaCpp:
         except MeltError as e:
             raise RunnerError(f"{_NO_PYTHON}, and {e.message}", e.hint) from e
 
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
-        """Builds the native runner where the cell takes it and it is not there yet."""
-        if self._flavour(cell, facts) == "python":
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
+        """Builds the native runner where the cell takes it and it is not there yet; the cell with its runner."""
+        flavour = self._flavour(cell, facts)
+        decided = cell.model_copy(update={"runner": flavour})
+        if flavour == "python":
             if not self._has_python(facts):
                 raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
-            return
+            return decided
         target = target_for(facts)
         try:
             with building(target.name) as progress:
@@ -53,6 +55,7 @@ class LlamaCpp:
             raise RunnerError(
                 f"{_NO_PYTHON}, and the native runner cannot be built: {e.message}", f"{_INSTALL} Or: {e.hint}"
             ) from e
+        return decided
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """The runner, the model and the job; threads default to the physical cores."""

@@ -86,7 +86,9 @@ def _memory(cell: Cell, info: ModelInfo) -> int:
 
 def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> Table:
     cells = plan.cells()
-    varied = [k for k in ("device", "backend", "accelerator", "threads") if len({getattr(c, k) for c in cells}) > 1]
+    varied = [
+        k for k in ("device", "backend", "accelerator", "runner", "threads") if len({getattr(c, k) for c in cells}) > 1
+    ]
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("cell", *varied, "model"):
         table.add_column(heading, overflow="fold")

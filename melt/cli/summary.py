@@ -26,7 +26,7 @@ METRICS = (
 
 
 # What may tell two rows apart beside model and context; a column is shown where it varies.
-TELLING = ("device", "backend", "accelerator", "gen_tokens", "threads", "ubatch", "type_k", "type_v", "conditions_id")
+TELLING = ("device", "backend", "accelerator", "runner", "gen_tokens", "threads", "ubatch", "type_k", "type_v")
 
 
 def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
@@ -54,6 +54,8 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
 def _table(cells: Any) -> Table:
     shown = [c for c in METRICS if cells[c[0]].notna().any()]
     telling = [c for c in TELLING if c in cells and cells[c].nunique(dropna=False) > 1]
+    if cells.duplicated(["model", "prompt_tokens", *telling]).any():
+        telling.append("conditions_id")  # nothing else tells them apart
     caption = "medians over n sessions; tokens a second; ± half the 95 % interval"
     table = Table(box=box.SIMPLE_HEAD, caption=caption, padding=(0, 0, 0, 1))
     table.add_column("model", overflow="fold")

@@ -15,6 +15,7 @@ MAX_PLANS = 5
 _OPTIONS = {
     "backend": ("--backend", "llama.cpp"),
     "accelerator": ("--accelerator", "cpu"),
+    "runner": ("--runner", "auto"),
     "threads": ("--threads", None),
 }
 

@@ -99,6 +99,9 @@ def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
     """A title for each setting: device, engine and accelerator, and whatever else differs."""
     always = ("device", "backend", "accelerator")
     differs = {f for i, f in enumerate(MATCHED) if len({str(k[i]) for k in keys}) > 1}
+    at = MATCHED.index("conditions_id")
+    if len({k[:at] + k[at + 1 :] for k in keys}) == len(keys):
+        differs.discard("conditions_id")  # a hash is said only where no word tells two settings apart
     out = {}
     for key in keys:
         words = []
