@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -172,7 +171,7 @@ def test_an_interrupted_build_leaves_nothing_running(tmp_path: Path) -> None:
     while "cc1plus" not in " ".join(_running_in(tmp_path)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    melt.send_signal(signal.SIGINT)
+    melt.terminate()
     assert melt.wait(20) == 130
     assert not _running_in(tmp_path)
 

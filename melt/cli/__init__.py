@@ -1,6 +1,7 @@
 """The command line: one short file a command. Each parses, calls one function, prints."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -95,6 +96,13 @@ def main() -> None:
     except (BrokenPipeError, SystemExit):  # rich turns the one into the other
         _leave_a_closed_pipe()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def end_cleanly_when_stopped() -> None:
+    """A CI job is stopped by SIGTERM, a lost terminal by SIGHUP: both end as cleanly as Ctrl-C. nohup still holds."""
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stop) != signal.SIG_IGN:
+            signal.signal(stop, signal.default_int_handler)
 
 
 def _leave_a_closed_pipe() -> None:

@@ -1,12 +1,12 @@
 """``melt run``."""
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
+from melt.cli import end_cleanly_when_stopped
 from melt.errors import PlanError
 
 if TYPE_CHECKING:
@@ -139,10 +139,7 @@ def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -
     from melt.session import read_names
     from melt.session import run as run_plan
 
-    # A CI job is stopped by SIGTERM, a lost terminal by SIGHUP: both end as cleanly as Ctrl-C. nohup still holds.
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(stop) != signal.SIG_IGN:
-            signal.signal(stop, signal.default_int_handler)
+    end_cleanly_when_stopped()
     read_names(plan.cells())  # every wrong name at once, before anything is drawn
     with Live(plan) as live:
         outcome = run_plan(plan, results, live)

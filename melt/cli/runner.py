@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from melt.cli import end_cleanly_when_stopped
 from melt.cli.build_bar import build_bar
 from melt.errors import MeltError
 from melt.toolchain.build import build, built
@@ -57,6 +58,7 @@ def build_target(target: str) -> None:
 
     Nothing is built again while sources, flags and compiler are the same.
     """
+    end_cleanly_when_stopped()
     wanted = find_target(target)
     with build_bar(Console(stderr=True), wanted.name) as show:
         path = build(wanted, show)
