@@ -13,9 +13,6 @@ import argparse
 import os
 import random
 import subprocess
-import sys
-import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.common import Speeds, last_json_lines, local_device, machine, ratio_line, run_melt
@@ -24,6 +21,7 @@ from melt.models.info import ModelInfo
 from melt.models.refs import resolve
 from melt.paths import cache_folder
 from melt.plan import Cell
+from melt.toolchain.source import llama_source
 
 POINTS = {512: 128, 2048: 64}  # prompt tokens, and the tokens generated at that depth
 THREADS = 2
@@ -31,18 +29,13 @@ THREADS = 2
 
 def llama_bench() -> Path:
     """The program, built where it is not there yet."""
-    package = f"llama-cpp-python=={version('llama-cpp-python')}"
-    folder = cache_folder() / "benchmarks" / package.replace("==", "-")
+    source = llama_source()
+    folder = cache_folder() / "benchmarks" / source.name
     program = folder / "build" / "bin" / "llama-bench"
     if program.exists():
         return program
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"building llama-bench from {package} (five to ten minutes, once)", flush=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", package]
-        subprocess.run([*pip, "-d", temporary], check=True)
-        subprocess.run(["tar", "xf", str(next(Path(temporary).glob("*.tar.gz"))), "-C", str(folder)], check=True)
-    source = next(folder.glob("llama_cpp_python-*")) / "vendor" / "llama.cpp"
+    print("building llama-bench (five to ten minutes, once)", flush=True)
     flags = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DLLAMA_CURL=OFF"]
     flags += [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "SERVER")]
     flags += os.environ.get("CMAKE_ARGS", "").split()

@@ -7,6 +7,15 @@ import pytest
 from melt.models.synth import synthesise
 from melt.models.zoo import find_shape, scaled_down
 
+# Builds of the native runner outlive a test run; `make clean` removes them.
+KEPT_BUILDS = Path(__file__).parents[1] / ".test-cache"
+
+
+@pytest.fixture
+def kept_builds(monkeypatch: pytest.MonkeyPatch, own_folders: None) -> None:
+    """The cache that `make runners` has filled, for a test that needs a built runner."""
+    monkeypatch.setenv("MELT_CACHE", str(KEPT_BUILDS))
+
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

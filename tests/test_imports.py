@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "melt"
 # Every module may import only those of its own layer and of layers before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("melt", "melt.errors", "melt.ondevice"),
-    ("melt.validation", "melt.paths", "melt.plan", "melt.profile", "melt.events", "melt.job"),
+    ("melt.validation", "melt.paths", "melt.pip_download", "melt.plan", "melt.profile", "melt.events", "melt.job"),
     ("melt.facts", "melt.telemetry"),
     ("melt.drivers", "melt.models"),
     ("melt.toolchain",),

@@ -92,9 +92,8 @@ def test_every_kind_of_model_is_measured(tiny_models: dict[str, Path], tmp_path:
 
 
 def test_either_runner_measures_and_gives_the_same_answer(
-    tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_models: dict[str, Path], tmp_path: Path, kept_builds: None
 ) -> None:
-    monkeypatch.setenv("MELT_CACHE", str(Path(__file__).parents[1] / ".test-cache"))
     wanted = plan(*tiny_models.values(), runners=("python", "native"), profile_ops=True)
     outcome = run(wanted, tmp_path / "r")
     assert outcome.complete

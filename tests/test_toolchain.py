@@ -18,12 +18,12 @@ from melt.facts import DeviceFacts
 from melt.ondevice import native_sources
 from melt.toolchain import build as build_module
 from melt.toolchain import compilers
+from melt.toolchain import source as source_module
 from melt.toolchain.build import build, built, first_error
-from melt.toolchain.compilers import compiler
+from melt.toolchain.compilers import definitions
 from melt.toolchain.source import llama_source
 from melt.toolchain.targets import TARGETS, find_target, target_for
 
-BUILDS = Path(__file__).parents[1] / ".test-cache"
 ORIN = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp uscat ilrcpc"
 PI_4 = "fp asimd evtstrm crc32 cpuid"
 PHONE = f"{ORIN} i8mm bf16"
@@ -60,8 +60,7 @@ def test_a_wrong_target_names_the_nearest() -> None:
         find_target("linux-aarch64-must")
 
 
-def test_building_again_is_a_matter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MELT_CACHE", str(BUILDS))
+def test_building_again_is_a_matter_of_a_second(kept_builds: None) -> None:
     first = build(TARGETS["host"])
     begun = time.monotonic()
     assert build(TARGETS["host"]) == first
@@ -131,7 +130,7 @@ def test_missing_build_tools_say_what_to_install(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(compilers, "find_spec", missing)
     with pytest.raises(RunnerError) as failed:
-        compiler(TARGETS["linux-aarch64-musl"], Path("unused"))
+        definitions(TARGETS["linux-aarch64-musl"], Path("unused"))
     assert "melt-bench[build]" in failed.value.hint
     monkeypatch.setattr("shutil.which", lambda *_a, **_k: None)
     with pytest.raises(RunnerError, match="cmake is not installed"):
@@ -207,6 +206,18 @@ def test_an_empty_cxx_is_the_usual_compiler(monkeypatch: pytest.MonkeyPatch, val
         built(TARGETS["host"])
 
 
+def test_a_source_that_is_there_needs_no_network(kept_builds: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
+    assert (llama_source() / "include" / "llama.h").is_file()
+
+
+@pytest.mark.slow
+def test_another_file_than_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "SHA256", "0" * 64)
+    with pytest.raises(RunnerError, match="DO NOT MATCH THE HASHES"):
+        llama_source()
+
+
 @pytest.mark.parametrize("value", ["", "/nowhere/ndk"])
 def test_android_without_an_ndk_says_so(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("ANDROID_NDK_HOME", value)
@@ -220,10 +231,11 @@ def test_an_ndk_is_used_by_its_own_toolchain_file(tmp_path: Path, monkeypatch: p
     (tmp_path / "source.properties").write_text("Pkg.Revision = 27.0.1\n")
     monkeypatch.setenv("ANDROID_NDK_HOME", str(tmp_path))
     monkeypatch.setattr(compilers, "llama_source", lambda: tmp_path / "source")
-    found = compiler(TARGETS["android-arm64-vulkan"], tmp_path)
-    assert found.cmake == (f"-DCMAKE_TOOLCHAIN_FILE={tmp_path}/build/cmake/android.toolchain.cmake",)
-    assert found.llama == (f"-DLLAMA_CPP_DIR={tmp_path}/source",)
-    assert "27.0.1" in found.identity
+    assert definitions(TARGETS["android-arm64-vulkan"], tmp_path) == (
+        f"-DCMAKE_TOOLCHAIN_FILE={tmp_path}/build/cmake/android.toolchain.cmake",
+        f"-DLLAMA_CPP_DIR={tmp_path}/source",
+    )
+    assert "27.0.1" in compilers.identity(TARGETS["android-arm64-vulkan"])
     assert {"-DGGML_VULKAN=ON", "-DANDROID_ABI=arm64-v8a"} <= set(TARGETS["android-arm64-vulkan"].cmake)
 
 
@@ -249,8 +261,7 @@ def test_any_log_has_a_first_error_or_says_it_has_none(log: list[str]) -> None:
     assert first_error(log)
 
 
-def test_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MELT_CACHE", str(BUILDS))
+def test_the_commands(kept_builds: None) -> None:
     made = CliRunner().invoke(cli, ["runner", "build", "host"])
     assert made.exit_code == 0, made.output
     path = Path(made.stdout.splitlines()[-1])

@@ -31,7 +31,7 @@ Exit codes:
   1    some runs failed or were skipped
   2    wrong usage or input
   3    the device, or the engine on it, is not available
-  130  interrupted; what was measured is kept
+  130  interrupted; what was done is kept
 
 \b
 Shell completion (bash; zsh and fish alike):
@@ -91,7 +91,7 @@ def main() -> None:
         e.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what was measured is kept, and the same command resumes", err=True)
+        click.echo("interrupted; what is done is kept, and the same command goes on from there", err=True)
         sys.exit(INTERRUPTED)
     except (BrokenPipeError, SystemExit):  # rich turns the one into the other
         _leave_a_closed_pipe()

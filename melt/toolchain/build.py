@@ -12,13 +12,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from melt.drivers.base import Progress
 from melt.errors import RunnerError
 from melt.ondevice import native_sources
 from melt.paths import cache_folder
-from melt.toolchain.compilers import compiler, identity, program
+from melt.toolchain.compilers import definitions, identity, program
+from melt.toolchain.source import cannot_write
 from melt.toolchain.targets import Target
 
-Progress = Callable[[int, int], None]  # steps done, steps in all
 MAX_BYTES = 20 * 10**6
 # What CMake would take from the environment although no build's name tells of it.
 _NOT_OURS = ("CC", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE", "CMAKE_PREFIX_PATH")
@@ -55,8 +56,7 @@ def build(target: Target, progress: Progress | None = None) -> Path:
                     raise RunnerError(f"{target.name}: its sources changed while it was built", "Build it again.")
                 _keep(folder / "build" / "melt-runner", binary, target)
     except OSError as e:
-        where = e.filename or folder
-        raise RunnerError(f"{where}: {e.strerror}", "Free some space, or set MELT_CACHE to another folder.") from e
+        raise cannot_write(folder, e) from e
     return binary
 
 
@@ -66,26 +66,15 @@ def log_path(target: Target) -> Path:
 
 
 def _compile(target: Target, folder: Path, progress: Progress) -> None:
-    found = compiler(target, folder / "bin")
-    build_folder = folder / "build"
+    build_folder, sources = folder / "build", native_sources()[0].parent
     # Fresh: what an earlier configuration found may be gone, and CMake refuses sources that have moved.
-    configure = [
-        program("cmake"),
-        "--fresh",
-        "-S",
-        str(native_sources()[0].parent),
-        "-B",
-        str(build_folder),
-        "-G",
-        "Ninja",
-    ]
+    configure = [program("cmake"), "--fresh", "-S", str(sources), "-B", str(build_folder), "-G", "Ninja"]
     configure += [f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", f"-DMELT_TARGET={target.name}"]
-    configure += ["-DCMAKE_BUILD_TYPE=Release", *target.cmake, *found.cmake, *found.llama]
+    configure += ["-DCMAKE_BUILD_TYPE=Release", *target.cmake, *definitions(target, folder / "bin")]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
     kept = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
     env = kept | caches | {"NINJA_STATUS": "[%f/%t] "}
-    log = log_path(target)
-    with log.open("w", encoding="utf-8") as out:
+    with log_path(target).open("w", encoding="utf-8") as out:
         _step(configure, env, out.write, progress, target)
         _step([program("ninja"), "-C", str(build_folder)], env, out.write, progress, target)
 

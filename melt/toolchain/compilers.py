@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from melt.toolchain.source import SHA256, llama_source
 from melt.toolchain.targets import Target
 
 INSTALL = "Install melt's build tools: pip install 'melt-bench[build]'"
+_NDK_TOOLCHAIN = "build/cmake/android.toolchain.cmake"
 _NDK_VARIABLES = ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK")
 # Passes everything on but ggml's own choice of instruction set, which zig spells in another way. Always optimising and
 # stripping lets zig make its C++ library once: for CMake's trial programs it would else make another, in minutes.
@@ -29,15 +29,6 @@ exec {zig} {tool} -target {triple} -mcpu={cpu} -O3 -s "$@"
 _PLAIN = """#!/bin/sh
 exec {zig} {tool} "$@"
 """
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """How CMake is told of a compiler, and what of it decides whether a build is still good."""
-
-    identity: str
-    cmake: tuple[str, ...]
-    llama: tuple[str, ...]  # where llama.cpp comes from: its source, or libraries that are there
 
 
 def program(name: str) -> str:
@@ -69,27 +60,27 @@ def identity(target: Target) -> str:
     return f"{_cxx_version()} {llama}"
 
 
-def compiler(target: Target, folder: Path) -> Compiler:
-    """The compiler of a target; wrapper scripts that it needs are written to ``folder``.
+def definitions(target: Target, folder: Path) -> tuple[str, ...]:
+    """CMake's definitions of the target's compiler and of where llama.cpp is: its source, or libraries that are there.
+
+    Wrapper scripts that the compiler needs are written to ``folder``; the source is fetched where it is not here yet.
 
     Raises:
         RunnerError: the compiler or llama.cpp's source is not there.
     """
-    which = identity(target)
     if target.compiler == "zig":
-        return Compiler(which, _zig(target, folder), _from_source())
+        return *_zig(target, folder), _from_source()
     if target.compiler == "ndk":
-        file = _ndk() / "build" / "cmake" / "android.toolchain.cmake"
-        return Compiler(which, (f"-DCMAKE_TOOLCHAIN_FILE={file}",), _from_source())
+        return f"-DCMAKE_TOOLCHAIN_FILE={_ndk() / _NDK_TOOLCHAIN}", _from_source()
     libraries = installed_libraries()
     if not libraries:
-        return Compiler(which, (), (*_from_source(), "-DBUILD_SHARED_LIBS=OFF"))
+        return _from_source(), "-DBUILD_SHARED_LIBS=OFF"
     lib = libraries[0].parent
-    return Compiler(which, (), (f"-DLLAMA_LIB_DIR={lib}", f"-DLLAMA_INCLUDE_DIR={lib.parent.parent / 'include'}"))
+    return f"-DLLAMA_LIB_DIR={lib}", f"-DLLAMA_INCLUDE_DIR={lib.parent.parent / 'include'}"
 
 
-def _from_source() -> tuple[str, ...]:
-    return (f"-DLLAMA_CPP_DIR={llama_source()}",)
+def _from_source() -> str:
+    return f"-DLLAMA_CPP_DIR={llama_source()}"
 
 
 def installed_libraries() -> list[Path]:
@@ -146,7 +137,7 @@ def _ndk() -> Path:
     given = {name: os.environ[name] for name in _NDK_VARIABLES if os.environ.get(name)}
     for name, text in given.items():
         folder = Path(text)
-        if not all((folder / f).is_file() for f in ("build/cmake/android.toolchain.cmake", "source.properties")):
+        if not all((folder / f).is_file() for f in (_NDK_TOOLCHAIN, "source.properties")):
             raise RunnerError(f"{name}={text}: no Android NDK is there", "Name the folder that holds build/cmake.")
         return folder
     raise RunnerError(

@@ -1,9 +1,6 @@
 """llama.cpp's source, out of the pinned llama-cpp-python: fetched with pip, verified by hash, kept."""
 
-import hashlib
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -12,13 +9,13 @@ from filelock import FileLock
 
 from melt.errors import RunnerError
 from melt.paths import cache_folder
+from melt.pip_download import PipDownloadError, download
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 _INSIDE = PurePosixPath(f"llama_cpp_python-{VERSION}/vendor/llama.cpp")
 # What a build of the library and of llama-bench reads.
 _PARTS = ("CMakeLists.txt", "LICENSE", "cmake", "common", "ggml", "include", "src", "tools", "vendor")
-_LINES = 3
 
 
 def llama_source() -> Path:
@@ -33,12 +30,13 @@ def llama_source() -> Path:
     try:
         return _fetch(folder)
     except OSError as e:
-        raise RunnerError(f"{folder}: {e.strerror}", "Free some space, or set MELT_CACHE to another folder.") from e
+        raise cannot_write(folder, e) from e
 
 
 def _fetch(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as made:
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    with lock, tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as made:
         if not folder.is_dir():
             _unpack(_download(Path(made)), Path(made) / "source")
             (Path(made) / "source").rename(folder)
@@ -46,22 +44,14 @@ def _fetch(folder: Path) -> Path:
 
 
 def _download(folder: Path) -> Path:
-    wanted = folder / "wanted.txt"
-    wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", PACKAGE, "--require-hashes", "--dest", str(folder), "-r", str(wanted)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = list(folder.glob("*.tar.gz"))
-    if done.returncode != 0 or len(archives) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        said = " ".join(line.removeprefix("ERROR: ") for line in lines[:_LINES]) or "nothing came"
+    wanted = f"{PACKAGE}=={VERSION}"
+    try:
+        return download(wanted, folder, source=True, sha256=SHA256)
+    except PipDownloadError as e:
         raise RunnerError(
-            f"llama.cpp's source cannot be fetched with pip ({PACKAGE}=={VERSION}): {said}",
+            f"llama.cpp's source cannot be fetched with pip ({wanted}): {e}",
             "Check the network (or pip's index setting). Once fetched it is kept, and builds need no network.",
-        )
-    if hashlib.sha256(archives[0].read_bytes()).hexdigest() != SHA256:
-        raise RunnerError(f"{archives[0].name}: not the file that was expected", "Do not trust this package index.")
-    return archives[0]
+        ) from e
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -83,3 +73,11 @@ def _unpack(archive: Path, folder: Path) -> None:
     if not (folder / "CMakeLists.txt").exists():
         shutil.rmtree(folder, ignore_errors=True)
         raise RunnerError(f"{archive.name} holds no llama.cpp", "This is a fault of melt's pinned version.")
+
+
+def cannot_write(folder: Path, error: OSError) -> RunnerError:
+    """What to tell where the cache cannot be written, or has no room."""
+    return RunnerError(
+        f"{error.filename or folder}: {error.strerror}",
+        "Free some space, or set MELT_CACHE to a folder that can be written.",
+    )

@@ -4,16 +4,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from melt.drivers.runner import runner_file
 from melt.toolchain.build import build
 from melt.toolchain.targets import TARGETS
+from tests.conftest import KEPT_BUILDS
 
-# Builds are kept from one test run to the next; `make clean` removes them.
-BUILDS = Path(__file__).parents[2] / ".test-cache"
 NATIVE = {"native": "host", "static-x86_64": "linux-x86_64-musl", "static-aarch64": "linux-aarch64-musl"}
 FLAVOURS = ("python", *NATIVE)
 QEMU = "qemu-aarch64-static"
@@ -30,7 +28,7 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
             if flavour == "python":
                 patch.setenv("MELT_CACHE", str(tmp_path_factory.getbasetemp() / "runners"))
                 return [sys.executable, str(runner_file().path)]
-            patch.setenv("MELT_CACHE", str(BUILDS))
+            patch.setenv("MELT_CACHE", str(KEPT_BUILDS))
             words = [str(build(TARGETS[NATIVE[flavour]]))]
         if flavour != "static-aarch64":
             return words

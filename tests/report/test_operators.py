@@ -28,7 +28,7 @@ def test_shares_are_medians_over_runs() -> None:
     assert shares.loc[128].to_dict() == pytest.approx({"gemm": 75.0, "scan": 25.0})
     assert shares.loc[2048].to_dict() == pytest.approx({"gemm": 10.0, "scan": 90.0})
     assert dominance(shares) == (
-        "At 128 tokens: matrix products 75 % and scan 25 %. At 2,048 tokens: scan 90 % and matrix products 10 %."
+        "At 128 tokens: matmul 75 % and scan 25 %. At 2,048 tokens: scan 90 % and matmul 10 %."
     )
 
 
@@ -42,7 +42,7 @@ def test_work_on_another_device_is_told() -> None:
     assert _placement(here, "gpu") == "Asked for gpu; by device: CPU 100%. "
     both = pd.concat([ops((128, "a", "gemm", "Vulkan0", 3.0)), here])
     assert _placement(both, "gpu") == "Asked for gpu; by device: Vulkan0 75%, CPU 25%. "
-    assert [r[1:3] for r in _rows(both)] == [("matrix products", "Vulkan0"), ("scan", "CPU")]
+    assert [r[1:3] for r in _rows(both)] == [("matmul", "Vulkan0"), ("scan", "CPU")]
 
 
 kinds = st.sampled_from(["gemm", "scan", "attention", "odd <b>kind</b>"])
