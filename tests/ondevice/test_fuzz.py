@@ -11,7 +11,7 @@ from melt.ondevice import native_sources
 from tests.ondevice.running import job
 
 HARNESS = Path(__file__).with_name("fuzz") / "fuzz_parse.cpp"
-PARSERS = ("channel.cpp", "inventory.cpp", "job.cpp", "json.cpp", "sampler.cpp")
+PARSERS = ("files.cpp", "job.cpp", "json_reader.cpp", "json_writer.cpp", "sample_spec.cpp")
 
 
 @pytest.mark.slow

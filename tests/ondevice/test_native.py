@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,24 +145,6 @@ def test_more_memory_than_there_is_is_an_error_event(native: list[str], tmp_path
     assert [e.event for e in ran.events][-2:] == ["error", "done"]
 
 
-@pytest.mark.parametrize("words", [["--watch-stdin", "x30"], ["--watch-stdin", "1e12"], ["--watch"], ["3", "4"]])
-def test_a_wrong_word_after_the_job_is_wrong_usage(native_program: list[str], words: list[str]) -> None:
-    done = subprocess.run([*native_program, "run", "job.json", *words], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-
-
-def test_a_reader_that_has_gone_ends_the_run_with_3(
-    native_program: list[str], tmp_path: Path, tiny_model: Path
-) -> None:
-    path = tmp_path / "job.json"
-    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
-    runner = subprocess.Popen([*native_program, "run", str(path)], stdout=subprocess.PIPE)
-    assert runner.stdout is not None
-    runner.stdout.readline()
-    runner.stdout.close()
-    assert runner.wait(20) == 3
-
-
 @pytest.mark.parametrize("cut", [0, 3, 40, 4000, -100_000])
 def test_a_cut_off_model_is_one_clear_error(native: list[str], tmp_path: Path, tiny_model: Path, cut: int) -> None:
     part = tmp_path / "part.gguf"
@@ -171,21 +152,6 @@ def test_a_cut_off_model_is_one_clear_error(native: list[str], tmp_path: Path, t
     ran = Ran(native, tmp_path, job(part))
     assert ran.code == 1
     assert [e.event for e in ran.events] == ["hello", "error", "done"]
-
-
-def test_a_silent_host_ends_the_run(native_program: list[str], tmp_path: Path, tiny_model: Path) -> None:
-    path = tmp_path / "job.json"
-    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
-    words = [*native_program, "run", str(path), "--watch-stdin", "1"]
-    runner = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert runner.stdin is not None
-    for _ in range(4):  # a heartbeat keeps it alive beyond its patience
-        time.sleep(0.5)
-        runner.stdin.write(b"\n")
-        runner.stdin.flush()
-        assert runner.poll() is None
-    assert runner.wait(timeout=10) == 3
-    runner.stdin.close()
 
 
 def info(program: list[str], *words: str) -> dict[str, Any]:
@@ -200,10 +166,11 @@ def test_info_tells_the_same_of_this_machine_as_the_python_runner(program_of: Pr
     found = {r["path"]: r for r in info(native, *globs)["files"]}
     wanted = {r["path"]: r for r in info(program_of("python"), *globs)["files"]}
     assert found.keys() == wanted.keys()
-    emulated = any("qemu" in word for word in native)
-    for path in wanted:
-        if not (emulated and path in ("/proc/cpuinfo", "uname:machine")) and path != "/proc/cpuinfo":
-            assert found[path] == wanted[path]
+    different = {"/proc/cpuinfo"}  # it holds the clock of the moment
+    if any("qemu" in word for word in native):
+        different.add("uname:machine")
+    for path in wanted.keys() - different:
+        assert found[path] == wanted[path]
 
 
 def test_facts_come_out_of_its_info(native: list[str]) -> None:

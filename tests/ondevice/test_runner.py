@@ -151,6 +151,37 @@ def test_the_runner_ends_when_its_host_is_gone(program: list[str], tmp_path: Pat
     runner.stdout.close()
 
 
+@pytest.mark.parametrize("words", [["--watch-stdin", "x30"], ["--watch-stdin", "1e12"], ["--watch"], ["3", "4"]])
+def test_a_wrong_word_after_the_job_is_wrong_usage(program: list[str], words: list[str]) -> None:
+    done = subprocess.run([*program, "run", "job.json", *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_reader_that_has_gone_ends_the_run_with_3(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
+    runner = subprocess.Popen([*program, "run", str(path)], stdout=subprocess.PIPE)
+    assert runner.stdout is not None
+    runner.stdout.readline()
+    runner.stdout.close()
+    assert runner.wait(20) == 3
+
+
+def test_a_silent_host_ends_the_run(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
+    words = [*program, "run", str(path), "--watch-stdin", "1"]
+    runner = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert runner.stdin is not None
+    for _ in range(4):  # a heartbeat keeps it alive beyond its patience
+        time.sleep(0.5)
+        runner.stdin.write(b"\n")
+        runner.stdin.flush()
+        assert runner.poll() is None
+    assert runner.wait(timeout=10) == 3
+    runner.stdin.close()
+
+
 def test_wrong_usage_exits_2(program: list[str], tmp_path: Path) -> None:
     done = subprocess.run([*program, "dance"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

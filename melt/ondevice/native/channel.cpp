@@ -1,8 +1,8 @@
 #include "channel.hpp"
 
-#include <cerrno>
-#include <poll.h>
 #include <unistd.h>
+
+#include "files.hpp"
 
 namespace melt {
 
@@ -29,26 +29,6 @@ JsonLine event(const char *name) {
     JsonLine line;
     line.begin_object().add("event", name);
     return line;
-}
-
-bool write_all(int fd, const char *data, size_t size) {
-    while (size > 0) {
-        const ssize_t written = write(fd, data, size);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written < 0 && errno == EAGAIN) {
-            pollfd output{fd, POLLOUT, 0};
-            poll(&output, 1, -1);
-            continue;
-        }
-        if (written <= 0) {
-            return false;
-        }
-        data += written;
-        size -= static_cast<size_t>(written);
-    }
-    return true;
 }
 
 } // namespace melt

@@ -10,7 +10,7 @@
 #include "llama.h"
 
 #include "job.hpp"
-#include "json.hpp"
+#include "json_writer.hpp"
 #include "log.hpp"
 
 namespace melt {

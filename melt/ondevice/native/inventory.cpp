@@ -8,6 +8,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "files.hpp"
+
 namespace melt {
 namespace {
 
@@ -93,41 +95,6 @@ void add_inventory(JsonLine &line, const std::vector<std::string> &globs, const 
         globfree(&found);
     }
     line.end_array();
-}
-
-std::string errno_name(int error) {
-    static const std::pair<int, const char *> names[] = {
-        {EPERM, "EPERM"},     {ENOENT, "ENOENT"},   {EIO, "EIO"},         {EAGAIN, "EAGAIN"},   {ENOMEM, "ENOMEM"},
-        {EACCES, "EACCES"},   {EBUSY, "EBUSY"},     {ENODEV, "ENODEV"},   {ENOTDIR, "ENOTDIR"}, {EISDIR, "EISDIR"},
-        {EINVAL, "EINVAL"},   {EMFILE, "EMFILE"},   {ENOSPC, "ENOSPC"},   {EPIPE, "EPIPE"},     {ENODATA, "ENODATA"},
-        {ETIMEDOUT, "ETIMEDOUT"}, {ESRCH, "ESRCH"}, {ENXIO, "ENXIO"},     {EOPNOTSUPP, "EOPNOTSUPP"},
-        {ENAMETOOLONG, "ENAMETOOLONG"}, {ELOOP, "ELOOP"}, {EINTR, "EINTR"}, {ERANGE, "ERANGE"}};
-    for (const auto &[number, name] : names) {
-        if (number == error) {
-            return name;
-        }
-    }
-    return std::to_string(error);
-}
-
-bool read_whole(int fd, size_t limit, std::string &text) {
-    text.clear();
-    char part[16384];
-    while (text.size() < limit) {
-        const size_t wanted = std::min(sizeof part, limit - text.size());
-        const ssize_t got = pread(fd, part, wanted, static_cast<off_t>(text.size()));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return false;
-        }
-        if (got == 0) {
-            break;
-        }
-        text.append(part, static_cast<size_t>(got));
-    }
-    return true;
 }
 
 } // namespace melt

@@ -4,17 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "json.hpp"
+#include "json_writer.hpp"
 
 namespace melt {
 
 // Every file that the patterns name under ``root``, as ``files``: [{path, text} or {path, error}]. Besides patterns
 // "uname:FIELD" and "sysconf:NAME" are understood, which no file tells. Pipes and device nodes are passed over.
 void add_inventory(JsonLine &line, const std::vector<std::string> &globs, const std::string &root);
-
-std::string errno_name(int error); // the errno's short name, "EACCES"
-
-// A file from its start, in as many pieces as the kernel gives. False with errno set.
-bool read_whole(int fd, size_t max_bytes, std::string &text);
 
 } // namespace melt

@@ -7,8 +7,7 @@
 #include <initializer_list>
 #include <vector>
 
-#include "channel.hpp"
-#include "json.hpp"
+#include "json_reader.hpp"
 
 namespace melt {
 namespace {
@@ -130,14 +129,7 @@ void check_protocol(const Json &document) {
 } // namespace
 
 Job parse_job(std::string_view text) {
-    Json document;
-    std::string problem;
-    if (!parse_json(text, document, problem)) {
-        bad("job file is not JSON: " + problem);
-    }
-    if (document.kind != Json::Kind::object) {
-        bad("a job is a JSON object");
-    }
+    const Json document = parse_object(text, "job", "bad_job");
     check_protocol(document);
     Job job;
     Fields fields(document, "");

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "json.hpp"
+#include "json_writer.hpp"
 
 namespace melt {
 

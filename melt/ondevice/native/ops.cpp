@@ -11,13 +11,16 @@
 namespace melt {
 namespace {
 
-constexpr int64_t warmup_prompt_tokens = 128;
 constexpr int64_t decode_tokens = 8;
 
 struct Sum {
     uint64_t count = 0;
     int64_t total_ns = 0;
 };
+
+ggml_backend_buffer_t buffer_of(const ggml_tensor *tensor) {
+    return tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
+}
 
 // Told of every node before and after it is computed. Asking for each makes the scheduler compute them one by one.
 class Watch {
@@ -61,7 +64,7 @@ class Watch {
 
     // A node is computed where its result lies.
     static std::string device_of(const ggml_tensor *node) {
-        const ggml_backend_buffer_t buffer = node->view_src != nullptr ? node->view_src->buffer : node->buffer;
+        const ggml_backend_buffer_t buffer = buffer_of(node);
         if (buffer == nullptr) {
             return "unknown";
         }
@@ -80,7 +83,7 @@ bool is_weight(const ggml_tensor *tensor) {
     if (tensor == nullptr) {
         return false;
     }
-    const ggml_backend_buffer_t buffer = tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
+    const ggml_backend_buffer_t buffer = buffer_of(tensor);
     return buffer != nullptr && ggml_backend_buffer_get_usage(buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine.hpp"
-#include "json.hpp"
+#include "json_writer.hpp"
 
 namespace melt {
 

@@ -8,9 +8,6 @@
 namespace melt {
 namespace {
 
-// A warm-up pages the weights in, builds the graphs of both phases and wakes the thread pool. A longer one was not
-// seen to change the first timed prefill (docs/measurement.md).
-constexpr int64_t warmup_prompt_tokens = 128;
 constexpr int64_t warmup_gen_tokens = 8;
 
 // Stamps of one iteration; preallocated.

@@ -9,6 +9,10 @@
 
 namespace melt {
 
+// A warm-up pages the weights in, builds the graphs of both phases and wakes the thread pool. A longer one was not
+// seen to change the first timed prefill (docs/measurement.md).
+constexpr int64_t warmup_prompt_tokens = 128;
+
 // Seeded random token ids, the same in every runner: splitmix64 of seed, modulo the vocabulary. Source of the
 // generator: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 std::vector<llama_token> prompt_tokens(int64_t count, int n_vocab, uint64_t seed);

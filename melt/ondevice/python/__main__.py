@@ -1,12 +1,13 @@
 """The on-device program, Python flavour: ``run JOB``, ``sample SPEC``, ``info [GLOB ...]``.
 
 Events and results go to stdout, words for people to stderr. Exit status 0 only after a ``done`` event with
-status ok; 1 for an error event; 2 for wrong usage.
+status ok; 1 for an error event; 2 for wrong usage; 3 when the host has gone.
 """
 
 import importlib.util
 import json
 import os
+import select
 import sys
 import threading
 from typing import Any
@@ -19,16 +20,20 @@ from memory import process_memory
 
 RUNNER_VERSION = "0.1.0"
 PROTOCOL = 1
-USAGE = "usage: melt-runner run JOB [--watch-stdin] | sample SPEC | info [--root DIR] [GLOB ...]"
+USAGE = "usage: melt-runner run JOB [--watch-stdin [SECONDS]] | sample SPEC | info [--root DIR] [GLOB ...]"
+LONGEST_SILENCE_S = 86_400
 ENGINES = {"llama.cpp": ("llama_cpp", "llama_cpp_python")}  # engine -> its module and its distribution
 
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns the exit status."""
-    if len(argv) >= 2 and argv[0] == "run":
-        if "--watch-stdin" in argv[2:]:
-            _die_with_host()
+    if len(argv) == 2 and argv[0] == "run":
         return run(argv[1])
+    if len(argv) in (3, 4) and argv[0] == "run" and argv[2] == "--watch-stdin":
+        silence_s = _silence_s(argv[3]) if len(argv) == 4 else None
+        if len(argv) == 3 or silence_s is not None:
+            _die_with_host(silence_s)
+            return run(argv[1])
     if len(argv) == 2 and argv[0] == "sample":
         import sampler
 
@@ -106,11 +111,22 @@ def _pin(cpu_mask: int) -> None:
         raise JobError("cpu_mask", f"cannot pin to CPUs {cpu_mask:#x}: {e.strerror}") from e
 
 
-def _die_with_host() -> None:
-    """Ends this process when the host's end of stdin closes, so that no runner outlives a host that was killed."""
+def _silence_s(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0.1 <= seconds <= LONGEST_SILENCE_S else None
+
+
+def _die_with_host(silence_s: float | None) -> None:
+    """Ends this process when the host's end of stdin closes, or no byte came for so long.
+
+    So no runner outlives a host that was killed, or a cable that was pulled.
+    """
 
     def watch() -> None:
-        while os.read(0, 4096):
+        while select.select([0], [], [], silence_s)[0] and os.read(0, 4096):
             pass
         os._exit(3)
 

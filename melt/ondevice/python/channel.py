@@ -27,7 +27,10 @@ class Channel:
         os.dup2(2, 1)
 
     def send(self, event: str, **fields: Any) -> None:
-        """Writes one event, whole."""
+        """Writes one event, whole; where the host's end is gone, there is nobody to tell and the process ends."""
         data = (json.dumps({"event": event, **fields}, separators=(",", ":"), allow_nan=False) + "\n").encode()
-        while data:
-            data = data[os.write(self._fd, data) :]
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            os._exit(3)

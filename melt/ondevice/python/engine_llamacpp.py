@@ -157,7 +157,7 @@ class LlamaCpp:
             "n_ctx": self.n_ctx,
             "n_vocab": self.n_vocab,
             "threads": int(llama.llama_n_threads(self._context)),
-            "effective_accelerator": "gpu" if any(b["kind"] == "weights" for b in outside) else "cpu",
+            "effective_accelerator": _effective_accelerator(found),
             "effective_device": ",".join(sorted({b["device"] for b in outside})) or "CPU",
             "buffers": found,
             "tables_bytes": self.tables_bytes,
@@ -242,3 +242,10 @@ def _kv_type(name: str, field: str) -> int:
     if name not in _KV_TYPES:
         raise JobError("bad_job", f"{field}: must be one of {', '.join(_KV_TYPES)}")
     return _KV_TYPES[name]
+
+
+def _effective_accelerator(found: list[dict[str, Any]]) -> str:
+    """Where most of the weights are. Some may be elsewhere: llama.cpp leaves the embedding's rows to the CPU."""
+    weights = [b for b in found if b["kind"] == "weights"]
+    on_cpu = sum(b["bytes"] for b in weights if is_cpu(b["device"]))
+    return "gpu" if 2 * on_cpu < sum(b["bytes"] for b in weights) else "cpu"

@@ -1,15 +1,16 @@
 // Job and spec parsing on whatever bytes: nothing but a JobError may come out.
 //
-// With clang: clang++ -std=c++17 -g -fsanitize=fuzzer,address,undefined (this file, job.cpp, json.cpp, ...)
+// With clang: clang++ -std=c++17 -g -fsanitize=fuzzer,address,undefined (this file, job.cpp, json_reader.cpp, ...)
 // With FUZZ_MAIN defined, any compiler: reads the files it is given, each also cut short and with bytes changed.
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "channel.hpp"
 #include "job.hpp"
-#include "json.hpp"
-#include "sampler.hpp"
+#include "job_error.hpp"
+#include "json_reader.hpp"
+#include "json_writer.hpp"
+#include "sample_spec.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const std::string_view text(reinterpret_cast<const char *>(data), size);

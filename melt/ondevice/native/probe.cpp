@@ -1,0 +1,37 @@
+#include "probe.hpp"
+
+#include "json_writer.hpp"
+
+namespace melt {
+namespace {
+
+constexpr int64_t retry_ns = 5'000'000'000;
+
+} // namespace
+
+Probe::Probe(const ProbeSpec &spec, int64_t start_ns) : due_ns(start_ns), spec_(spec), head_(",\"probe\":") {
+    append_escaped(head_, spec.name);
+    head_ += ",\"raw\":";
+}
+
+void Probe::succeeded(SampleWriter &writer, int64_t start_ns, int64_t end_ns, std::string_view raw) {
+    failing_ = false;
+    writer.sample(head_, start_ns, end_ns, raw);
+}
+
+void Probe::failed(SampleWriter &writer, int64_t start_ns, const std::string &error, const std::string &message) {
+    retry_at_ns_ = start_ns + retry_ns;
+    if (!failing_) {
+        writer.failure(spec_.name, start_ns, error, message);
+    }
+    failing_ = true;
+}
+
+std::string_view without_last_newlines(std::string_view text) {
+    while (!text.empty() && text.back() == '\n') {
+        text.remove_suffix(1);
+    }
+    return text;
+}
+
+} // namespace melt

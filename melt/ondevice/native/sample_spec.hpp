@@ -1,0 +1,25 @@
+// What the sampler is to read: {out, period_ms, root, probes: [{name, read | exec, period_ms, lines}]}.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace melt {
+
+struct ProbeSpec {
+    std::string name, read;
+    std::vector<std::string> exec, lines;
+    int64_t period_ns = 0;
+};
+
+struct SampleSpec {
+    std::string out, root;
+    std::vector<ProbeSpec> probes;
+};
+
+SampleSpec read_spec(const char *path);       // throws JobError: unreadable, or see parse_spec
+SampleSpec parse_spec(std::string_view text); // throws JobError, kind "bad_spec", naming the field
+
+} // namespace melt

@@ -1,0 +1,31 @@
+// The sampler's output file: one JSON line a sample, gathered and written a few times a second.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace melt {
+
+constexpr int64_t flush_ns = 500'000'000;
+
+class SampleWriter {
+  public:
+    explicit SampleWriter(const std::string &path);
+    ~SampleWriter();
+    SampleWriter(const SampleWriter &) = delete;
+    SampleWriter &operator=(const SampleWriter &) = delete;
+
+    bool good() const { return fd_ >= 0; } // else errno says why
+    void sample(const std::string &head, int64_t start_ns, int64_t end_ns, std::string_view raw);
+    void failure(const std::string &probe, int64_t t_ns, const std::string &error, const std::string &message);
+    bool flush(); // false where the file cannot be written
+    bool flush_when_due(int64_t now);
+
+  private:
+    int fd_;
+    int64_t flushed_ns_;
+    std::string pending_;
+};
+
+} // namespace melt
