@@ -98,6 +98,7 @@ AXES: dict[str, str] = {
 # What the command line calls an axis, in the singular; a plan may say either.
 SINGULAR = {name.removesuffix("s"): name for name in ("devices", "models", "backends", "accelerators", "runners")}
 # Options of `melt run` that say where things go, and so are no part of a plan.
+COMMAND_LINE = "command line"
 NOT_IN_A_PLAN = ("results", "out", "report", "dry_run")
 
 
@@ -212,7 +213,7 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
         PlanError: the file cannot be read, or something in it is wrong; every problem is named.
     """
     data, lines = load_yaml(path, PlanError) if path else ({}, {})
-    where = str(path) if path else "command line"
+    where = str(path) if path else COMMAND_LINE
     merged = {SINGULAR.get(k, k): v for layer in (data, overrides or {}) for k, v in layer.items()}
     for key in NOT_IN_A_PLAN:
         if key in data:
@@ -221,7 +222,9 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
     try:
         plan = Plan(**merged)
     except ValidationError as e:
-        raise PlanError(describe_problems(e, where, Plan, lines), "docs/plans.md lists what a plan takes.") from e
+        options = {SINGULAR.get(k, k): COMMAND_LINE for k in overrides or {}}
+        what = describe_problems(e, where, Plan, lines, options)
+        raise PlanError(what, "docs/plans.md lists what a plan takes.") from e
     check_complete(plan, where)
     return plan
 

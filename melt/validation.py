@@ -77,18 +77,29 @@ def _key_lines(node: yaml.Node | None, at: tuple[str | int, ...]) -> dict[tuple[
     return lines
 
 
-def describe_problems(error: ValidationError, where: str, model: type[BaseModel], lines: Lines | None = None) -> str:
-    """Every problem of a validation, one a line, each with file, line, key and the nearest known key."""
+def describe_problems(
+    error: ValidationError,
+    where: str,
+    model: type[BaseModel],
+    lines: Lines | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> str:
+    """Every problem of a validation, one a line, each with file, line, key and the nearest known key.
+
+    ``elsewhere`` says of top-level keys that were not given in the file where they were given.
+    """
     out = []
     for problem in error.errors(include_url=False):
         loc = tuple(problem["loc"])
         key = ".".join(str(p) for p in loc)
-        line = f":{lines[loc]}" if lines and loc in lines else ""
+        place = (elsewhere or {}).get(str(loc[0])) if loc else None
+        if place is None:
+            place = where + (f":{lines[loc]}" if lines and loc in lines else "")
         if problem["type"] == "extra_forbidden":
             text = f"unknown key {key!r}{did_you_mean(str(loc[-1]), _keys_at(model, loc[:-1]))}"
         else:
             text = f"{key}: {problem['msg']} (got {_short(problem.get('input'))})"
-        out.append(f"{where}{line}: {text}")
+        out.append(f"{place}: {text}")
     return "\n".join(out)
 
 

@@ -100,6 +100,15 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
     assert all(word in e.value.message for word in ("sessions", "iterations", "nonsense"))
 
 
+def test_a_wrong_option_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "devices: [local]\nmodels: [m]\nsessions: 2\niterations: 0\n")
+    with pytest.raises(PlanError) as e:
+        load_plan(path, {"sessions": 0, "ubatsch": 2})
+    lines = e.value.message.splitlines()
+    assert {line.split(": ")[0] for line in lines if "sessions" in line or "ubatsch" in line} == {"command line"}
+    assert f"{path}:4: iterations" in e.value.message
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"no-such\.yaml"):
         load_plan(tmp_path / "no-such.yaml")

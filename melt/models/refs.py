@@ -182,6 +182,12 @@ def _parse_hub(text: str, rest: str) -> HubRef:
 
 
 def _parse_path(text: str, scheme: str) -> PathRef:
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise ModelError(
+            f"{text!r}: a path that is not UTF-8", "Rename the file, or link to it by another name."
+        ) from e
     path = Path(text).expanduser()
     if (text and path.exists()) or (path.suffix == ".gguf" and not scheme):
         return PathRef(path)

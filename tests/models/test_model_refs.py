@@ -65,6 +65,7 @@ def test_references_are_understood(tmp_path: Path) -> None:
         ("hf:org/repo:/x.gguf", "inside"),
         ("hf:org/repo:model.safetensors", "GGUF"),
         ("", "path"),
+        ("model-\udcff.gguf", "Rename"),
     ],
 )
 def test_bad_references_are_refused_before_any_work(ref: str, hint: str, cache: ModelCache) -> None:
