@@ -62,8 +62,9 @@ types:
 # Beforehand, so that no test has to wait for a compiler. Kept: built again only where something changed.
 RUNNERS := host linux-x86_64-musl linux-aarch64-musl
 runners:
-	@echo "== Building the native runner for $(RUNNERS); some four minutes each the first time"
-	@for target in $(RUNNERS); do MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
+	@echo "== Building the native runner for $(RUNNERS) and on-device; some four minutes each the first time"
+	@for target in $(RUNNERS) 'on-device --device local --gpu none'; do \
+		MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
 
 tests:
 	@echo "== Running the tests"

@@ -13,7 +13,7 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(platformdirs.user_cache_dir("melt"))
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Writes a file under a temporary name beside its place, then renames it.
 
     Raises:
@@ -25,7 +25,7 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(fd, "wb") as f:
             f.write(data)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from melt.backends import load_backend
 from melt.drivers import connect
-from melt.drivers.lease import lease
+from melt.drivers.lease import lease, lease_name
 from melt.errors import MeltError
 from melt.facts import DeviceFacts
 from melt.models.info import ModelInfo, inspect
@@ -138,7 +138,7 @@ def _open(profile: DeviceProfile, stack: ExitStack) -> Device:
     driver = connect(profile)
     stack.callback(driver.close)
     facts = driver.facts()
-    stack.enter_context(lease(f"{profile.driver}-{facts.serial_hash or profile.name}"))
+    stack.enter_context(lease(lease_name(profile, facts)))
     return Device(profile, driver, facts)
 
 

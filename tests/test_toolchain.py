@@ -19,7 +19,8 @@ from melt.ondevice import native_sources
 from melt.toolchain import build as build_module
 from melt.toolchain import compilers
 from melt.toolchain import source as source_module
-from melt.toolchain.build import build, built, first_error
+from melt.toolchain.build import build, built
+from melt.toolchain.build_log import first_error
 from melt.toolchain.compilers import definitions
 from melt.toolchain.source import llama_source
 from melt.toolchain.targets import TARGETS, find_target, target_for
@@ -107,13 +108,13 @@ def test_a_failed_build_shows_the_compilers_first_error(tmp_path: Path, monkeypa
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(source.read_bytes())
         sources.append(copy)
-    (tmp_path / "native" / "json.cpp").write_text("int broken = ;\n")
+    (tmp_path / "native" / "json_reader.cpp").write_text("int broken = ;\n")
     monkeypatch.setattr(build_module, "native_sources", lambda: sources)
     with pytest.raises(RunnerError) as failed:
         build(TARGETS["host"])
-    assert "json.cpp:1:14: error:" in failed.value.message
+    assert "json_reader.cpp:1:14: error:" in failed.value.message
     log = Path(failed.value.hint.removeprefix("The whole log: "))
-    assert "json.cpp:1:14: error:" in log.read_text()
+    assert "json_reader.cpp:1:14: error:" in log.read_text()
     assert not built(TARGETS["host"]).exists()
 
 

@@ -45,6 +45,10 @@ class Backend(Protocol):
         """Raises ``RunnerError`` where the device cannot run this engine, saying how it could."""
         ...
 
+    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
+        """What ``prepare`` would make first, in words with how long it takes; None where all is there."""
+        ...
+
     def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
         """Makes on the host what a run of the cell needs and is not there yet, a runner for one.
 

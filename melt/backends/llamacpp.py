@@ -10,7 +10,8 @@ from melt.errors import MeltError, RunnerError
 from melt.facts import DeviceFacts
 from melt.job import Job, Workload
 from melt.plan import Cell
-from melt.toolchain.build import build
+from melt.toolchain.build import build, built
+from melt.toolchain.on_device import built_on_device
 from melt.toolchain.targets import target_for
 
 if TYPE_CHECKING:
@@ -37,6 +38,16 @@ class LlamaCpp:
         except MeltError as e:
             raise RunnerError(f"{_NO_PYTHON}, and {e.message}", e.hint) from e
 
+    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
+        """The native runner, where the cell takes it and it is not there yet."""
+        if self._flavour(cell, facts) == "python" or self._gpu_build(cell, facts):
+            return None
+        try:
+            target = target_for(facts)
+            return None if built(target).exists() else f"the native runner for {target.name}, some minutes, once"
+        except MeltError:
+            return None  # prepare tells it as the error it is
+
     def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
         """Builds the native runner where the cell takes it and it is not there yet; the cell with its runner."""
         flavour = self._flavour(cell, facts)
@@ -45,7 +56,14 @@ class LlamaCpp:
             if not self._has_python(facts):
                 raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
             return decided
+        if self._gpu_build(cell, facts):
+            return decided
         target = target_for(facts)
+        if cell.accelerator != "cpu" and target.compiler == "zig":
+            raise RunnerError(
+                f"{cell.device}: its {cell.accelerator.upper()} needs a runner that was built on it, and there is none",
+                f"melt runner build on-device --device {cell.device}",
+            )
         try:
             with building(target.name) as progress:
                 self._built[target.name] = build(target, progress)
@@ -83,10 +101,17 @@ class LlamaCpp:
         path = Path(model.path)
         weights = DeviceFile(path.name, path, model.sha256, model.file_bytes)
         if self._flavour(cell, facts) == "native":
-            target = target_for(facts)
-            runner = program_file(self._built.get(target.name) or build(target))
-            return Bundle({"runner": runner, "model": weights}, ("runner", "run"), job)
+            program = self._gpu_build(cell, facts) or self._cpu_build(facts)
+            return Bundle({"runner": program_file(program), "model": weights}, ("runner", "run"), job)
         return Bundle({"runner": runner_file(), "model": weights}, (facts.python or "", "runner", "run"), job)
+
+    def _cpu_build(self, facts: DeviceFacts) -> Path:
+        target = target_for(facts)
+        return self._built.get(target.name) or build(target)
+
+    def _gpu_build(self, cell: Cell, facts: DeviceFacts) -> Path | None:
+        """What was built on such a device; it is never built unasked, as that may take the device an hour."""
+        return None if cell.accelerator == "cpu" else built_on_device(facts)
 
     def _has_python(self, facts: DeviceFacts) -> bool:
         return facts.python is not None and self.name in facts.engines
@@ -94,4 +119,4 @@ class LlamaCpp:
     def _flavour(self, cell: Cell, facts: DeviceFacts) -> Literal["python", "native"]:
         if cell.runner != "auto":
             return cell.runner
-        return "python" if self._has_python(facts) else "native"
+        return "python" if self._has_python(facts) and not self._gpu_build(cell, facts) else "native"

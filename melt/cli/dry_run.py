@@ -12,6 +12,7 @@ from melt.cli.progress import duration as time_text
 from melt.drivers import connect
 from melt.errors import MeltError
 from melt.estimate import Rate
+from melt.facts import DeviceFacts
 from melt.models.info import ModelInfo
 from melt.models.memory import predict_memory
 from melt.models.refs import peek
@@ -26,8 +27,8 @@ def show_dry_run(plan: Plan, results: Path) -> int:
     """Prints the cells, the expected time, and what would be pushed to each device; returns the exit code."""
     console = Console()
     cells = plan.cells()
-    read_names(cells)
-    available, missing = _devices({c.device for c in cells})
+    backends, _, _ = read_names(cells)
+    devices, missing = _devices({c.device for c in cells})
     known = {ref: info for ref in dict.fromkeys(c.model for c in cells) if (info := peek(ref)) is not None}
     rate, measured = Rate(plan, known), 0
     if results.is_dir():
@@ -44,9 +45,12 @@ def show_dry_run(plan: Plan, results: Path) -> int:
     for warning in beyond_training(cells, known):
         console.print(f"[yellow]warning[/yellow] {escape(printable(warning))}", highlight=False)
     for cell in cells:
-        reason = _skipped(cell, known, available, plan)
+        reason = _skipped(cell, known, devices, plan)
         if reason:
             console.print(f"[yellow]skipped[/yellow] {escape(printable(cell.label()))}: {reason}", highlight=False)
+    for what in dict.fromkeys(backends[c.backend].to_build(c, devices[c.device]) for c in cells if c.device in devices):
+        if what is not None:
+            console.print(f"built first: {escape(printable(what))}", highlight=False)
     for error in missing:
         print_error(error)
     for ref, info in known.items():
@@ -56,27 +60,28 @@ def show_dry_run(plan: Plan, results: Path) -> int:
     return missing[0].exit_code if missing else 0
 
 
-def _devices(names: set[str]) -> tuple[dict[str, int | None], list[MeltError]]:
-    """Memory available on each device that is there, and the reasons of those that are not."""
-    available: dict[str, int | None] = {}
+def _devices(names: set[str]) -> tuple[dict[str, DeviceFacts], list[MeltError]]:
+    """What each device that is there says of itself, and the reasons of those that are not."""
+    found: dict[str, DeviceFacts] = {}
     missing = []
     for name in sorted(names):
         profile = load_profile(name)
         try:
             driver = connect(profile)
             try:
-                available[name] = driver.facts().available_bytes
+                found[name] = driver.facts()
             finally:
                 driver.close()
         except MeltError as e:
             missing.append(e)
-    return available, missing
+    return found, missing
 
 
-def _skipped(cell: Cell, known: dict[str, ModelInfo], available: dict[str, int | None], plan: Plan) -> str:
-    if not plan.memory_check or cell.model not in known or cell.device not in available:
+def _skipped(cell: Cell, known: dict[str, ModelInfo], devices: dict[str, DeviceFacts], plan: Plan) -> str:
+    if not plan.memory_check or cell.model not in known or cell.device not in devices:
         return ""
-    return does_not_fit(_memory(cell, known[cell.model]), available[cell.device], plan.memory_fraction)
+    available = devices[cell.device].available_bytes
+    return does_not_fit(_memory(cell, known[cell.model]), available, plan.memory_fraction)
 
 
 def _memory(cell: Cell, info: ModelInfo) -> int:

@@ -1,6 +1,8 @@
 """``melt runner``: build the native runner, and show what it can be built for."""
 
 import json
+from contextlib import closing
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -8,9 +10,16 @@ from rich.table import Table
 
 from melt.cli import end_cleanly_when_stopped
 from melt.cli.build_bar import build_bar
-from melt.errors import MeltError
+from melt.drivers import connect
+from melt.drivers.base import ShellDriver
+from melt.drivers.lease import lease, lease_name
+from melt.errors import MeltError, RunnerError
+from melt.profile import load_profile
 from melt.toolchain.build import build, built
+from melt.toolchain.on_device import GPUS, NAME, Gpu, build_on_device
 from melt.toolchain.targets import TARGETS, Target, find_target
+
+ON_DEVICE = "the device's own compilers, for its GPU: CUDA on a Jetson, or Vulkan"
 
 
 @click.group(epilog="\b\nExamples:\n  melt runner list\n  melt runner build linux-aarch64-musl")
@@ -26,6 +35,7 @@ def runner() -> None:
 def list_targets(as_json: bool) -> None:
     """List the targets, and what is built of them."""
     rows = [_row(target) for target in TARGETS.values()]
+    rows.append({"name": NAME, "for": ON_DEVICE, "needs_cpu_features": [], "state": "needs --device", "path": None})
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -50,16 +60,38 @@ def _row(target: Target) -> dict[str, object]:
 
 @runner.command(
     "build",
-    epilog="\b\nExamples:\n  melt runner build host\n  melt runner build linux-aarch64-musl\n  melt runner list",
+    epilog="\b\nExamples:\n  melt runner build host\n  melt runner build linux-aarch64-musl\n"
+    "  melt runner build on-device --device local\n  melt runner list",
 )
-@click.argument("target", shell_complete=lambda _c, _p, start: [name for name in TARGETS if name.startswith(start)])
-def build_target(target: str) -> None:
+@click.argument("target", shell_complete=lambda _c, _p, start: [n for n in (*TARGETS, NAME) if n.startswith(start)])
+@click.option("--device", metavar="NAME", help="The device to build on; for the target on-device.")
+@click.option("--gpu", type=click.Choice(GPUS), help="What on-device builds for. [auto: CUDA where nvcc is, else none]")
+def build_target(target: str, device: str | None, gpu: Gpu | None) -> None:
     """Build the runner for TARGET, and print its path.
 
-    Nothing is built again while sources, flags and compiler are the same.
+    Nothing is built again while sources, flags and compiler are the same. The target on-device is built by the device
+    itself, with its own compilers: for its GPU.
     """
     end_cleanly_when_stopped()
+    if target == NAME:
+        if device is None:
+            raise click.UsageError(f"{NAME} needs the device to build on: --device NAME")
+        click.echo(_build_on(device, gpu or "auto"))
+        return
+    if device is not None or gpu is not None:
+        raise click.UsageError(f"--device and --gpu go with the target {NAME}")
     wanted = find_target(target)
     with build_bar(Console(stderr=True), wanted.name) as show:
         path = build(wanted, show)
     click.echo(path)
+
+
+def _build_on(device: str, gpu: Gpu) -> Path:
+    profile = load_profile(device)
+    with closing(connect(profile)) as driver, lease(lease_name(profile, driver.facts())):
+        if not isinstance(driver, ShellDriver):
+            raise RunnerError(
+                f"{device}: has no shell to build with", "`melt runner list` shows what can be built here."
+            )
+        with build_bar(Console(stderr=True), f"{device}, on it") as show:
+            return build_on_device(driver, gpu, show)

@@ -8,7 +8,7 @@ same call may go through later.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from melt.facts import ClockReading, DeviceFacts
 from melt.telemetry.base import Absent, Discovery, Probe
@@ -133,4 +133,22 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Ends what it started and lets the device go."""
+        ...
+
+
+@runtime_checkable
+class ShellDriver(Driver, Protocol):
+    """A device that also gives a shell."""
+
+    @property
+    def work_folder(self) -> str:
+        """The folder on the device that is melt's."""
+        ...
+
+    def shell(self, script: str) -> Process:
+        """Starts a POSIX shell with this script, in no particular folder."""
+        ...
+
+    def pull(self, device_path: str, destination: Path) -> None:
+        """Brings a file to the host, whole or not at all."""
         ...

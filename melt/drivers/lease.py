@@ -9,9 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from melt.errors import DeviceError
+from melt.facts import DeviceFacts
+from melt.profile import DeviceProfile
 
 # One place for every user and every cache of this machine.
 FOLDER = "melt-leases"
+
+
+def lease_name(profile: DeviceProfile, facts: DeviceFacts) -> str:
+    """One name for one device, however many profiles name it."""
+    return f"{profile.driver}-{facts.serial_hash or profile.name}"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,25 @@ class LocalDriver:
             raise RunnerError(f"{argv[0]}: cannot be started: {e.strerror}", "Try `melt doctor`.") from e
         self._processes.append(process)
         return process
+
+    @property
+    def work_folder(self) -> str:
+        """Beside this machine's cache, or where the profile says."""
+        return str(self._folder)
+
+    def shell(self, script: str) -> HostProcess:
+        """A shell that also finds the programs of melt's own environment."""
+        path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+        process = HostProcess(["/bin/sh", "-c", script], {"PATH": path})
+        self._processes.append(process)
+        return process
+
+    def pull(self, device_path: str, destination: Path) -> None:
+        """A copy."""
+        try:
+            write_whole(destination, Path(device_path).read_bytes())
+        except OSError as e:
+            raise DeviceError(f"{e.filename or device_path}: {e.strerror}", "Try `melt doctor`.") from e
 
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
         """Raw text of each file probe, read now."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from melt.errors import RunnerError
 from melt.paths import write_whole
 from melt.toolchain.source import SHA256, llama_source
-from melt.toolchain.targets import Target
+from melt.toolchain.targets import NO_AMX, Target
 
 INSTALL = "Install melt's build tools: pip install 'melt-bench[build]'"
 _NDK_TOOLCHAIN = "build/cmake/android.toolchain.cmake"
@@ -74,7 +74,9 @@ def definitions(target: Target, folder: Path) -> tuple[str, ...]:
         return f"-DCMAKE_TOOLCHAIN_FILE={_ndk() / _NDK_TOOLCHAIN}", _from_source()
     libraries = installed_libraries()
     if not libraries:
-        return _from_source(), "-DBUILD_SHARED_LIBS=OFF"
+        cpuinfo = Path("/proc/cpuinfo")
+        amx = cpuinfo.exists() and "amx_tile" in cpuinfo.read_text(errors="replace")
+        return _from_source(), "-DBUILD_SHARED_LIBS=OFF", *(NO_AMX if amx else ())
     lib = libraries[0].parent
     return f"-DLLAMA_LIB_DIR={lib}", f"-DLLAMA_INCLUDE_DIR={lib.parent.parent / 'include'}"
 

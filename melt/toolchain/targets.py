@@ -8,6 +8,9 @@ from melt.facts import DeviceFacts
 from melt.validation import did_you_mean
 
 STATIC = ("-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=OFF", "-DGGML_OPENMP=OFF")
+# For a build by a processor's own features: on virtual machines with AMX, llama.cpp dies of it.
+_NO_AMX_WORDS = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+NO_AMX = (f"-DCMAKE_C_FLAGS={_NO_AMX_WORDS}", f"-DCMAKE_CXX_FLAGS={_NO_AMX_WORDS}")
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,12 @@ def test_a_dry_run_shows_cells_and_makes_nothing(tmp_path: Path, tiny_model: Pat
     assert not (tmp_path / "r").exists()
 
 
+def test_a_dry_run_says_what_would_be_built(tmp_path: Path, tiny_model: Path) -> None:
+    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "native"))
+    assert "built first: the native runner for host" in done.stdout
+    assert "built first" not in melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run")).stdout
+
+
 def test_a_dry_run_says_what_would_stop_the_run(tmp_path: Path) -> None:
     gone = melt_cli(
         "run", "--device", "pixel8", "--model", "synth:mamba-130m", "--dry-run", "--results", tmp_path / "r"

@@ -4,19 +4,37 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from melt.drivers import connect
+from melt.drivers.base import ShellDriver
 from melt.drivers.runner import runner_file
+from melt.profile import load_profile
+from melt.toolchain import on_device
 from melt.toolchain.build import build
 from melt.toolchain.targets import TARGETS
 from tests.conftest import KEPT_BUILDS
 
-NATIVE = {"native": "host", "static-x86_64": "linux-x86_64-musl", "static-aarch64": "linux-aarch64-musl"}
+NATIVE = {
+    "native": "host",
+    "static-x86_64": "linux-x86_64-musl",
+    "static-aarch64": "linux-aarch64-musl",
+    "on-device": on_device.NAME,
+}
 FLAVOURS = ("python", *NATIVE)
 QEMU = "qemu-aarch64-static"
 
 Program = Callable[[str], list[str]]
+
+
+def build_here(gpu: on_device.Gpu) -> Path:
+    """The runner as a device builds it itself; this machine is the device."""
+    with closing(connect(load_profile("local"))) as driver:
+        assert isinstance(driver, ShellDriver)
+        return on_device.build_on_device(driver, gpu)
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +47,8 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
                 patch.setenv("MELT_CACHE", str(tmp_path_factory.getbasetemp() / "runners"))
                 return [sys.executable, str(runner_file().path)]
             patch.setenv("MELT_CACHE", str(KEPT_BUILDS))
+            if flavour == "on-device":
+                return [str(build_here("none"))]
             words = [str(build(TARGETS[NATIVE[flavour]]))]
         if flavour != "static-aarch64":
             return words
