@@ -91,6 +91,17 @@ def test_changed_sources_are_sent_and_llama_cpp_is_not_compiled_again(board: She
     assert build_on_device(board, "none") != first
 
 
+def test_a_tool_that_the_build_does_not_use_changes_nothing(
+    board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_on_device(board, "none")
+    stub(tmp_path, monkeypatch, "glslc", "#!/bin/sh\necho shaderc 2026\n")
+    assert look(board).versions["glslc"] == "shaderc 2026"
+    assert build_on_device(board, "none") == first
+    stub(tmp_path, monkeypatch, "c++", "#!/bin/sh\necho c++ 99\n")
+    assert build_on_device(board, "none") != first
+
+
 def test_a_failed_build_shows_its_first_error_and_leaves_nothing(
     board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +118,7 @@ def test_cuda_is_built_where_its_compiler_is(
 ) -> None:
     stub(tmp_path, monkeypatch, "nvcc", "#!/bin/sh\necho 'Cuda compilation tools, release 12.6, V12.6.68'\n")
     tools = look(board)
-    assert (tools.nvcc, tools.versions["nvcc_version"]) == (str(tmp_path / "stubs" / "nvcc"), "12.6, V12.6.68")
+    assert (tools.nvcc, tools.versions["nvcc"]) == (str(tmp_path / "stubs" / "nvcc"), "12.6, V12.6.68")
     build_on_device(board)
     said = log_path("on-device").read_text()
     assert f"-DGGML_CUDA=ON -DCMAKE_CUDA_COMPILER={tmp_path}/stubs/nvcc" in said
@@ -115,7 +126,7 @@ def test_cuda_is_built_where_its_compiler_is(
 
 
 def test_an_orins_gpu_is_named_because_its_cmake_cannot_ask() -> None:
-    orin = parse({"nvcc": "/usr/local/cuda/bin/nvcc", "tegra": "tegra234", "cores": "6", "ram_kb": "7990000"})
+    orin = parse({"nvcc_path": "/usr/local/cuda/bin/nvcc", "tegra": "tegra234", "cores": "6", "ram_kb": "7990000"})
     flags = on_device._flags(orin, "auto")
     assert "-DCMAKE_CUDA_ARCHITECTURES=87" in flags
     assert on_device._jobs(orin, flags) == 4  # compilers of 2 GB each in 8 GB
@@ -129,7 +140,7 @@ def test_an_orins_gpu_is_named_because_its_cmake_cannot_ask() -> None:
     [
         ({}, "none", "cmake, c\\+\\+, make", "apt-get install cmake g++ make"),
         ({"cmake": "3", "c++": "12", "make": "4"}, "vulkan", "glslc", "apt-get install glslc"),
-        ({"cmake": "3", "c++": "12", "make": "4"}, "cuda", "no CUDA compiler", "nvidia-jetpack"),
+        ({"cmake": "3", "c++": "12", "make": "4"}, "cuda", "needs: nvcc", "nvidia-jetpack"),
     ],
 )
 def test_what_the_device_lacks_is_named(there: dict[str, str], gpu: on_device.Gpu, message: str, hint: str) -> None:
@@ -139,7 +150,7 @@ def test_what_the_device_lacks_is_named(there: dict[str, str], gpu: on_device.Gp
     assert hint in failed.value.hint
 
 
-@given(st.dictionaries(st.sampled_from(["cmake", "nvcc", "cores", "ram_kb", "tegra", "x"]), st.text()))
+@given(st.dictionaries(st.sampled_from(["cmake", "nvcc", "nvcc_path", "cores", "ram_kb", "tegra", "x"]), st.text()))
 def test_whatever_a_device_says_of_its_tools_is_survived(said: dict[str, str]) -> None:
     tools = parse(said)
     assert tools.cores >= 0

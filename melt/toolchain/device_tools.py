@@ -16,15 +16,17 @@ say c++ "$(first_line c++ --version)"
 say make "$(first_line make --version)"
 say glslc "$(first_line glslc --version)"
 for nvcc in "$(command -v nvcc)" /usr/local/cuda/bin/nvcc /opt/cuda/bin/nvcc; do
-  [ -x "$nvcc" ] && say nvcc "$nvcc" && say nvcc_version "$("$nvcc" --version | sed -n 's/.*release //p')" && break
+  [ -x "$nvcc" ] && say nvcc_path "$nvcc" && say nvcc "$("$nvcc" --version | sed -n 's/.*release //p')" && break
 done
 say cores "$(nproc 2> /dev/null)"
 say ram_kb "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
 say amx "$(grep -m1 -o amx_tile /proc/cpuinfo)"
 say tegra "$(tr '\0' '\n' 2> /dev/null < /proc/device-tree/compatible | grep -o 'tegra[0-9]*' | head -n 1)"
 """
-_PACKAGES = {"cmake": "cmake", "c++": "g++", "make": "make", "glslc": "glslc"}
-_NEEDED_FOR = {"-DGGML_VULKAN=ON": "glslc"}
+# On a Jetson; elsewhere CUDA's compiler is Debian's nvidia-cuda-toolkit, or NVIDIA's own.
+_PACKAGES = {"cmake": "cmake", "c++": "g++", "make": "make", "glslc": "glslc", "nvcc": "nvidia-jetpack"}
+_ALWAYS = ("cmake", "c++", "make")
+_NEEDED_FOR = {"-DGGML_VULKAN=ON": "glslc", "-DGGML_CUDA=ON": "nvcc"}
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,18 @@ class DeviceTools:
     tegra: str | None
     amx: bool
 
+    def needed(self, flags: Sequence[str]) -> dict[str, str | None]:
+        """The version of every tool that a build with these flags uses; None where it is missing."""
+        names = (*_ALWAYS, *(tool for flag, tool in _NEEDED_FOR.items() if flag in flags))
+        return {name: self.versions.get(name) for name in names}
+
     def require(self, flags: Sequence[str]) -> None:
         """Raises RunnerError where a tool is missing, with the packages that hold it."""
-        needed = ["cmake", "c++", "make", *(tool for flag, tool in _NEEDED_FOR.items() if flag in flags)]
-        missing = [tool for tool in needed if tool not in self.versions]
+        missing = [tool for tool, version in self.needed(flags).items() if version is None]
         if missing:
             raise RunnerError(
                 f"the device lacks what a build needs: {', '.join(missing)}",
                 f"On it: sudo apt-get install {' '.join(_PACKAGES[tool] for tool in missing)}",
-            )
-        if "-DGGML_CUDA=ON" in flags and self.nvcc is None:
-            raise RunnerError(
-                "the device has no CUDA compiler",
-                "On a Jetson: sudo apt-get install nvidia-jetpack. Or build for another GPU: --gpu vulkan",
             )
 
 
@@ -76,11 +77,10 @@ def look(driver: ShellDriver) -> DeviceTools:
 
 def parse(said: Mapping[str, str]) -> DeviceTools:
     """From what the script said; whatever is odd counts as not said."""
-    nvcc = said.get("nvcc")
-    ram_kb = said.get("ram_kb", "")
+    nvcc, ram_kb = said.get("nvcc_path", ""), said.get("ram_kb", "")
     return DeviceTools(
-        versions={k: said[k] for k in (*_PACKAGES, "nvcc_version") if k in said},
-        nvcc=nvcc if nvcc is not None and nvcc.startswith("/") else None,
+        versions={k: said[k] for k in _PACKAGES if k in said},
+        nvcc=nvcc if nvcc.startswith("/") else None,
         cores=int(said["cores"]) if _is_number(said.get("cores", "")) else 1,
         ram_bytes=int(ram_kb) * 1024 if _is_number(ram_kb) else None,
         tegra=said.get("tegra"),

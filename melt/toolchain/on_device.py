@@ -53,7 +53,7 @@ def build_on_device(driver: ShellDriver, gpu: Gpu = "auto", progress: Progress |
     """
     facts, tools = driver.facts(), look(driver)
     flags = _flags(tools, gpu)
-    identity = hashlib.sha256(repr((tools.versions, flags)).encode()).hexdigest()[:8]
+    identity = hashlib.sha256(repr((tools.needed(flags), flags)).encode()).hexdigest()[:8]
     place = f"{driver.work_folder}/{NAME}-{SHA256[:12]}-{identity}"
     binary = _folder() / f"{_stem(facts)}-{identity}"
     if not binary.exists():
