@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import melt
-from melt.cli import cli
 from melt.events import Failed, Hello, Iteration, ModelLoaded, Ops
+from melt.models.synth import synthesise
+from melt.models.zoo import find_shape, scaled_down
 from tests.ondevice.conftest import build_here
 from tests.ondevice.running import Ran, job
 
@@ -61,13 +61,15 @@ def test_no_gpu_to_be_seen_is_an_error_that_tells_what_is(
     assert "CPU" in failed.message
 
 
-def test_a_gpu_that_cannot_hold_the_weights_is_flagged_with_the_evidence(
-    vulkan: list[str], tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_gpu_that_cannot_hold_most_of_the_weights_is_flagged_with_the_evidence(
+    vulkan: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GGML_VK_FORCE_MAX_BUFFER_SIZE", "4096")
-    flags = melt.load(measured(tmp_path, tiny_model)).flags
+    synthesise(scaled_down(find_shape("smollm2-135m")), "Q4_0", tmp_path / "model.gguf")
+    monkeypatch.setenv("GGML_VK_FORCE_MAX_BUFFER_SIZE", "600000")  # its largest matrices do not fit
+    flags = melt.load(measured(tmp_path, tmp_path / "model.gguf")).flags
     (evidence,) = flags[flags["flag"] == "accelerator_fallback"]["evidence"]
     assert "asked for gpu, ran on cpu: weights" in evidence
+    assert "on Vulkan0" in evidence
 
 
 def test_melt_run_measures_the_gpu(vulkan: list[str], tmp_path: Path, tiny_model: Path) -> None:
@@ -78,9 +80,17 @@ def test_melt_run_measures_the_gpu(vulkan: list[str], tmp_path: Path, tiny_model
 
 
 def measured(tmp_path: Path, model: Path) -> Path:
-    """The results of a small ``melt run`` on the GPU."""
-    words = ["run", "--device", "local", "--model", str(model), "--accelerator", "gpu", "--profile-ops"]
-    words += ["--context", "64", "--gen", "4", "--sessions", "1", "--iterations", "1", "--no-report"]
-    done = CliRunner().invoke(cli, [*words, "--results", str(tmp_path / "results")])
-    assert done.exit_code == 0, done.output
+    """The results of a small run on the GPU."""
+    plan = melt.Plan(
+        devices=("local",),
+        models=(str(model),),
+        accelerators=("gpu",),
+        context=(64,),
+        gen=(4,),
+        sessions=1,
+        iterations=1,
+        profile_ops=True,
+    )
+    outcome = melt.run(plan, tmp_path / "results")
+    assert outcome.complete, outcome
     return tmp_path / "results"
