@@ -10,7 +10,7 @@ import platformdirs
 def cache_folder() -> Path:
     """Models, runners and leases: ``MELT_CACHE``, or the platform's cache folder."""
     given = os.environ.get("MELT_CACHE")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("melt"))
+    return Path(given).absolute() if given else Path(platformdirs.user_cache_dir("melt"))
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -1,7 +1,10 @@
 """Building on the device itself, over a real shell; CMake is a stub but for the conformance suite's own build."""
 
+import fcntl
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +15,14 @@ from hypothesis import strategies as st
 from melt.backends.llamacpp import LlamaCpp
 from melt.cli import cli
 from melt.drivers import connect
-from melt.drivers.base import ShellDriver
+from melt.drivers.base import Process, ShellDriver
 from melt.errors import RunnerError
 from melt.facts import DeviceFacts
+from melt.models.info import inspect
+from melt.paths import cache_folder
 from melt.plan import Cell
 from melt.profile import load_profile
 from melt.toolchain import build, on_device
-from melt.toolchain.build_log import log_path
 from melt.toolchain.device_tools import look, parse
 from melt.toolchain.on_device import build_on_device, built_on_device, source_archive
 from melt.toolchain.targets import TARGETS
@@ -28,11 +32,14 @@ CMAKE = """#!/bin/sh
 case "$1" in
   --version) echo "cmake version 3.22.1" ;;
   --build)
-    echo "[  7%] Building"; echo "[100%] Linking"
-    cat source/native/* source/llama.cpp/src/* > build/melt-runner ;;
+    echo "[  7%] Building"; echo "[ 50%] of a nested project"; echo "[ 16%] Linking"
+    cat source/native/* source/llama.cpp/src/* > build/melt-runner
+    chmod +x build/melt-runner ;;
   *) echo "configured: $*"; mkdir -p build ;;
 esac
 """
+# Begins a program, and is never done.
+SLOW = CMAKE.replace("cat source", "echo half > build/melt-runner; echo waiting; sleep 600; cat source")
 FAILING = """#!/bin/sh
 [ "$1" = --version ] && echo "cmake version 3.22.1" && exit
 echo "engine.cpp:3:1: error: no such thing" >&2
@@ -40,11 +47,14 @@ exit 2
 """
 
 
+THERE = {"cmake": "3", "c++": "12", "make": "4", "tar": "/bin/tar"}
+
+
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShellDriver]:
     """This machine as the device, with few sources and a CMake that compiles nothing."""
-    put(tmp_path / "native" / "main.cpp", "main 1\n")
-    put(tmp_path / "llama" / "src" / "llama.cpp", "llama\n")
+    put(tmp_path / "native" / "main.cpp", "exit # main 1\n")
+    put(tmp_path / "llama" / "src" / "llama.cpp", "# llama\n")
     stub(tmp_path, monkeypatch, "cmake", CMAKE)
     for module in (build, on_device):
         monkeypatch.setattr(module, "native_sources", lambda: sorted((tmp_path / "native").iterdir()))
@@ -68,25 +78,25 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) 
 
 def test_the_program_is_built_there_brought_back_and_found_again(board: ShellDriver) -> None:
     steps: list[tuple[int, int]] = []
-    assert built_on_device(board.facts()) is None
+    assert built_on_device(board.facts(), ["none"]) is None
     binary = build_on_device(board, "none", lambda done, total: steps.append((done, total)))
-    assert binary.read_text() == "main 1\nllama\n"
+    assert binary.read_text() == "exit # main 1\n# llama\n"
     assert binary.stat().st_mode & 0o111
-    assert steps == [(7, 100), (100, 100)]
-    assert built_on_device(board.facts()) == binary
+    assert steps == [(0, 100), (7, 100), (16, 100)]
+    assert built_on_device(board.facts(), ["none"]) == binary
     assert build_on_device(board, "none") == binary
-    assert len(steps) == 2
-    assert "configured: -S source/native -B build" in log_path("on-device").read_text()
+    assert len(steps) == 3
+    assert "-S source/native -B build" in log()
 
 
 def test_changed_sources_are_sent_and_llama_cpp_is_not_compiled_again(board: ShellDriver, tmp_path: Path) -> None:
     first = build_on_device(board, "none")
     (unpacked,) = Path(board.work_folder).glob("on-device-*/source/llama.cpp/src/llama.cpp")
     stamp = unpacked.stat().st_mtime_ns
-    for text in ("main 2\n", "main 1\n", "main 3\n"):
+    for text in ("exit # 2\n", "exit # 1\n", "exit # 3\n"):
         put(tmp_path / "native" / "main.cpp", text)
-        put(tmp_path / "native" / "ops.cpp", "ops\n")
-        assert build_on_device(board, "none").read_text() == f"{text}ops\nllama\n"
+        put(tmp_path / "native" / "ops.cpp", "# ops\n")
+        assert build_on_device(board, "none").read_text() == f"{text}# ops\n# llama\n"
     assert unpacked.stat().st_mtime_ns == stamp
     assert build_on_device(board, "none") != first
 
@@ -109,8 +119,14 @@ def test_a_failed_build_shows_its_first_error_and_leaves_nothing(
     with pytest.raises(RunnerError) as failed:
         build_on_device(board, "none")
     assert "engine.cpp:3:1: error: no such thing" in failed.value.message
-    assert str(log_path("on-device")) in failed.value.hint
-    assert built_on_device(board.facts()) is None
+    assert "engine.cpp" in Path(failed.value.hint.removeprefix("The whole log: ")).read_text()
+    assert built_on_device(board.facts(), on_device.GPUS) is None
+
+
+def log() -> str:
+    """Of the one build that there was."""
+    (path,) = (cache_folder() / "toolchain").glob("on-device*.log")
+    return path.read_text()
 
 
 def test_cuda_is_built_where_its_compiler_is(
@@ -119,15 +135,16 @@ def test_cuda_is_built_where_its_compiler_is(
     stub(tmp_path, monkeypatch, "nvcc", "#!/bin/sh\necho 'Cuda compilation tools, release 12.6, V12.6.68'\n")
     tools = look(board)
     assert (tools.nvcc, tools.versions["nvcc"]) == (str(tmp_path / "stubs" / "nvcc"), "12.6, V12.6.68")
-    build_on_device(board)
-    said = log_path("on-device").read_text()
+    build_on_device(board, "cuda")
+    said = log()
     assert f"-DGGML_CUDA=ON -DCMAKE_CUDA_COMPILER={tmp_path}/stubs/nvcc" in said
     assert "'-DMELT_TARGET=on-device cuda'" in said
 
 
 def test_an_orins_gpu_is_named_because_its_cmake_cannot_ask() -> None:
     orin = parse({"nvcc_path": "/usr/local/cuda/bin/nvcc", "tegra": "tegra234", "cores": "6", "ram_kb": "7990000"})
-    flags = on_device._flags(orin, "auto")
+    assert orin.nvidia
+    flags = on_device._flags(orin, "cuda")
     assert "-DCMAKE_CUDA_ARCHITECTURES=87" in flags
     assert on_device._jobs(orin, flags) == 4  # compilers of 2 GB each in 8 GB
     assert "-DGGML_CUDA=ON" not in on_device._flags(orin, "none")
@@ -138,9 +155,10 @@ def test_an_orins_gpu_is_named_because_its_cmake_cannot_ask() -> None:
 @pytest.mark.parametrize(
     ("there", "gpu", "message", "hint"),
     [
-        ({}, "none", "cmake, c\\+\\+, make", "apt-get install cmake g++ make"),
-        ({"cmake": "3", "c++": "12", "make": "4"}, "vulkan", "glslc", "apt-get install glslc"),
-        ({"cmake": "3", "c++": "12", "make": "4"}, "cuda", "needs: nvcc", "nvidia-jetpack"),
+        ({}, "none", "cmake, c\\+\\+, make, tar", "apt-get install cmake g++ make tar"),
+        (THERE, "vulkan", "needs: glslc", "apt-get install glslc spirv-headers"),
+        (THERE, "cuda", "needs: nvcc", "nvidia-cuda-toolkit"),
+        ({**THERE, "tegra": "tegra234"}, "cuda", "needs: nvcc", "nvidia-jetpack"),
     ],
 )
 def test_what_the_device_lacks_is_named(there: dict[str, str], gpu: on_device.Gpu, message: str, hint: str) -> None:
@@ -167,17 +185,148 @@ def test_the_archive_is_the_same_bytes_for_the_same_sources(board: ShellDriver, 
     assert listed.split() == ["native/main.cpp", "llama.cpp/src/llama.cpp"]
 
 
-def test_what_was_built_on_the_device_runs_its_gpu_cells(board: ShellDriver) -> None:
+def test_what_was_built_on_the_device_runs_its_gpu_cells(
+    board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cell, facts, backend = Cell(device="local", model="m", accelerator="gpu"), board.facts(), LlamaCpp()
-    assert backend._flavour(cell, facts) == "python"
     build_on_device(board, "none")
+    assert backend._flavour(cell, facts) == "python"
+    stub(tmp_path, monkeypatch, "glslc", "#!/bin/sh\necho shaderc 2026\n")
+    build_on_device(board, "vulkan")
     assert backend._flavour(cell, facts) == "native"
     assert backend._flavour(cell.model_copy(update={"accelerator": "cpu"}), facts) == "python"
 
 
+def test_the_gpu_last_asked_for_is_the_one_taken(
+    board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nvcc", "glslc"):
+        stub(tmp_path, monkeypatch, name, f"#!/bin/sh\necho {name} release 1\n")
+    gpus: tuple[on_device.Gpu, ...] = ("cuda", "vulkan")
+    for gpu in (*gpus, "cuda"):
+        assert build_on_device(board, gpu) == built_on_device(board.facts(), gpus)
+
+
+def test_one_plan_is_measured_with_one_program(
+    board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    for name in ("nvcc", "glslc"):
+        stub(tmp_path, monkeypatch, name, f"#!/bin/sh\necho {name} release 1\n")
+    cell, facts, backend = Cell(device="local", model="m", accelerator="gpu"), board.facts(), LlamaCpp()
+    first = build_on_device(board, "cuda")
+    decided = backend.prepare(cell, facts, lambda what: pytest.fail(what))
+    build_on_device(board, "vulkan")
+    assert backend.bundle(decided, inspect(tiny_model), facts, "j").files["runner"].path == first
+
+
+def test_a_processor_that_melt_has_no_target_for_may_build_its_own(board: ShellDriver) -> None:
+    riscv = board.facts().model_copy(update={"machine": "riscv64", "is_host": False, "python": None})
+    cell, backend = Cell(device="b", model="m"), LlamaCpp()
+    with pytest.raises(RunnerError) as failed:
+        backend.check(riscv)
+    assert "melt runner build on-device" in failed.value.hint
+    here = build_on_device(board, "none")
+    own = here.with_name(f"{on_device._stem(riscv, 'none')}-x")
+    own.write_bytes(here.read_bytes())
+    backend.check(riscv)
+    assert backend.prepare(cell, riscv, lambda what: pytest.fail(what)).runner == "native"
+
+
+@pytest.mark.parametrize("how", ["killed", "its host has gone"])
+def test_a_build_that_was_cut_off_leaves_nothing_that_passes_for_whole(
+    board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    stub(tmp_path, monkeypatch, "cmake", SLOW)
+    started: list[Process] = []
+    start = board.shell
+
+    def shell(script: str) -> Process:
+        started.append(start(script))
+        return started[-1]
+
+    monkeypatch.setattr(board, "shell", shell)
+    done: list[object] = []
+
+    def build_it() -> None:
+        with pytest.raises(RunnerError) as failed:
+            build_on_device(board, "none")
+        done.append(failed.value)
+
+    thread = threading.Thread(target=build_it)
+    thread.start()
+    (half,) = wait_for(lambda: list(Path(board.work_folder).glob("on-device-*/build/melt-runner")))
+    assert half.read_text() == "half\n"
+    if how == "killed":
+        started[-1].kill()
+    else:
+        started[-1].end_of_input()
+    thread.join(30)
+    assert len(done) == 1
+    assert (half.parents[1] / "building").exists() == (how == "killed")
+    assert built_on_device(board.facts(), on_device.GPUS) is None
+    stub(tmp_path, monkeypatch, "cmake", CMAKE)
+    assert build_on_device(board, "none").read_text() == "exit # main 1\n# llama\n"
+
+
+def wait_for(found: Callable[[], list[Path]]) -> list[Path]:
+    for _ in range(200):
+        if there := found():
+            return there
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_two_builds_in_one_folder_are_one_too_many(board: ShellDriver, tmp_path: Path) -> None:
+    build_on_device(board, "none")
+    (folder,) = Path(board.work_folder).glob("on-device-*/")
+    put(tmp_path / "native" / "main.cpp", "exit # main 2\n")
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RunnerError, match="another build is running"):
+            build_on_device(board, "none")
+    assert build_on_device(board, "none").read_text() == "exit # main 2\n# llama\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("tar: source/x: Cannot write: No space left on device", "No space left on device"),
+        ("make: *** [Makefile:91: all] Killed", "Killed"),
+        ("/usr/bin/ld: cannot find -lcuda", "cannot find -lcuda"),
+        ("client_loop: send disconnect", "exit code 255: client_loop: send disconnect"),
+        ("", "exit code 255: it said nothing"),
+    ],
+)
+def test_how_a_build_failed_is_told_whatever_failed(
+    board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, message: str
+) -> None:
+    text = FAILING.replace('"engine.cpp:3:1: error: no such thing"', f"'{said}'").replace("exit 2", "exit 255")
+    stub(tmp_path, monkeypatch, "cmake", text)
+    with pytest.raises(RunnerError) as failed:
+        build_on_device(board, "none")
+    assert message in failed.value.message
+
+
+def test_a_device_that_does_not_answer_lacks_no_package(board: ShellDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = board.shell
+    monkeypatch.setattr(board, "shell", lambda _script: start("echo 'connect: Connection refused' >&2; exit 255"))
+    with pytest.raises(RunnerError, match="does not answer: connect: Connection refused"):
+        build_on_device(board, "none")
+
+
+def test_the_devices_own_settings_do_not_get_into_a_build(
+    board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXXFLAGS", "-DBAD")
+    monkeypatch.setenv("CMAKE_GENERATOR", "Ninja")
+    stub(tmp_path, monkeypatch, "cmake", CMAKE.replace("configured:", "configured $CXXFLAGS $CMAKE_GENERATOR:"))
+    build_on_device(board, "none")
+    assert "configured  :" in log()
+
+
 def test_a_gpu_without_a_build_for_it_is_refused_with_the_command_that_makes_one() -> None:
     orin = DeviceFacts(platform="linux", machine="aarch64", cpu_features=("asimddp", "asimdhp"))
-    with pytest.raises(RunnerError, match="orin: its GPU needs") as failed:
+    with pytest.raises(RunnerError, match=r"orin: .* not the GPU") as failed:
         LlamaCpp().prepare(Cell(device="orin", model="m", accelerator="gpu"), orin, lambda what: pytest.fail(what))
     assert "melt runner build on-device --device orin" in failed.value.hint
 
@@ -185,7 +334,7 @@ def test_a_gpu_without_a_build_for_it_is_refused_with_the_command_that_makes_one
 def test_the_command(board: ShellDriver) -> None:
     made = CliRunner().invoke(cli, ["runner", "build", "on-device", "--device", "local", "--gpu", "none"])
     assert made.exit_code == 0, made.output
-    assert Path(made.stdout.splitlines()[-1]).read_text() == "main 1\nllama\n"
+    assert Path(made.stdout.splitlines()[-1]).read_text() == "exit # main 1\n# llama\n"
     listed = CliRunner().invoke(cli, ["runner", "list"])
     assert "on-device" in listed.stdout
 

@@ -1,10 +1,12 @@
 """llama.cpp: by the Python runner where the device has llama-cpp-python, else by the native runner."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from melt.backends.base import Building, Bundle
-from melt.drivers.base import DeviceFile
+from melt.drivers.base import DeviceFile, Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
 from melt.facts import DeviceFacts
@@ -12,7 +14,7 @@ from melt.job import Job, Workload
 from melt.plan import Cell
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import built_on_device
-from melt.toolchain.targets import target_for
+from melt.toolchain.targets import ON_DEVICE, Target, has_target, target_for
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
@@ -27,11 +29,12 @@ class LlamaCpp:
     name = "llama.cpp"
 
     def __init__(self) -> None:
-        self._built: dict[str, Path] = {}  # by target: one plan is measured with one program throughout
+        # By device and accelerator: one plan is measured with one program throughout.
+        self._programs: dict[tuple[str, str], Path] = {}
 
     def check(self, facts: DeviceFacts) -> None:
         """Raises RunnerError where neither runner can be had on the device."""
-        if self._has_python(facts):
+        if self._has_python(facts) or built_on_device(facts, ("none", "cuda", "vulkan")):
             return
         try:
             target_for(facts)
@@ -40,13 +43,13 @@ class LlamaCpp:
 
     def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
         """The native runner, where the cell takes it and it is not there yet."""
-        if self._flavour(cell, facts) == "python" or self._gpu_build(cell, facts):
+        if self._flavour(cell, facts) == "python" or self._own_build(cell, facts):
             return None
         try:
-            target = target_for(facts)
-            return None if built(target).exists() else f"the native runner for {target.name}, some minutes, once"
+            target = self._target(cell, facts)
         except MeltError:
             return None  # prepare tells it as the error it is
+        return None if built(target).exists() else f"the native runner for {target.name}"
 
     def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
         """Builds the native runner where the cell takes it and it is not there yet; the cell with its runner."""
@@ -56,17 +59,8 @@ class LlamaCpp:
             if not self._has_python(facts):
                 raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
             return decided
-        if self._gpu_build(cell, facts):
-            return decided
-        target = target_for(facts)
-        if cell.accelerator != "cpu" and target.compiler == "zig":
-            raise RunnerError(
-                f"{cell.device}: its {cell.accelerator.upper()} needs a runner that was built on it, and there is none",
-                f"melt runner build on-device --device {cell.device}",
-            )
         try:
-            with building(target.name) as progress:
-                self._built[target.name] = build(target, progress)
+            self._programs[_place(cell)] = self._program(cell, facts, building)
         except RunnerError as e:
             if not facts.is_host or cell.runner == "native":
                 raise
@@ -101,17 +95,33 @@ class LlamaCpp:
         path = Path(model.path)
         weights = DeviceFile(path.name, path, model.sha256, model.file_bytes)
         if self._flavour(cell, facts) == "native":
-            program = self._gpu_build(cell, facts) or self._cpu_build(facts)
+            program = self._programs.get(_place(cell)) or self._program(cell, facts, _silently)
             return Bundle({"runner": program_file(program), "model": weights}, ("runner", "run"), job)
         return Bundle({"runner": runner_file(), "model": weights}, (facts.python or "", "runner", "run"), job)
 
-    def _cpu_build(self, facts: DeviceFacts) -> Path:
-        target = target_for(facts)
-        return self._built.get(target.name) or build(target)
+    def _program(self, cell: Cell, facts: DeviceFacts, building: Building) -> Path:
+        own = self._own_build(cell, facts)
+        if own is not None:
+            return own
+        target = self._target(cell, facts)
+        with building(target.name) as progress:
+            return build(target, progress)
 
-    def _gpu_build(self, cell: Cell, facts: DeviceFacts) -> Path | None:
-        """What was built on such a device; it is never built unasked, as that may take the device an hour."""
-        return None if cell.accelerator == "cpu" else built_on_device(facts)
+    def _target(self, cell: Cell, facts: DeviceFacts) -> Target:
+        target = target_for(facts)
+        if cell.accelerator != "cpu" and target.compiler == "zig":
+            raise RunnerError(
+                f"{cell.device}: the runner that melt builds for it is for the CPU, not the {cell.accelerator.upper()}",
+                f"For its GPU: melt runner build {ON_DEVICE} --device {cell.device}",
+            )
+        return target
+
+    def _own_build(self, cell: Cell, facts: DeviceFacts) -> Path | None:
+        """What such a device built for its GPU, or where melt has no target for it; never built unasked, as that may
+        take the device an hour."""
+        if cell.accelerator == "gpu":
+            return built_on_device(facts, ("cuda", "vulkan"))
+        return None if cell.accelerator == "npu" or has_target(facts) else built_on_device(facts, ("none",))
 
     def _has_python(self, facts: DeviceFacts) -> bool:
         return facts.python is not None and self.name in facts.engines
@@ -119,4 +129,13 @@ class LlamaCpp:
     def _flavour(self, cell: Cell, facts: DeviceFacts) -> Literal["python", "native"]:
         if cell.runner != "auto":
             return cell.runner
-        return "python" if self._has_python(facts) and not self._gpu_build(cell, facts) else "native"
+        return "python" if self._has_python(facts) and not self._own_build(cell, facts) else "native"
+
+
+def _place(cell: Cell) -> tuple[str, str]:
+    return cell.device, cell.accelerator
+
+
+@contextmanager
+def _silently(_what: str) -> Iterator[Progress]:
+    yield lambda done, total: None

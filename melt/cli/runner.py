@@ -16,10 +16,10 @@ from melt.drivers.lease import lease, lease_name
 from melt.errors import MeltError, RunnerError
 from melt.profile import load_profile
 from melt.toolchain.build import build, built
-from melt.toolchain.on_device import GPUS, NAME, Gpu, build_on_device
-from melt.toolchain.targets import TARGETS, Target, find_target
+from melt.toolchain.on_device import GPUS, Gpu, build_on_device
+from melt.toolchain.targets import ON_DEVICE, TARGETS, Target, find_target
 
-ON_DEVICE = "the device's own compilers, for its GPU: CUDA on a Jetson, or Vulkan"
+BY_THE_DEVICE = "the device's own compilers, for its GPU: CUDA on a Jetson, or Vulkan"
 
 
 @click.group(epilog="\b\nExamples:\n  melt runner list\n  melt runner build linux-aarch64-musl")
@@ -35,7 +35,9 @@ def runner() -> None:
 def list_targets(as_json: bool) -> None:
     """List the targets, and what is built of them."""
     rows = [_row(target) for target in TARGETS.values()]
-    rows.append({"name": NAME, "for": ON_DEVICE, "needs_cpu_features": [], "state": "needs --device", "path": None})
+    rows.append(
+        {"name": ON_DEVICE, "for": BY_THE_DEVICE, "needs_cpu_features": [], "state": "needs --device", "path": None}
+    )
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -63,7 +65,9 @@ def _row(target: Target) -> dict[str, object]:
     epilog="\b\nExamples:\n  melt runner build host\n  melt runner build linux-aarch64-musl\n"
     "  melt runner build on-device --device local\n  melt runner list",
 )
-@click.argument("target", shell_complete=lambda _c, _p, start: [n for n in (*TARGETS, NAME) if n.startswith(start)])
+@click.argument(
+    "target", shell_complete=lambda _c, _p, start: [n for n in (*TARGETS, ON_DEVICE) if n.startswith(start)]
+)
 @click.option("--device", metavar="NAME", help="The device to build on; for the target on-device.")
 @click.option("--gpu", type=click.Choice(GPUS), help="What on-device builds for. [auto: CUDA where nvcc is, else none]")
 def build_target(target: str, device: str | None, gpu: Gpu | None) -> None:
@@ -73,13 +77,13 @@ def build_target(target: str, device: str | None, gpu: Gpu | None) -> None:
     itself, with its own compilers: for its GPU.
     """
     end_cleanly_when_stopped()
-    if target == NAME:
+    if target == ON_DEVICE:
         if device is None:
-            raise click.UsageError(f"{NAME} needs the device to build on: --device NAME")
+            raise click.UsageError(f"{ON_DEVICE} needs the device to build on: --device NAME")
         click.echo(_build_on(device, gpu or "auto"))
         return
     if device is not None or gpu is not None:
-        raise click.UsageError(f"--device and --gpu go with the target {NAME}")
+        raise click.UsageError(f"--device and --gpu go with the target {ON_DEVICE}")
     wanted = find_target(target)
     with build_bar(Console(stderr=True), wanted.name) as show:
         path = build(wanted, show)

@@ -67,6 +67,10 @@ class Process(Protocol):
         """The last part of what it wrote to stderr."""
         ...
 
+    def end_of_input(self) -> None:
+        """Closes its stdin, which a program of ours takes as the end of its host."""
+        ...
+
     def kill(self) -> None:
         """Ends it and all it started; safe to call when it has already ended."""
         ...
@@ -150,5 +154,5 @@ class ShellDriver(Driver, Protocol):
         ...
 
     def pull(self, device_path: str, destination: Path) -> None:
-        """Brings a file to the host, whole or not at all."""
+        """Brings a file to the host, whole or not at all; raises OSError where the host cannot write it."""
         ...

@@ -127,9 +127,10 @@ class LocalDriver:
     def pull(self, device_path: str, destination: Path) -> None:
         """A copy."""
         try:
-            write_whole(destination, Path(device_path).read_bytes())
+            content = Path(device_path).read_bytes()
         except OSError as e:
-            raise DeviceError(f"{e.filename or device_path}: {e.strerror}", "Try `melt doctor`.") from e
+            raise DeviceError(f"{device_path}: {e.strerror}", "Try `melt doctor`.") from e
+        write_whole(destination, content)
 
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
         """Raw text of each file probe, read now."""

@@ -96,7 +96,7 @@ def _step(argv: list[str], env: dict[str, str], log: BuildLog) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode != 0:
-        raise log.failure()
+        raise log.failure(f"exit code {process.returncode}")
 
 
 def _keep(made: Path, binary: Path, target: Target) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from melt.errors import RunnerError
 from melt.paths import write_whole
-from melt.toolchain.source import SHA256, llama_source
+from melt.toolchain.source import PROVENANCE, SHA256, llama_source
 from melt.toolchain.targets import NO_AMX, Target
 
 INSTALL = "Install melt's build tools: pip install 'melt-bench[build]'"
@@ -51,12 +51,15 @@ def identity(target: Target) -> str:
         RunnerError: the compiler is not there.
     """
     if target.compiler == "zig":
-        return f"zig {_zig_version()} {_WRAPPER} llama.cpp {SHA256}"
+        return f"zig {_zig_version()} {_WRAPPER} llama.cpp {SHA256} {PROVENANCE}"
     if target.compiler == "ndk":
         ndk = _ndk()
-        return f"ndk {ndk} {(ndk / 'source.properties').read_text(errors='replace')} llama.cpp {SHA256}"
+        return f"ndk {ndk} {(ndk / 'source.properties').read_text(errors='replace')} llama.cpp {SHA256} {PROVENANCE}"
     libraries = installed_libraries()
-    llama = " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in libraries) or f"llama.cpp {SHA256}"
+    llama = (
+        " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in libraries)
+        or f"llama.cpp {SHA256} {PROVENANCE}"
+    )
     return f"{_cxx_version()} {llama}"
 
 
@@ -69,20 +72,20 @@ def definitions(target: Target, folder: Path) -> tuple[str, ...]:
         RunnerError: the compiler or llama.cpp's source is not there.
     """
     if target.compiler == "zig":
-        return *_zig(target, folder), _from_source()
+        return *_zig(target, folder), *_from_source()
     if target.compiler == "ndk":
-        return f"-DCMAKE_TOOLCHAIN_FILE={_ndk() / _NDK_TOOLCHAIN}", _from_source()
+        return f"-DCMAKE_TOOLCHAIN_FILE={_ndk() / _NDK_TOOLCHAIN}", *_from_source()
     libraries = installed_libraries()
     if not libraries:
         cpuinfo = Path("/proc/cpuinfo")
         amx = cpuinfo.exists() and "amx_tile" in cpuinfo.read_text(errors="replace")
-        return _from_source(), "-DBUILD_SHARED_LIBS=OFF", *(NO_AMX if amx else ())
+        return *_from_source(), "-DBUILD_SHARED_LIBS=OFF", *(NO_AMX if amx else ())
     lib = libraries[0].parent
     return f"-DLLAMA_LIB_DIR={lib}", f"-DLLAMA_INCLUDE_DIR={lib.parent.parent / 'include'}"
 
 
-def _from_source() -> str:
-    return f"-DLLAMA_CPP_DIR={llama_source()}"
+def _from_source() -> tuple[str, ...]:
+    return f"-DLLAMA_CPP_DIR={llama_source()}", *PROVENANCE
 
 
 def installed_libraries() -> list[Path]:

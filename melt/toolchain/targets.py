@@ -7,6 +7,7 @@ from melt.errors import RunnerError
 from melt.facts import DeviceFacts
 from melt.validation import did_you_mean
 
+ON_DEVICE = "on-device"  # built elsewhere than here, so no target of the table below
 STATIC = ("-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=OFF", "-DGGML_OPENMP=OFF")
 # For a build by a processor's own features: on virtual machines with AMX, llama.cpp dies of it.
 _NO_AMX_WORDS = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
@@ -82,7 +83,8 @@ def find_target(name: str) -> Target:
     """
     if name not in TARGETS:
         raise RunnerError(
-            f"no target {name!r}.{did_you_mean(name, TARGETS)}", "`melt runner list` shows what can be built."
+            f"no target {name!r}.{did_you_mean(name, (*TARGETS, ON_DEVICE))}",
+            "`melt runner list` shows what can be built.",
         )
     return TARGETS[name]
 
@@ -101,5 +103,14 @@ def target_for(facts: DeviceFacts) -> Target:
             return target
     raise RunnerError(
         f"no native runner for {facts.machine} with the CPU features that this device tells",
-        "`melt runner list` shows what can be built.",
+        f"It may build its own: melt runner build {ON_DEVICE} --device NAME",
     )
+
+
+def has_target(facts: DeviceFacts) -> bool:
+    """Whether melt can build for such a device."""
+    try:
+        target_for(facts)
+    except RunnerError:
+        return False
+    return True

@@ -15,14 +15,14 @@ from melt.drivers.runner import runner_file
 from melt.profile import load_profile
 from melt.toolchain import on_device
 from melt.toolchain.build import build
-from melt.toolchain.targets import TARGETS
+from melt.toolchain.targets import ON_DEVICE, TARGETS
 from tests.conftest import KEPT_BUILDS
 
 NATIVE = {
     "native": "host",
     "static-x86_64": "linux-x86_64-musl",
     "static-aarch64": "linux-aarch64-musl",
-    "on-device": on_device.NAME,
+    "on-device": ON_DEVICE,
 }
 FLAVOURS = ("python", *NATIVE)
 QEMU = "qemu-aarch64-static"

@@ -1,5 +1,8 @@
 #include "channel.hpp"
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <unistd.h>
 
 #include "files.hpp"
@@ -11,7 +14,8 @@ Channel::Channel() : fd_(dup(1)) { dup2(2, 1); }
 void Channel::send(const JsonLine &line) const {
     const std::string text = line.str() + "\n";
     if (!write_all(fd_, text.data(), text.size())) {
-        _exit(3); // the host's end is gone, so there is nobody to tell
+        std::fprintf(stderr, "melt-runner: the event stream cannot be written: %s\n", std::strerror(errno));
+        _exit(3); // the host's end is gone, so there is nobody else to tell
     }
 }
 

@@ -191,23 +191,23 @@ void Engine::add_description(JsonLine &line) const {
         .add("n_vocab", n_vocab_)
         .add("threads", llama_n_threads(context_.get()));
     std::set<std::string> outside;
-    std::map<std::string, uint64_t> weights; // bytes by kind of device
+    std::map<std::string, uint64_t> weights; // bytes beside the CPU's, by kind of device
     line.begin_array("buffers");
     for (const Buffer &b : buffers_) {
         line.begin_object().add("device", b.device).add("kind", b.kind).add("bytes", b.bytes).end_object();
-        const char *on = is_cpu(b.device) ? "cpu" : is_npu(b.device) ? "npu" : "gpu";
-        if (b.kind == "weights") {
-            weights[on] += b.bytes;
-        }
         if (!is_cpu(b.device) && (b.kind == "weights" || b.kind == "kv" || b.kind == "state")) {
             outside.insert(b.device);
         }
+        if (!is_cpu(b.device) && b.kind == "weights") {
+            weights[is_npu(b.device) ? "npu" : "gpu"] += b.bytes;
+        }
     }
     line.end_array();
-    // Where most of the weights are. Some may be elsewhere: llama.cpp leaves the embedding's rows to the CPU.
-    const auto more = [](const auto &a, const auto &b) { return a.second < b.second; };
-    const auto most = std::max_element(weights.begin(), weights.end(), more);
-    const std::string effective = most == weights.end() ? "cpu" : most->first;
+    // Where at least half of the weights are: llama.cpp leaves some to the CPU, the embedding's rows for one. How many
+    // its own buffer does not tell, as it maps the file from the first of them to the last.
+    const std::string effective = 2 * weights["gpu"] >= std::max<uint64_t>(llama_model_size(model), 1)   ? "gpu"
+                                  : 2 * weights["npu"] >= std::max<uint64_t>(llama_model_size(model), 1) ? "npu"
+                                                                                                         : "cpu";
     std::string where;
     for (const std::string &device : outside) {
         where += (where.empty() ? "" : ",") + device;

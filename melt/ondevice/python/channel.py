@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import sys
 from typing import Any
 
@@ -29,8 +30,11 @@ class Channel:
     def send(self, event: str, **fields: Any) -> None:
         """Writes one event, whole; where the host's end is gone, there is nobody to tell and the process ends."""
         data = (json.dumps({"event": event, **fields}, separators=(",", ":"), allow_nan=False) + "\n").encode()
-        try:
-            while data:
+        while data:
+            try:
                 data = data[os.write(self._fd, data) :]
-        except OSError:
-            os._exit(3)
+            except BlockingIOError:
+                select.select([], [self._fd], [])
+            except OSError as e:
+                print(f"melt-runner: the event stream cannot be written: {e.strerror}", file=sys.stderr, flush=True)
+                os._exit(3)

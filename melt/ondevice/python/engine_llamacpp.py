@@ -157,7 +157,7 @@ class LlamaCpp:
             "n_ctx": self.n_ctx,
             "n_vocab": self.n_vocab,
             "threads": int(llama.llama_n_threads(self._context)),
-            "effective_accelerator": _effective_accelerator(found),
+            "effective_accelerator": _effective_accelerator(outside, int(llama.llama_model_size(model))),
             "effective_device": ",".join(sorted({b["device"] for b in outside})) or "CPU",
             "buffers": found,
             "tables_bytes": self.tables_bytes,
@@ -244,8 +244,9 @@ def _kv_type(name: str, field: str) -> int:
     return _KV_TYPES[name]
 
 
-def _effective_accelerator(found: list[dict[str, Any]]) -> str:
-    """Where most of the weights are. Some may be elsewhere: llama.cpp leaves the embedding's rows to the CPU."""
-    weights = [b for b in found if b["kind"] == "weights"]
-    on_cpu = sum(b["bytes"] for b in weights if is_cpu(b["device"]))
-    return "gpu" if 2 * on_cpu < sum(b["bytes"] for b in weights) else "cpu"
+def _effective_accelerator(outside: list[dict[str, Any]], weights_bytes: int) -> str:
+    """Where at least half of the weights are: llama.cpp leaves some to the CPU, the embedding's rows for one.
+
+    How many its own buffer does not tell, as it maps the file from the first of them to the last.
+    """
+    return "gpu" if 2 * sum(b["bytes"] for b in outside if b["kind"] == "weights") >= max(1, weights_bytes) else "cpu"
