@@ -108,7 +108,10 @@ def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
         for key_name, value in zip(MATCHED, key, strict=True):
             if key_name in always:
                 words.append(name(value))
-            elif key_name in differs and key_name != "effective_accelerator":
+            elif key_name == "effective_accelerator":
+                asked = key[MATCHED.index("accelerator")]
+                words += [f"ran on {name(value)}"] if value not in (None, asked) else []
+            elif key_name in differs:
                 words.append(_setting_word(key_name, value))
         out[key] = " · ".join(words)
     repeated = {t for t, n in Counter(out.values()).items() if n > 1}

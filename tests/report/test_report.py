@@ -177,6 +177,12 @@ class TestTold:
         assert len(set(labels)) == len(labels) == 4
         assert len(set(fitted_apart(labels).values())) == 4
 
+    def test_a_setting_that_ran_elsewhere_than_asked_says_so(self, tmp_path: Path) -> None:
+        for recipe in (Recipe(), Recipe(cell={"accelerator": "gpu"})):
+            write_store(tmp_path, models=(SMOLLM,), contexts=(128, 512), sessions=1, recipe=recipe)
+        titles = [s.title for s in settings(melt.load(tmp_path))]
+        assert [t.split(" · ", 2)[2] for t in titles] == ["cpu", "gpu · ran on cpu"]
+
     def test_settings_that_change_the_numbers_are_in_the_protocol(self, tmp_path: Path) -> None:
         cell = {"flash_attn": "on", "type_k": "q8_0", "batch": 256, "ubatch": 64, "seed": 42}
         write_run(tmp_path / "results", MAMBA, 128, recipe=Recipe(iterations=5, warmups=2, cell=cell))
