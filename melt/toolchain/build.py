@@ -18,6 +18,7 @@ from melt.toolchain.compilers import definitions, identity, program
 from melt.toolchain.source import cannot_write
 from melt.toolchain.targets import Target
 
+_END_S = 10.0
 MAX_BYTES = 20 * 10**6
 # What CMake would take from the environment although no build's name tells of it.
 _NOT_OURS = ("CC", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE", "CMAKE_PREFIX_PATH")
@@ -91,12 +92,23 @@ def _step(argv: list[str], env: dict[str, str], log: BuildLog) -> None:
             for line in process.stdout or ():
                 log.take(line.rstrip("\n"))
         except BaseException:
-            # With every compiler it started, so that nothing goes on writing once the lock is let go.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             raise
     if process.returncode != 0:
         raise log.failure(f"exit code {process.returncode}")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Ends ninja by a signal it hears, because its compilers are groups of their own that only it can end.
+
+    So nothing goes on writing once the lock is let go.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _keep(made: Path, binary: Path, target: Target) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -31,19 +31,19 @@ def log_path(name: str) -> Path:
 
 
 @contextmanager
-def build_log(name: str, progress: Progress) -> Iterator["BuildLog"]:
-    """An empty log, open for the length of the block."""
-    path = log_path(name)
+def build_log(target: str, progress: Progress, name: str = "") -> Iterator["BuildLog"]:
+    """An empty log, open for the length of the block; by the target's name where it has no ``name`` of its own."""
+    path = log_path(name or target)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as out:
-        yield BuildLog(name, out, progress)
+        yield BuildLog(target, path, out, progress)
 
 
 class BuildLog:
     """Takes lines as they come, however many."""
 
-    def __init__(self, name: str, out: TextIO, progress: Progress) -> None:
-        self._name, self._out, self._progress = name, out, progress
+    def __init__(self, target: str, path: Path, out: TextIO, progress: Progress) -> None:
+        self._target, self._path, self._out, self._progress = target, path, out, progress
         self._written = self._percent = 0
         self._errors, self._last = _Errors(), deque[str](maxlen=_LAST_LINES)
 
@@ -68,7 +68,7 @@ class BuildLog:
     def failure(self, ended: str) -> RunnerError:
         """What to raise where the command has failed; ``ended`` says how."""
         what = self._errors.first or f"{ended}: {' / '.join(self._last) or 'it said nothing'}"
-        return RunnerError(f"{self._name}: the build failed: {what}", f"The whole log: {log_path(self._name)}")
+        return RunnerError(f"{self._target}: the build failed: {what}", f"The whole log: {self._path}")
 
     def _write(self, line: str) -> None:
         if self._written < MAX_LOG_CHARS:
@@ -93,11 +93,3 @@ class _Errors:
                 self._found.append(text)
         elif text and self._found[0].startswith("CMake Error") and len(self._found) <= _BELOW_CMAKE:
             self._found.append(text)
-
-
-def first_error(lines: Iterable[str]) -> str:
-    """The compiler's first error, with what CMake says in the lines below its own; empty where there is none."""
-    errors = _Errors()
-    for line in lines:
-        errors.take(line)
-    return errors.first

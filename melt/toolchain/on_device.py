@@ -76,7 +76,7 @@ def _build(
     show = progress or (lambda done, total: None)
     show(0, 100)
     archive, place = source_archive(), f"{driver.work_folder}/{name}"
-    with build_log(name, show) as log:
+    with build_log(ON_DEVICE, show, name) as log:
         script = build_script(place, driver.push(archive).device_path, archive.sha256, flags, jobs)
         log.begin(script)
         _run(driver.shell(script), log)
