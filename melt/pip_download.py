@@ -26,7 +26,9 @@ def download(requirement: str, folder: Path, *, source: bool, sha256: str | None
     wanted = folder / "wanted.txt"
     wanted.write_text(requirement + (f" --hash=sha256:{sha256}\n" if sha256 else "\n"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary" if source else "--only-binary", ":all:", "--dest", str(folder), "-r", str(wanted)]
+    # Of this package alone: what pip needs to read a source's metadata would else be compiled too, CMake for one.
+    name = requirement.partition("==")[0]
+    command += ["--no-binary" if source else "--only-binary", name, "--dest", str(folder), "-r", str(wanted)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = list(folder.glob("*.tar.gz" if source else "*.whl"))
     if done.returncode == 0 and len(found) == 1:

@@ -13,8 +13,8 @@ from melt.pip_download import PipDownloadError, download
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-# Else ggml's CMake names as its own commit that of whatever repository the build's folder happens to be in.
-PROVENANCE = ("-DGIT_EXE=OFF", f"-DGGML_BUILD_COMMIT={PACKAGE}-{VERSION}")
+# Else CMake names as llama.cpp's commit that of whatever repository the build's folder happens to be in.
+PROVENANCE = ("-DGIT_EXE=OFF", f"-DLLAMA_BUILD_COMMIT={PACKAGE}-{VERSION}", "-DLLAMA_BUILD_NUMBER=0")
 _INSIDE = PurePosixPath(f"llama_cpp_python-{VERSION}/vendor/llama.cpp")
 # What a build of the library and of llama-bench reads.
 _PARTS = ("CMakeLists.txt", "LICENSE", "cmake", "common", "ggml", "include", "src", "tools", "vendor")

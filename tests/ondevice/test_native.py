@@ -14,6 +14,7 @@ from melt.models.synth import synthesise
 from melt.models.zoo import find_shape, scaled_down
 from melt.telemetry import linux
 from melt.telemetry.base import Inventory
+from melt.toolchain.source import PACKAGE, VERSION
 from tests.ondevice.conftest import NATIVE
 from tests.ondevice.running import Ran, job
 
@@ -62,6 +63,8 @@ def test_says_what_it_is(native: list[str], tmp_path: Path, tiny_model: Path) ->
     assert hello.engine == "llama.cpp"
     assert set(hello.engine_build) == {"commit", "compiler", "target"}
     assert [a.kind for a in hello.accelerators] == ["cpu"]
+    if hello.engine_build["target"] != "host":  # which has the commit that the installed package was given
+        assert hello.engine_build["commit"] == f"{PACKAGE}-{VERSION}"
 
 
 @pytest.mark.parametrize(
