@@ -69,7 +69,11 @@ def _row(target: Target) -> dict[str, object]:
     "target", shell_complete=lambda _c, _p, start: [n for n in (*TARGETS, ON_DEVICE) if n.startswith(start)]
 )
 @click.option("--device", metavar="NAME", help="The device to build on; for the target on-device.")
-@click.option("--gpu", type=click.Choice(GPUS), help="What on-device builds for. [auto: CUDA where nvcc is, else none]")
+@click.option(
+    "--gpu",
+    type=click.Choice(GPUS),
+    help="What on-device builds for. [auto: CUDA where its compiler and a GPU are, else none]",
+)
 def build_target(target: str, device: str | None, gpu: Gpu | None) -> None:
     """Build the runner for TARGET, and print its path.
 

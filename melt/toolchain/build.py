@@ -21,7 +21,7 @@ from melt.toolchain.targets import Target
 _END_S = 10.0
 MAX_BYTES = 20 * 10**6
 # What CMake would take from the environment although no build's name tells of it.
-_NOT_OURS = ("CC", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE", "CMAKE_PREFIX_PATH")
+NOT_OURS = ("CC", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE", "CMAKE_PREFIX_PATH")
 
 
 def built(target: Target) -> Path:
@@ -70,7 +70,7 @@ def _compile(target: Target, folder: Path, progress: Progress) -> None:
     configure += [f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", f"-DMELT_TARGET={target.name}"]
     configure += ["-DCMAKE_BUILD_TYPE=Release", *target.cmake, *definitions(target, folder / "bin")]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
-    kept = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
+    kept = {k: v for k, v in os.environ.items() if k not in NOT_OURS}
     env = kept | caches | {"NINJA_STATUS": "[%f/%t] "}
     with build_log(target.name, progress) as log:
         _step(configure, env, log)

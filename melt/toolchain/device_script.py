@@ -3,8 +3,10 @@
 import shlex
 from collections.abc import Sequence
 
-# What CMake and make would take from the device's environment although no build's name tells of it.
-_NOT_OURS = "CC CXX CFLAGS CXXFLAGS CPPFLAGS LDFLAGS MAKEFLAGS CMAKE_GENERATOR CMAKE_TOOLCHAIN_FILE CMAKE_PREFIX_PATH"
+from melt.toolchain.build import NOT_OURS
+
+# Here the compiler's name is fixed too, and so is make.
+_NOT_OURS = " ".join((*NOT_OURS, "CXX", "MAKEFLAGS", "CMAKE_GENERATOR"))
 
 
 def build_script(place: str, archive: str, sha256: str, flags: Sequence[str], jobs: int) -> str:
