@@ -181,21 +181,15 @@ def _follow(
         process.kill()
         (partial / STDERR).write_text(process.stderr(), encoding="utf-8")
     draft.warnings += draft.heard.warnings + draft.heard.unknown_warning()
-    draft.flags += _flags(attempt, draft.heard)
+    draft.flags += _flags(attempt)
 
 
-def _flags(attempt: Attempt, heard: Heard) -> list[Flag]:
-    """What the runner's own words say against the run."""
+def _flags(attempt: Attempt) -> list[Flag]:
+    """What is known against the run beforehand; what its data say is found when they are read (analysis/flags.py)."""
     flags = []
     if not attempt.extra_buffers:
         evidence = "the runner crashed with the engine's extra buffers, so they are off: no repacked weights, slower"
         flags.append(Flag(name="extra_buffers_off", evidence=evidence))
-    loaded = heard.model
-    asked = attempt.cell.accelerator
-    if loaded is not None and loaded.effective_accelerator not in (None, asked):
-        where = ", ".join(f"{b.kind} {b.bytes / 2**20:.1f} MiB on {b.device}" for b in loaded.buffers)
-        evidence = f"asked for {asked}, ran on {loaded.effective_accelerator}: {where}"
-        flags.append(Flag(name="accelerator_fallback", evidence=evidence))
     beyond = _beyond_training(attempt.cell, attempt.model)
     flags += [Flag(name="context_beyond_training", evidence=beyond)] if beyond else []
     return flags

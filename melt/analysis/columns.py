@@ -39,7 +39,7 @@ SETTINGS = (
     Column("backend", "", "engine"),
     Column("accelerator", "", "what was asked for: cpu, gpu or npu"),
     Column("runner", "", "program on the device: python or native (docs/runner.md)"),
-    Column("effective_accelerator", "", "what the engine says it used"),
+    Column("effective_accelerator", "", "where at least half of the weights were"),
     Column("model", "", "reference of the model"),
     Column("model_name", "", "name of the model"),
     Column("family", "", "transformer, ssm or hybrid"),

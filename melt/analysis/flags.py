@@ -44,9 +44,10 @@ def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observed) -> lis
 
 def _accelerator(rec: Recorded) -> list[Flag]:
     asked, ran = rec.manifest.cell.accelerator, rec.loaded.effective_accelerator if rec.loaded else None
-    if ran is None or ran == asked:
+    if rec.loaded is None or ran in (None, asked):
         return []
-    return [Flag(name="accelerator_fallback", evidence=f"asked for {asked}, ran on {ran}")]
+    where = ", ".join(f"{b.kind} {b.bytes / 2**20:.1f} MiB on {b.device}" for b in rec.loaded.buffers)
+    return [Flag(name="accelerator_fallback", evidence=f"asked for {asked}, ran on {ran}: {where}")]
 
 
 def _memory(rec: Recorded, row: Mapping[str, float]) -> list[Flag]:

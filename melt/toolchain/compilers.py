@@ -15,6 +15,7 @@ from melt.toolchain.source import PROVENANCE, SHA256, llama_source
 from melt.toolchain.targets import NO_AMX, Target
 
 INSTALL = "Install melt's build tools: pip install 'melt-bench[build]'"
+_SOURCE = f"llama.cpp {SHA256} {PROVENANCE}"
 _NDK_TOOLCHAIN = "build/cmake/android.toolchain.cmake"
 _NDK_VARIABLES = ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK")
 # Passes everything on but ggml's own choice of instruction set, which zig spells in another way. Always optimising and
@@ -51,15 +52,12 @@ def identity(target: Target) -> str:
         RunnerError: the compiler is not there.
     """
     if target.compiler == "zig":
-        return f"zig {_zig_version()} {_WRAPPER} llama.cpp {SHA256} {PROVENANCE}"
+        return f"zig {_zig_version()} {_WRAPPER} {_SOURCE}"
     if target.compiler == "ndk":
         ndk = _ndk()
-        return f"ndk {ndk} {(ndk / 'source.properties').read_text(errors='replace')} llama.cpp {SHA256} {PROVENANCE}"
+        return f"ndk {ndk} {(ndk / 'source.properties').read_text(errors='replace')} {_SOURCE}"
     libraries = installed_libraries()
-    llama = (
-        " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in libraries)
-        or f"llama.cpp {SHA256} {PROVENANCE}"
-    )
+    llama = " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in libraries) or _SOURCE
     return f"{_cxx_version()} {llama}"
 
 

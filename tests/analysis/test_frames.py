@@ -199,7 +199,8 @@ def test_another_accelerator_than_asked_for_is_flagged(tmp_path: Path) -> None:
     events = events_of(run)
     events[1]["effective_accelerator"] = "gpu"
     rewrite(run, events)
-    assert "accelerator_fallback" in melt.load(tmp_path).runs.iloc[0]["flags"]
+    flags = melt.load(tmp_path).flags.set_index("flag")
+    assert str(flags.loc["accelerator_fallback", "evidence"]).startswith("asked for cpu, ran on gpu: weights ")
 
 
 def test_a_memory_gap_is_flagged(tmp_path: Path) -> None:
