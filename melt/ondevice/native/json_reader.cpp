@@ -64,15 +64,31 @@ class Reader {
         }
     }
 
-    bool object(Json &value, int depth) {
-        value.kind = Json::Kind::object;
+    // What stands between two brackets: nothing, or parts with commas between them.
+    template <typename Part> bool parts(char end, const char *missing, Part part) {
         ++at_;
         space();
-        if (peek() == '}') {
+        if (peek() == end) {
             ++at_;
             return true;
         }
-        while (true) {
+        while (part()) {
+            space();
+            const char c = peek();
+            ++at_;
+            if (c == end) {
+                return true;
+            }
+            if (c != ',') {
+                return fail(missing);
+            }
+        }
+        return false;
+    }
+
+    bool object(Json &value, int depth) {
+        value.kind = Json::Kind::object;
+        return parts('}', "a comma or brace is missing", [&] {
             space();
             std::string name;
             if (peek() != '"') {
@@ -87,44 +103,16 @@ class Reader {
             }
             ++at_;
             value.fields.emplace_back(std::move(name), Json());
-            if (!read(value.fields.back().second, depth + 1)) {
-                return false;
-            }
-            space();
-            const char c = peek();
-            ++at_;
-            if (c == '}') {
-                return true;
-            }
-            if (c != ',') {
-                return fail("a comma or brace is missing");
-            }
-        }
+            return read(value.fields.back().second, depth + 1);
+        });
     }
 
     bool array(Json &value, int depth) {
         value.kind = Json::Kind::array;
-        ++at_;
-        space();
-        if (peek() == ']') {
-            ++at_;
-            return true;
-        }
-        while (true) {
+        return parts(']', "a comma or bracket is missing", [&] {
             value.items.emplace_back();
-            if (!read(value.items.back(), depth + 1)) {
-                return false;
-            }
-            space();
-            const char c = peek();
-            ++at_;
-            if (c == ']') {
-                return true;
-            }
-            if (c != ',') {
-                return fail("a comma or bracket is missing");
-            }
-        }
+            return read(value.items.back(), depth + 1);
+        });
     }
 
     bool digits() {
