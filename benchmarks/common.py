@@ -2,10 +2,11 @@
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,14 @@ def local_device() -> Iterator[LocalDriver]:
         driver.close()
 
 
-def run_melt(driver: LocalDriver, model: ModelInfo, cell: Cell) -> Speeds:
+def run_melt(
+    driver: LocalDriver, model: ModelInfo, cell: Cell, env: Mapping[str, str] = MappingProxyType({})
+) -> Speeds:
     """One session by melt's own runner, started as ``melt run`` starts it."""
     bundle = LlamaCpp().bundle(cell, model, driver.facts(), "benchmark")
     places = {key: driver.push(file).device_path for key, file in bundle.files.items()}
     job = bundle.job.model_copy(update={"model": places["model"]})
-    process = driver.launch([places.get(a, a) for a in bundle.argv], job.model_dump(mode="json"), bundle.env)
+    process = driver.launch([places.get(a, a) for a in bundle.argv], job.model_dump(mode="json"), {**bundle.env, **env})
     timed: list[Iteration] = []
     try:
         while (line := process.next_line(LINE_TIMEOUT_S)) is not None:

@@ -5,10 +5,12 @@ python benchmarks/telemetry_cost.py [--rounds 15]
 
 import argparse
 import random
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.common import Speeds, local_device, machine, ratio_line, run_melt
+from melt.drivers.runner import runner_file
 from melt.models.refs import resolve
 from melt.plan import Cell
 
@@ -26,12 +28,12 @@ def main() -> None:
     speeds: dict[bool, list[Speeds]] = {True: [], False: []}
     shuffler = random.Random(0)
     with local_device() as driver, TemporaryDirectory() as folder:
-        probes = driver.discover().probes
+        probes, sampler = driver.discover().probes, [sys.executable, str(runner_file().path), "sample"]
         for _ in range(args.rounds):
             turns = [True, False]
             shuffler.shuffle(turns)
             for recorded in turns:
-                recording = driver.record(probes, 100) if recorded else None
+                recording = driver.record(probes, 100, sampler) if recorded else None
                 speed = run_melt(driver, model, cell)
                 if recording is not None:
                     recording.stop(Path(folder) / "telemetry.jsonl")

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from melt.errors import PlanError
 from melt.validation import describe_problems, load_yaml
@@ -20,6 +29,11 @@ AcceleratorName = Literal["cpu", "gpu", "npu"]
 # The on-device program's flavour; auto is Python where the device has it and the engine, else native.
 RunnerName = Literal["auto", "python", "native"]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
+Cores = Annotated[
+    str,
+    BeforeValidator(lambda v: f"{v:#x}" if isinstance(v, int) and not isinstance(v, bool) else v),  # YAML's 0xf0
+    Field(pattern=r"^(all|little|mid|big|0x0*[1-9a-f][0-9a-f]{0,15})$"),
+]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
 
@@ -39,6 +53,8 @@ class Cell(_Frozen):
     prompt_tokens: Tokens = 512
     gen_tokens: Annotated[int, Field(ge=2, le=1_000_000, strict=True)] = 64
     threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None  # None: the device's physical cores
+    # Which processors: all, a cluster (little, mid, big), or a mask (0xf0).
+    cores: Cores = "all"
     batch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 2048
     ubatch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 512
     flash_attn: Literal["auto", "on", "off"] = "auto"
@@ -56,6 +72,8 @@ class Cell(_Frozen):
         content = self.model_dump()
         if self.runner != "native":
             del content["runner"]  # the field came when every runner was Python: those results keep their ids
+        if self.cores == "all":
+            del content["cores"]  # likewise
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -89,6 +107,7 @@ AXES: dict[str, str] = {
     "context": "prompt_tokens",
     "gen": "gen_tokens",
     "threads": "threads",
+    "cores": "cores",
     "flash_attn": "flash_attn",
     "type_k": "type_k",
     "type_v": "type_v",
@@ -115,6 +134,7 @@ class Plan(_Frozen):
     context: tuple[int, ...] = (128, 512, 2048)
     gen: tuple[int, ...] = (64,)
     threads: tuple[int | None, ...] = (None,)
+    cores: tuple[Cores, ...] = ("all",)
     flash_attn: tuple[Literal["auto", "on", "off"], ...] = ("auto",)
     type_k: tuple[KvType, ...] = ("f16",)
     type_v: tuple[KvType, ...] = ("f16",)

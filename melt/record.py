@@ -122,7 +122,7 @@ def _measure(
 ) -> None:
     watcher.phase("push")
     bundle = backend.bundle(attempt.cell, attempt.model, attempt.facts, attempt.run_id)
-    argv, draft.job = _place(driver, bundle, attempt)
+    argv, sampler, draft.job = _place(driver, bundle, attempt)
     draft.runner_sha256 = bundle.runner_sha256
     draft.discovery = driver.discover()
     for refused in driver.condition(attempt.profile.conditions):
@@ -131,7 +131,7 @@ def _measure(
     cooled = wait_until_cool(driver, draft.discovery, attempt.profile.thermal, attempt.plan.cooldown)
     draft.start_temp_c, draft.cooldown_s = cooled.start_temp_c, cooled.waited_s
     draft.flags += [cooled.flag] if cooled.flag else []
-    recording = driver.record(draft.discovery.probes, attempt.profile.sensors.period_ms)
+    recording = driver.record(draft.discovery.probes, attempt.profile.sensors.period_ms, sampler)
     try:
         watcher.phase("idle")
         draft.clock = driver.clock()
@@ -147,8 +147,8 @@ def _measure(
         draft.warnings.append("the sampler left no telemetry")
 
 
-def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt) -> tuple[list[str], Job]:
-    """Pushes the bundle; its argv and job with the files' places on the device."""
+def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt) -> tuple[list[str], list[str], Job]:
+    """Pushes the bundle; its argv, its sampler and its job with the files' places on the device."""
     places = {key: driver.push(file).device_path for key, file in bundle.files.items()}
     plan = attempt.plan
     job = bundle.job.model_copy(
@@ -158,7 +158,7 @@ def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt) -> tuple[list[s
             "extra_buffers": attempt.extra_buffers,
         }
     )
-    return [places.get(a, a) for a in bundle.argv], job
+    return [places.get(a, a) for a in bundle.argv], [places.get(a, a) for a in bundle.sampler], job
 
 
 def _follow(

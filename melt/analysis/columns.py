@@ -50,6 +50,7 @@ SETTINGS = (
     Column("prompt_tokens", "tokens", "context length: tokens of the prompt, all in the cache when decoding starts"),
     Column("gen_tokens", "tokens", "tokens generated after the prompt"),
     Column("threads", "threads", "threads the engine used"),
+    Column("cores", "", "the processors it ran on: all, a cluster by name, or a mask"),
     Column("batch", "tokens", "logical batch of the prefill"),
     Column("ubatch", "tokens", "physical batch of the prefill"),
     Column("flash_attn", "", "fused attention: auto, on or off"),

@@ -17,6 +17,7 @@ MATCHED = (
     "runner",
     "effective_accelerator",
     "threads",
+    "cores",
     "gen_tokens",
     "batch",
     "ubatch",

@@ -85,6 +85,7 @@ def _settings(rec: Recorded) -> dict[str, Any]:
         "prompt_tokens": cell.prompt_tokens,
         "gen_tokens": cell.gen_tokens,
         "threads": threads if threads is not None else np.nan,
+        "cores": cell.cores,
         "batch": cell.batch,
         "ubatch": cell.ubatch,
         "flash_attn": cell.flash_attn,

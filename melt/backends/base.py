@@ -21,13 +21,14 @@ Building = Callable[[str], AbstractContextManager[Progress]]
 class Bundle:
     """What goes to a device for one run.
 
-    ``argv`` names files by their keys in ``files``; the session puts their places on the device instead.
-    So does it with the job's ``model``.
+    ``argv`` and ``sampler`` name files by their keys in ``files``; the session puts their places on the device
+    instead. So does it with the job's ``model``. A driver whose device samples by itself has no use for ``sampler``.
     """
 
     files: Mapping[str, DeviceFile]
     argv: tuple[str, ...]
     job: Job
+    sampler: tuple[str, ...] = ()  # the program that records telemetry; its spec's path comes last
     env: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from melt.backends.base import Building, Bundle
+from melt.backends.cores import cpu_mask
 from melt.drivers.base import DeviceFile, Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
@@ -53,6 +54,7 @@ class LlamaCpp:
 
     def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
         """Builds the native runner where the cell takes it and it is not there yet; the cell with its runner."""
+        cpu_mask(cell.cores, facts)
         flavour = self._flavour(cell, facts)
         decided = cell.model_copy(update={"runner": flavour})
         if flavour == "python":
@@ -70,13 +72,15 @@ class LlamaCpp:
         return decided
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
-        """The runner, the model and the job; threads default to the physical cores."""
+        """The runner, the model and the job; threads default to the physical cores, or to those of the mask."""
+        mask = cpu_mask(cell.cores, facts)
         job = Job(
             job_id=job_id,
             engine=self.name,
             model="model",
             accelerator=cell.accelerator,
-            threads=cell.threads or facts.physical_cores or facts.logical_cores or 1,
+            threads=cell.threads or _threads(mask, facts),
+            cpu_mask=mask,
             batch=cell.batch,
             ubatch=cell.ubatch,
             flash_attn=cell.flash_attn,
@@ -96,8 +100,11 @@ class LlamaCpp:
         weights = DeviceFile(path.name, path, model.sha256, model.file_bytes)
         if self._flavour(cell, facts) == "native":
             program = self._programs.get(_place(cell)) or self._program(cell, facts, _silently)
-            return Bundle({"runner": program_file(program), "model": weights}, ("runner", "run"), job)
-        return Bundle({"runner": runner_file(), "model": weights}, (facts.python or "", "runner", "run"), job)
+            files = {"runner": program_file(program), "model": weights}
+            return Bundle(files, ("runner", "run"), job, ("runner", "sample"))
+        python = facts.python or ""
+        files = {"runner": runner_file(), "model": weights}
+        return Bundle(files, (python, "runner", "run"), job, (python, "runner", "sample"))
 
     def _program(self, cell: Cell, facts: DeviceFacts, building: Building) -> Path:
         own = self._own_build(cell, facts)
@@ -130,6 +137,10 @@ class LlamaCpp:
         if cell.runner != "auto":
             return cell.runner
         return "python" if self._has_python(facts) and not self._own_build(cell, facts) else "native"
+
+
+def _threads(mask: int | None, facts: DeviceFacts) -> int:
+    return mask.bit_count() if mask else facts.physical_cores or facts.logical_cores or 1
 
 
 def _place(cell: Cell) -> tuple[str, str]:

@@ -70,7 +70,12 @@ def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: s
 )
 @click.option("--iterations", type=click.IntRange(1), help="Timed repeats inside a session.  [default: 3]")
 @click.option("--warmups", type=click.IntRange(0), help="Untimed repeats before them.  [default: 1]")
-@click.option("--threads", type=Numbers(), help="[default: the device's physical cores]")
+@click.option("--threads", type=Numbers(), help="[default: the device's physical cores, or those of --cores]")
+@click.option(
+    "--cores",
+    multiple=True,
+    help="Where they run: all, little, mid, big, or a mask (0xf0); repeatable.  [default: all]",
+)
 @click.option(
     "--profile-ops", is_flag=True, default=None, help="Also a pass that times every operator (native runner)."
 )

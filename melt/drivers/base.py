@@ -107,6 +107,10 @@ class Driver(Protocol):
         """Puts a file on the device unless its content is already there."""
         ...
 
+    def clean(self, limit_bytes: int = 0) -> int:
+        """Removes what was pushed, used longest ago first, until no more than the limit is left; the bytes removed."""
+        ...
+
     def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Process:
         """Starts a runner with a job, which is written to the device and given as the last argument."""
         ...
@@ -115,8 +119,8 @@ class Driver(Protocol):
         """Raw text of each probe, read once, outside any run; what cannot be read is left out."""
         ...
 
-    def record(self, probes: Sequence[Probe], period_ms: int) -> Recording:
-        """Starts recording the probes on the device."""
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> Recording:
+        """Starts recording the probes on the device, by the sampler's program there where it needs one."""
         ...
 
     def clock(self) -> ClockReading:

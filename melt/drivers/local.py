@@ -101,6 +101,10 @@ class LocalDriver:
             progress(file.size_bytes, file.size_bytes)
         return PlacedFile(str(file.path), pushed=False)
 
+    def clean(self, limit_bytes: int = 0) -> int:
+        """Nothing was pushed; the models are in the host's own cache."""
+        return 0
+
     def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> HostProcess:
         """Starts a runner; it ends itself when this process is gone."""
         path = self._folder / "jobs" / "job.json"
@@ -141,7 +145,7 @@ class LocalDriver:
                     found[probe.name] = Path(self._profile.sensors.root + probe.read).read_text(errors="replace")
         return found
 
-    def record(self, probes: Sequence[Probe], period_ms: int) -> "LocalRecording":
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> "LocalRecording":
         """Starts the sampler as a process of its own."""
         out = self._folder / "telemetry.jsonl"
         out.unlink(missing_ok=True)
@@ -153,7 +157,7 @@ class LocalDriver:
         }
         path = self._folder / "jobs" / "sampler.json"
         write_whole(path, json.dumps(spec).encode())
-        process = HostProcess([sys.executable, str(self._runner), "sample", str(path)])
+        process = HostProcess([*sampler, str(path)])
         self._processes.append(process)
         return LocalRecording(process, out)
 

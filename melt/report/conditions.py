@@ -122,6 +122,7 @@ def protocol(results: Results) -> list[Fact]:
         Fact("Workload", workload),
         Fact("Seed", ", ".join(str(s) for s in sorted({c.seed for c in cells}))),
         Fact("Threads", _list(runs["threads"].dropna()) or "not known"),
+        Fact("Cores", _words(runs["cores"])),
         Fact("Runs", ", ".join(f"{statuses[s]:,} {s}" for s in ("ok", "failed", "skipped") if statuses[s])),
         Fact("Measured", when),
     ]

@@ -92,7 +92,7 @@ def cells_table(results: Results) -> Table:
 
 # Named under the context length where cells differ in them.
 _SETTINGS = (
-    *("runner", "threads", "gen_tokens", "batch", "ubatch", "flash_attn", "type_k", "type_v"),
+    *("runner", "threads", "cores", "gen_tokens", "batch", "ubatch", "flash_attn", "type_k", "type_v"),
     *("workload", "warmups", "iterations", "seed"),
 )
 

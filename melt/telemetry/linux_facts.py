@@ -18,7 +18,7 @@ GLOBS = (
     *("/etc/machine-id", "/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"),
     *(f"/sys/class/dmi/id/{f}" for f in ("product_name", "sys_vendor", "chassis_type")),
     *(f"{_CPU}/cpu[0-9]*/topology/{f}" for f in ("core_id", "physical_package_id")),
-    f"{_CPU}/cpufreq/policy*/scaling_governor",
+    *(f"{_CPU}/cpufreq/policy*/{f}" for f in ("scaling_governor", "related_cpus", "cpuinfo_max_freq")),
 )
 ARM_CORES = {  # ARM's MIDR part numbers (implementer 0x41), as in Linux arch/arm64/include/asm/cputype.h
     "0xd03": "Cortex-A53",
@@ -56,6 +56,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "ram_bytes": memory.get("MemTotal"),
         "available_bytes": memory.get("MemAvailable"),
         "swap_bytes": memory.get("SwapTotal"),
+        "clusters": _clusters(inventory),
         "governor": _governor(inventory),
         "power_mode": _power_mode(inventory),
         "battery_capacity_j": battery.capacity_j(inventory),
@@ -119,6 +120,17 @@ def _physical_cores(inventory: Inventory) -> int | None:
     return len(cores) or _logical_cores(inventory)
 
 
+def _clusters(inventory: Inventory) -> tuple[tuple[int, ...], ...]:
+    """The processors that share a clock, slowest first; clusters of one top speed stay apart."""
+    found = []
+    for path in inventory.matching(f"{_CPU}/cpufreq/policy*/related_cpus"):
+        cpus = tuple(int(w) for w in (inventory.text(path) or "").split() if w.isdigit())
+        top_khz = inventory.number(path.removesuffix("related_cpus") + "cpuinfo_max_freq")
+        if cpus and top_khz is not None:
+            found.append((top_khz, cpus))
+    return tuple(cpus for _, cpus in sorted(found))
+
+
 def _governor(inventory: Inventory) -> str | None:
     found = {inventory.text(p) for p in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_governor")}
     return ", ".join(sorted(g for g in found if g)) or None
@@ -148,4 +160,9 @@ def _virtual_machine(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | 
 
 def _serial_hash(inventory: Inventory) -> str | None:
     machine = inventory.text("/etc/machine-id")
-    return hashlib.sha256(SERIAL_SALT + machine.encode()).hexdigest()[:16] if machine else None
+    return hashed(machine) if machine else None
+
+
+def hashed(serial: str) -> str:
+    """A serial as melt keeps it: the same device has the same hash, and the serial cannot be read from it."""
+    return hashlib.sha256(SERIAL_SALT + serial.encode()).hexdigest()[:16]

@@ -198,3 +198,29 @@ def test_inventory_is_bounded(tmp_path: Path) -> None:
     (row,) = read_inventory(["/big"], str(tmp_path), max_bytes=1000)
     assert len(row["text"]) == 1000
     assert read_inventory(["uname:none", "sysconf:none", "other:x"])[2] == {"path": "other:x", "error": "ENOENT"}
+
+
+def test_the_silence_of_the_host_ends_it_and_an_empty_line_breaks_it(program: list[str], tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    probes = [{"name": "p", "read": "/proc/loadavg"}]
+    spec.write_text(
+        json.dumps({"out": str(tmp_path / "out.jsonl"), "period_ms": 20, "watch_stdin_ms": 600, "probes": probes})
+    )
+    with subprocess.Popen([*program, "sample", str(spec)], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stderr
+        for _ in range(6):
+            time.sleep(0.2)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        assert process.poll() is None
+        assert process.wait(10) == 0
+        assert process.stderr.read() == b""
+    assert (tmp_path / "out.jsonl").read_text().count("\n") > 20
+
+
+def test_every_file_is_read_at_once_however_long_its_period(program: list[str], tmp_path: Path) -> None:
+    with Sampler(program, tmp_path, [{"name": "slow", "read": "/proc/loadavg", "period_ms": 60_000}]) as sampler:
+        time.sleep(1.0)
+        sampler.end()
+        assert len(sampler.rows("slow")) == 1

@@ -79,6 +79,7 @@ SampleSpec parse_spec(std::string_view text) {
     spec.out = string(document.find("out"), "out");
     spec.root = string(document.find("root"), "root");
     const int64_t period_ns = period(document.find("period_ms"), 100 * ms, "period_ms");
+    spec.watch_stdin_ns = period(document.find("watch_stdin_ms"), 0, "watch_stdin_ms");
     const Json *probes = document.find("probes");
     if (spec.out.empty() || probes == nullptr || probes->kind != Json::Kind::array) {
         bad("needs out, a path, and probes, a list");

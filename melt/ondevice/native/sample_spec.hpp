@@ -1,4 +1,4 @@
-// What the sampler is to read: {out, period_ms, root, probes: [{name, read | exec, period_ms, lines}]}.
+// What the sampler is to read: {out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec, period_ms, lines}]}.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@ struct ProbeSpec {
 
 struct SampleSpec {
     std::string out, root;
+    int64_t watch_stdin_ns = 0; // 0: for ever
     std::vector<ProbeSpec> probes;
 };
 

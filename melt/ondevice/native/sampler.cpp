@@ -22,19 +22,20 @@ constexpr size_t max_command_bytes = 4096;
 
 class Sampler {
   public:
-    Sampler(const SampleSpec &spec, SampleWriter &writer) : writer_(writer), start_ns_(now_ns()) {
+    Sampler(const SampleSpec &spec, SampleWriter &writer) : writer_(writer), start_ns_(now_ns()), watch_ns_(spec.watch_stdin_ns), heard_ns_(start_ns_) {
         for (const ProbeSpec &probe : spec.probes) {
             if (!probe.exec.empty()) {
                 programs_.push_back(std::make_unique<ProgramProbe>(probe, start_ns_));
             } else if (probe.read.find("{pid}") != std::string::npos) {
                 of_process_.push_back(probe);
             } else {
-                files_.push_back(std::make_unique<FileProbe>(probe, spec.root + probe.read, first_due(probe)));
+                // The first time at once: a short run has a sample of every probe.
+                files_.push_back(std::make_unique<FileProbe>(probe, spec.root + probe.read, start_ns_));
             }
         }
     }
 
-    // Until stdin ends. False when the output cannot be written.
+    // Until stdin ends, or falls silent for too long. False when the output cannot be written.
     bool loop(int stdin_fd) {
         while (true) {
             std::vector<pollfd> &watched = watch(stdin_fd);
@@ -45,6 +46,9 @@ class Sampler {
             }
             if (watched[0].revents != 0 && !listen(stdin_fd)) {
                 return true;
+            }
+            if (watch_ns_ > 0 && now_ns() - heard_ns_ > watch_ns_) {
+                return true; // the host is gone, and the link has not told
             }
             for (const auto &program : programs_) {
                 program->look(writer_);
@@ -57,8 +61,6 @@ class Sampler {
     }
 
   private:
-    int64_t first_due(const ProbeSpec &probe) const { return deadline_after(start_ns_, probe.period_ns, now_ns() - 1); }
-
     std::vector<pollfd> &watch(int stdin_fd) {
         watched_.clear();
         watched_.push_back({stdin_fd, POLLIN, 0});
@@ -109,9 +111,12 @@ class Sampler {
         if (got <= 0) {
             return false;
         }
+        heard_ns_ = now_ns();
         command_.append(part, static_cast<size_t>(got));
         for (size_t end = command_.find('\n'); end != std::string::npos; end = command_.find('\n')) {
-            obey(command_.substr(0, end));
+            if (end > 0) { // an empty line only says that the host is there
+                obey(command_.substr(0, end));
+            }
             command_.erase(0, end + 1);
         }
         command_.resize(std::min(command_.size(), max_command_bytes)); // a line without end is no command
@@ -131,12 +136,15 @@ class Sampler {
             for (size_t at = path.find("{pid}"); at != std::string::npos; at = path.find("{pid}")) {
                 path.replace(at, 5, std::to_string(pid));
             }
-            files_.push_back(std::make_unique<FileProbe>(probe, path, first_due(probe)));
+            const int64_t due_ns = deadline_after(start_ns_, probe.period_ns, now_ns() - 1);
+            files_.push_back(std::make_unique<FileProbe>(probe, path, due_ns));
         }
     }
 
     SampleWriter &writer_;
     int64_t start_ns_;
+    int64_t watch_ns_;
+    int64_t heard_ns_;
     std::vector<std::unique_ptr<FileProbe>> files_;
     std::vector<std::unique_ptr<ProgramProbe>> programs_;
     std::vector<ProbeSpec> of_process_;

@@ -1,6 +1,7 @@
 // Reads the probes of a spec on a fixed schedule and writes their raw text, stamped, as JSON lines.
 //
-// On stdin a line "pid N" starts the probes whose path holds "{pid}"; the end of stdin ends the sampler.
+// On stdin a line "pid N" starts the probes whose path holds "{pid}"; the end of stdin ends the sampler, and so does
+// its silence for ``watch_stdin_ms``; an empty line breaks it.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 """Reads the probes of a spec on a fixed schedule and writes their raw text, stamped, as JSON lines.
 
-Spec: ``{out, period_ms, root, probes: [{name, read | exec, period_ms, lines}]}``. On stdin a line
-``pid N`` starts the probes whose path holds ``{pid}``; the end of stdin ends the sampler.
+Spec: ``{out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec, period_ms, lines}]}``. On stdin a line
+``pid N`` starts the probes whose path holds ``{pid}``; the end of stdin ends the sampler, and so does its silence
+for ``watch_stdin_ms``; an empty line breaks it.
 """
 
 import contextlib
@@ -205,13 +206,14 @@ def run(spec: Spec, stdin: TextIO) -> int:
     of_process = [p for p in probes if "{pid}" in (p.get("read") or "")]
     for p in probes:
         if p.get("read") and p not in of_process:
-            schedule.add(FileProbe(p, root + p["read"]), p["period_ms"] * 1_000_000, clock.now_ns())
+            # The first time at once: a short run has a sample of every probe.
+            schedule.add(FileProbe(p, root + p["read"]), p["period_ms"] * 1_000_000, schedule.start_ns)
     ended = threading.Event()
     threads = [threading.Thread(target=_run_exec, args=(ExecProbe(p), writer, ended)) for p in probes if p.get("exec")]
     for thread in threads:
         thread.start()
     try:
-        _loop(schedule, writer, stdin.fileno(), of_process)
+        _loop(schedule, writer, stdin.fileno(), of_process, (spec.get("watch_stdin_ms") or 0) * 1_000_000)
     except OSError as e:
         print(f"sampler: {e}", file=sys.stderr, flush=True)
         return 1
@@ -224,8 +226,8 @@ def run(spec: Spec, stdin: TextIO) -> int:
     return 0
 
 
-def _loop(schedule: Schedule, writer: Writer, stdin_fd: int, of_process: Sequence[Spec]) -> None:
-    command = b""
+def _loop(schedule: Schedule, writer: Writer, stdin_fd: int, of_process: Sequence[Spec], watch_ns: int) -> None:
+    command, heard_ns = b"", clock.now_ns()
     while True:
         due_ns, now_ns = schedule.next_ns(), clock.now_ns()
         wait_s = 0.5 if due_ns is None else max(0, due_ns - now_ns) / 1e9
@@ -233,10 +235,13 @@ def _loop(schedule: Schedule, writer: Writer, stdin_fd: int, of_process: Sequenc
             got = os.read(stdin_fd, 4096)
             if not got:
                 return
+            heard_ns = clock.now_ns()
             *lines, command = (command + got).split(b"\n")
-            for line in lines:
+            for line in filter(None, lines):  # an empty line only says that the host is there
                 _obey(line, schedule, of_process)
             continue
+        if watch_ns and clock.now_ns() - heard_ns > watch_ns:
+            return  # the host is gone, and the link has not told
         for probe in schedule.due(clock.now_ns()):
             writer.sample(probe)
         writer.flush(clock.now_ns())
