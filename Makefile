@@ -40,16 +40,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== Installing what the tests need"
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,build,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,adb,build,dev]'
 	@touch $@
 
-# A browser to look at the report with, its fonts, and an Arm processor in software to run the Arm build on.
-PACKAGES := chromium fonts-dejavu-core qemu-user-static
 system-packages:
-	@{ command -v chromium && command -v qemu-aarch64-static; } >/dev/null || { \
-	  echo "== Installing $(PACKAGES) for the tests"; \
-	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq $(PACKAGES) >/dev/null; }
+	@tests/system-packages
 
 lint:
 	@echo "== Linting"

@@ -20,10 +20,17 @@ class Address(_Frozen):
     """How to reach the device; which keys matter depends on the driver."""
 
     serial: str | None = None
+    model: str | None = Field(
+        default=None, description="Android: ro.product.model of the phone meant, as 'Pixel 8' or 'SM-S911*'."
+    )
     host: str | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     user: str | None = None
     udid: str | None = None
+    connector: Literal["auto", "server", "direct"] = Field(
+        default="auto",
+        description="Android: through the adb server, or directly; auto takes the server if there is one.",
+    )
 
 
 class Sensors(_Frozen):

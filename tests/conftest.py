@@ -23,6 +23,9 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELT_PROFILES", str(tmp_path / "profiles"))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    # No phone and no adb server of the user's: nothing answers on this port, and melt starts no server there.
+    monkeypatch.setenv("ADB_SERVER_SOCKET", "tcp:127.0.0.1:1")
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """``melt devices``."""
 
 import json
+from contextlib import closing
 from typing import Any
 
 import click
@@ -10,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from melt.cli import printable
+from melt.cli.size import size_bytes
 from melt.drivers import connect
+from melt.drivers.lease import lease, lease_name
 from melt.errors import MeltError
 from melt.facts import DeviceFacts
 from melt.profile import DeviceProfile, load_profile, profile_paths
@@ -91,6 +94,17 @@ def show(name: str, as_json: bool) -> None:
     _print_profile(profile, reason)
     if facts is not None:
         _print_live(facts, found)
+
+
+@devices.command(epilog="\b\nExamples:\n  melt devices clean pixel8\n  melt devices clean pixel8 --limit 2GB")
+@click.argument("name")
+@click.option("--limit", default="0", help="Keep what was used last, up to this size (2GB).  [default: keep nothing]")
+def clean(name: str, limit: str) -> None:
+    """Remove the models and programs that melt put on a device; the next run sends what it needs again."""
+    limit_bytes, profile = size_bytes(limit), load_profile(name)
+    with closing(connect(profile)) as driver, lease(lease_name(profile, driver.facts())):
+        removed_bytes = driver.clean(limit_bytes)
+        click.echo(f"{name}: removed {removed_bytes / 2**20:,.1f} MiB, {driver.free_bytes() / 2**30:,.1f} GiB free")
 
 
 def _print_profile(profile: DeviceProfile, reason: str) -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from melt.cli import printable
+from melt.cli.size import size_bytes
 from melt.errors import ModelError
 from melt.models import (
     Entry,
@@ -29,9 +30,6 @@ from melt.models import (
     state_bytes,
     synthesise,
 )
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @click.group(epilog="\b\nExamples:\n  melt models list\n  melt models show synth:mamba-130m@Q4_0")
@@ -134,7 +132,7 @@ def _refuse_to_overwrite(out: Path | None, force: bool) -> None:
 def cache(limit: str | None, as_json: bool) -> None:
     """Show the size of the model cache, or bring it down to a limit."""
     store = ModelCache()
-    removed = store.prune(_size_bytes(limit)) if limit is not None else []
+    removed = store.prune(size_bytes(limit)) if limit is not None else []
     entries = store.entries()
     total_bytes = sum(entry.file_bytes for entry in entries)
     if as_json:
@@ -239,16 +237,6 @@ def _contexts(text: str) -> list[int]:
     if not contexts or not all(0 < n_ctx <= 10_000_000 for n_ctx in contexts):
         raise ModelError(f"--context {text!r} is no list of token counts", "Write for example 128,512,2048.")
     return contexts
-
-
-def _size_bytes(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
-    unit = match[2] if match else ""
-    if unit and not unit.endswith("B"):
-        unit += "B"
-    if not match or unit not in _UNITS:
-        raise ModelError(f"--limit {text!r} is no size", "Write for example 20GB or 500MB.")
-    return int(float(match[1]) * _UNITS[unit])
 
 
 def _megabytes(size_bytes: int) -> str:

@@ -1,6 +1,7 @@
 """What a Linux machine can tell about itself: pure functions of an Inventory read on it once."""
 
 import fnmatch
+from collections.abc import Callable, Sequence
 
 from melt.profile import Sensors
 from melt.telemetry import battery, hwmon, rapl
@@ -30,6 +31,7 @@ INVENTORY_GLOBS = tuple(
         )
     )
 )
+Total = Callable[[list[Source]], list[str]]  # the names of the sources that one kind of sensor adds up
 MAX_POLICIES, MAX_ZONES = 16, 32
 GPU_NODES = ("gv11b", "ga10b", "gb10b", "gpu", "v3d", "mali")
 CPU_TEMPERATURE_CHIPS = ("k10temp", "coretemp", "zenpower")
@@ -42,18 +44,32 @@ def discover(inventory: Inventory, sensors: Sensors = Sensors()) -> Discovery:  
     The profile's ``disable`` takes sources out by name or pattern, and its ``total`` names the sources of the
     total instead of the rule in ``_choose_total``.
     """
-    period_ms = sensors.period_ms
+    found = find_kernel(inventory, sensors.period_ms)
+    for kind in (hwmon, rapl, battery):
+        found.extend(kind.find(inventory, sensors.period_ms))
+    return decide(found, sensors, (hwmon.total, rapl.total, battery.total))
+
+
+def find_kernel(inventory: Inventory, period_ms: int) -> Found:
+    """What every Linux kernel tells of a process, its memory, its clocks and its heat."""
     found = Found()
     _find_process(found, inventory, period_ms)
     _find_system(found, inventory)
     _find_clocks(found, inventory)
     _find_temperatures(found, inventory)
-    for kind in (hwmon, rapl, battery):
-        found.extend(kind.find(inventory, period_ms))
+    return found
+
+
+def decide(found: Found, sensors: Sensors, totals: Sequence[Total]) -> Discovery:
+    """What is recorded, by the profile, and which sources make the total: the first of ``totals`` that has any."""
+    if not any(s.quantity == "temperature_c" for s in found.sources):
+        found.miss(
+            "temperature", "no thermal zone", "Virtual machines have none: sessions then start without waiting to cool."
+        )
     disabled = [s for s in found.sources if _named(s, sensors.disable)]
     kept = [s for s in found.sources if not _named(s, sensors.disable)]
     found.absent += [Absent(name=s.name, reason="disabled in the profile") for s in disabled]
-    total = _choose_total(found, kept, sensors.total)
+    total = _choose_total(found, kept, sensors.total, totals)
     used = {s.probe for s in kept}
     return Discovery(
         probes=tuple(p for p in found.probes if p.name in used),
@@ -62,7 +78,7 @@ def discover(inventory: Inventory, sensors: Sensors = Sensors()) -> Discovery:  
     )
 
 
-def _choose_total(found: Found, sources: list[Source], wanted: tuple[str, ...]) -> list[str]:
+def _choose_total(found: Found, sources: list[Source], wanted: tuple[str, ...], totals: Sequence[Total]) -> list[str]:
     """One kind of sensor only, so that no joule counts twice: the board's input, else RAPL, else the battery.
 
     A battery's gauge sees the whole device but gives a new figure only about once a second, too seldom for
@@ -74,9 +90,9 @@ def _choose_total(found: Found, sources: list[Source], wanted: tuple[str, ...]) 
             if not any(_named(s, (pattern,)) for s in able):
                 found.miss(pattern, "the profile's sensors.total names it, and no such power or energy source is here")
         return [s.name for s in able if _named(s, wanted)]
-    for total in (hwmon.total(sources), rapl.total(sources), battery.total(sources)):
-        if total:
-            return total
+    for choose in totals:
+        if chosen := choose(sources):
+            return chosen
     found.miss("energy", "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
     return []
 
@@ -164,10 +180,6 @@ def _find_temperatures(found: Found, inventory: Inventory) -> None:
         chip, temp = inventory.text(path) or "", path.removesuffix("name") + "temp1_input"
         if chip in CPU_TEMPERATURE_CHIPS and inventory.number(temp) is not None and "thermal:x86_pkg_temp" not in taken:
             found.add(_temperature(f"thermal:{chip}", chip), temp, SLOW_MS)
-    if not any(s.quantity == "temperature_c" for s in found.sources):
-        found.miss(
-            "temperature", "no thermal zone", "Virtual machines have none: sessions then start without waiting to cool."
-        )
 
 
 def _temperature(name: str, zone: str) -> Source:

@@ -1,10 +1,15 @@
 """Raw text to one number, by name; every parser returns None for text that it does not understand."""
 
 import math
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from melt.telemetry.base import Source
 
+BATTERY_SERVICE, THERMAL_SERVICE = "dumpsys battery", "dumpsys thermalservice"
+HAL_TEMPERATURES = "hal_temperature"
+SKIN = 3
 Parser = Callable[[str, str], float | None]
 MAX_CHARS = 65536
 
@@ -70,6 +75,65 @@ def _throttled_bits(raw: str, _key: str) -> float:
     return 1.0 if int(raw.strip().removeprefix("throttled="), 16) & 0b1110 else 0.0
 
 
+def _labelled(raw: str, key: str) -> float | None:
+    """The number after a name of several words and a colon, as in ``dumpsys battery``."""
+    for line in raw.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == key:
+            return float(value)
+    return None
+
+
+def _battery_service_charging(raw: str, _key: str) -> float | None:
+    """Whether a source is plugged in, which feeds the phone whatever the status says. Without one only status 2,
+    charging, contradicts: phones say 4, not charging, and 5, full, with the cable out."""
+    if re.search(r"^  \w[\w ]* powered: true", raw, re.M):
+        return 1.0
+    return {2.0: 1.0, 3.0: 0.0, 4.0: 0.0, 5.0: 0.0}.get(_labelled(raw, "status") or 0.0)
+
+
+def _thermal_status(raw: str, _key: str) -> float | None:
+    """Android's thermal status: 0 none; from 1, light, on it holds something back. Phones leave it at 0 while their
+    skin sensor's own status says more."""
+    status = _labelled(raw, "Thermal Status")
+    if status is None:
+        return None
+    skin = [t.status for t in hal_temperatures(raw) if t.kind == SKIN]
+    return float(max(status, *skin, 0) >= 1)
+
+
+@dataclass(frozen=True)
+class HalTemperature:
+    """One line of ``dumpsys thermalservice``; ``kind`` is android.hardware.thermal's TemperatureType."""
+
+    name: str
+    kind: int
+    value: float
+    status: int
+
+
+def hal_temperatures(text: str) -> list[HalTemperature]:
+    """What the sensors say now; what Android remembers from before, in a block of its own, is left out."""
+    _, _, after = text.partition("Current temperatures from HAL:\n")
+    block = re.split(r"^(?![ \t])", after, maxsplit=1, flags=re.M)[0] if after[:1] in (" ", "\t") else ""
+    number = r"-?[0-9]+(?:\.[0-9]+)?(?:E-?[0-9]+)?"
+    rows = re.findall(
+        rf"Temperature\{{mValue=({number}), mType=(-?[0-9]+), mName=([^,}}\n]{{1,64}}), mStatus=([0-9])\}}", block
+    )
+    return [HalTemperature(name, int(kind), float(value), int(status)) for value, kind, name, status in rows]
+
+
+def _hal_temperature(raw: str, key: str) -> float | None:
+    """The temperature of this name."""
+    return next((t.value for t in hal_temperatures(raw) if t.name == key and -100 < t.value < 300), None)
+
+
+def _busy_of_total(raw: str, _key: str) -> float | None:
+    """Adreno's gpubusy: ticks busy and ticks in all since the last reading; both zero while it is off."""
+    busy, total = map(float, raw.split()[:2])
+    return busy / total if total > 0 else 0.0
+
+
 PARSERS: dict[str, Parser] = {
     "number": _number,
     "millidegrees": _millidegrees,
@@ -79,4 +143,9 @@ PARSERS: dict[str, Parser] = {
     "process_ticks": _process_ticks,
     "charging_status": _charging_status,
     "throttled_bits": _throttled_bits,
+    "labelled": _labelled,
+    "battery_service_charging": _battery_service_charging,
+    "thermal_status": _thermal_status,
+    HAL_TEMPERATURES: _hal_temperature,
+    "busy_of_total": _busy_of_total,
 }

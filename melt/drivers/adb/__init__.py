@@ -1,0 +1,1 @@
+"""Android phones by adb: through the adb server, or directly over TCP or USB."""

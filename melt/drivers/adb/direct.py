@@ -1,0 +1,294 @@
+"""adb without an adb server: one connection to the phone that carries several streams.
+
+One thread reads and deals the packets out. A stream takes the next packet of the phone only when the last one
+has been read, which is adb's own flow control and bounds what waits in memory.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from melt.drivers.adb.packets import (
+    BANNER,
+    HEADER,
+    MAX_DATA_BYTES,
+    PUBLIC_KEY,
+    SIGNATURE,
+    TOKEN,
+    VERSION,
+    Packet,
+    decode_header,
+    features_of,
+)
+from melt.drivers.adb.stream import GONE_HINT, ConnectionLostError, Deadline, SocketStream, connect_tcp
+from melt.errors import DeviceError, MeltError
+
+_HANDSHAKE_S = 10.0
+_TAP_S = 30.0  # for a person to look at the phone and tap
+_WRITE_S = 30.0
+
+
+class Link(Protocol):
+    """Bytes to and from the phone; SocketStream is one."""
+
+    def read(self, max_bytes: int, timeout_s: float | None = None) -> bytes:
+        """At least one byte; none at the end."""
+        ...
+
+    def write(self, data: bytes | memoryview, timeout_s: float | None = None) -> None:
+        """Takes all of the data."""
+        ...
+
+    def close(self) -> None:
+        """Ends it, and a read that waits."""
+        ...
+
+
+class Signer(Protocol):
+    """A key that the phone may know; adb-shell's signers are such."""
+
+    def Sign(self, data: bytes) -> bytes:  # noqa: N802 - adb-shell's name
+        """The token, signed."""
+        ...
+
+    def GetPublicKey(self) -> str | bytes:  # noqa: N802
+        """The key as the phone stores it."""
+        ...
+
+
+def open_tcp(host: str, port: int, signers: Sequence[Signer]) -> "DirectConnection":
+    """A phone on the network.
+
+    Raises:
+        ConnectionLostError: nothing answers there.
+        DeviceError: it does not know this host's key, or it wants to be paired first.
+    """
+    try:
+        link = SocketStream(connect_tcp(host, port, _HANDSHAKE_S))
+    except OSError as e:
+        raise ConnectionLostError(f"{host}:{port}: {e.strerror or e}", GONE_HINT) from e
+    return DirectConnection(link, f"{host}:{port}", signers)
+
+
+class DirectConnection:
+    """See ``melt.drivers.adb.stream.Connection``."""
+
+    def __init__(self, link: Link, serial: str, signers: Sequence[Signer]) -> None:
+        self._link = link
+        self.serial = serial
+        self._writing = threading.Lock()
+        self._streams: dict[int, _Channel] = {}
+        self._last_id = 0
+        self._lost: MeltError | None = None
+        try:
+            greeting = self._handshake(signers)
+        except BaseException as e:
+            link.close()
+            if isinstance(e, TimeoutError):
+                raise ConnectionLostError(f"{serial}: does not answer as a phone does", GONE_HINT) from e
+            raise
+        self.features = features_of(greeting.data)
+        self._checksum = greeting.arg0 < VERSION
+        self._max_data = min(greeting.arg1, MAX_DATA_BYTES)
+        threading.Thread(target=self._deal, daemon=True).start()
+
+    def open(self, service: str, timeout_s: float = _HANDSHAKE_S) -> "_Channel":
+        """Starts a service on the phone."""
+        with self._writing:
+            self._last_id += 1
+            channel = _Channel(self, self._last_id)
+            self._streams[channel.local_id] = channel
+        self.send(Packet(b"OPEN", channel.local_id, 0, service.encode(errors="surrogateescape") + b"\0"), timeout_s)
+        try:
+            channel.wait_open(timeout_s)
+        except TimeoutError as e:
+            channel.close()
+            raise ConnectionLostError(f"{self.serial}: the phone does not answer: {e}", GONE_HINT) from e
+        if channel.remote_id is None:
+            channel.close()
+            raise self._lost or DeviceError(f"{self.serial}: the phone refuses the service {service[:60]!r}")
+        return channel
+
+    def close(self) -> None:
+        """Ends every stream."""
+        self._end(ConnectionLostError(f"{self.serial}: the connection was closed", GONE_HINT))
+
+    @property
+    def max_data(self) -> int:
+        """The largest packet that the phone takes."""
+        return self._max_data
+
+    @property
+    def lost(self) -> MeltError | None:
+        """Why the connection is no more, if so."""
+        return self._lost
+
+    def send(self, packet: Packet, timeout_s: float | None = _WRITE_S) -> None:
+        """One packet, whole; raises ConnectionLostError."""
+        with self._writing:
+            if self._lost is not None:
+                raise type(self._lost)(self._lost.message, self._lost.hint)
+            try:
+                self._link.write(packet.encode(self._checksum), timeout_s)
+            except TimeoutError as e:  # half a packet may be out: nothing can follow it
+                raise self._end(ConnectionLostError(f"{self.serial}: takes no data: {e}", GONE_HINT)) from e
+
+    def forget(self, channel: "_Channel") -> None:
+        """No packet goes to this stream any more."""
+        self._streams.pop(channel.local_id, None)
+
+    def _handshake(self, signers: Sequence[Signer]) -> Packet:
+        self._link.write(Packet(b"CNXN", VERSION, MAX_DATA_BYTES, BANNER).encode(), _HANDSHAKE_S)
+        waiting, tapped = list(signers), False
+        while True:
+            try:
+                packet = self._receive(_TAP_S if tapped else _HANDSHAKE_S)
+            except TimeoutError:
+                if tapped:
+                    raise unauthorised(self.serial) from None
+                raise
+            if packet.command == b"CNXN":
+                return packet
+            if packet.command == b"STLS":
+                raise DeviceError(
+                    f"{self.serial}: the phone wants to be paired over TLS, which the adb program does",
+                    f"Pair it once (adb pair HOST:PORT), connect it (adb connect {self.serial}), and try again.",
+                )
+            if packet.command != b"AUTH" or packet.arg0 != TOKEN:
+                continue
+            if waiting:
+                signature = waiting.pop(0).Sign(packet.data)
+                self._link.write(Packet(b"AUTH", SIGNATURE, 0, signature).encode(), _HANDSHAKE_S)
+            elif signers and not tapped:
+                key = signers[0].GetPublicKey()
+                data = (key.encode() if isinstance(key, str) else key) + b"\0"
+                self._link.write(Packet(b"AUTH", PUBLIC_KEY, 0, data).encode(), _HANDSHAKE_S)
+                tapped = True
+            else:
+                raise unauthorised(self.serial)
+
+    def _receive(self, timeout_s: float | None) -> Packet:
+        deadline = Deadline(timeout_s)
+        command, arg0, arg1, size = decode_header(self._exactly(HEADER.size, deadline))
+        return Packet(command, arg0, arg1, self._exactly(size, deadline))
+
+    def _exactly(self, size: int, deadline: Deadline) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._link.read(size - len(parts), deadline.left_s())
+            if not part:
+                raise ConnectionLostError(f"{self.serial}: the phone ended the connection", GONE_HINT)
+            parts += part
+        return bytes(parts)
+
+    def _deal(self) -> None:
+        try:
+            while True:
+                packet = self._receive(None)
+                channel = self._streams.get(packet.arg1)
+                if channel is not None:
+                    channel.take(packet)
+                elif packet.command == b"WRTE":
+                    self.send(Packet(b"CLSE", 0, packet.arg0))
+        except (MeltError, OSError) as e:
+            self._end(e if isinstance(e, MeltError) else ConnectionLostError(f"{self.serial}: {e}", GONE_HINT))
+
+    def _end(self, why: MeltError) -> MeltError:
+        self._lost = self._lost or why
+        with contextlib.suppress(OSError):
+            self._link.close()
+        for channel in list(self._streams.values()):
+            channel.end()
+        return self._lost
+
+
+class _Channel:
+    """One stream of a connection. See ``melt.drivers.adb.stream.Stream``."""
+
+    def __init__(self, connection: DirectConnection, local_id: int) -> None:
+        self._connection = connection
+        self.local_id = local_id
+        self.remote_id: int | None = None
+        self._incoming: queue.Queue[bytes | None] = queue.Queue()
+        self._rest = b""
+        self._ready = threading.Event()  # the phone has taken our last packet
+        self._closed = False
+
+    def take(self, packet: Packet) -> None:
+        """A packet for this stream; called by the connection's thread."""
+        if packet.command == b"OKAY":
+            self.remote_id = packet.arg0 if self.remote_id is None else self.remote_id
+            self._ready.set()
+        elif packet.command == b"WRTE":
+            self._incoming.put(packet.data)
+        elif packet.command == b"CLSE":
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._closed = True
+        self._incoming.put(None)
+        self._ready.set()
+
+    def wait_open(self, timeout_s: float) -> None:
+        """Until the phone has accepted or refused it; raises TimeoutError."""
+        if not self._ready.wait(timeout_s):
+            raise TimeoutError(f"no answer within {timeout_s:.0f} s")
+
+    def read(self, max_bytes: int, timeout_s: float | None = None) -> bytes:
+        """See ``Stream``."""
+        if not self._rest:
+            try:
+                data = self._incoming.get(timeout=timeout_s)
+            except queue.Empty as e:
+                raise TimeoutError(f"the device did not answer within {timeout_s:.0f} s") from e
+            if data is None:
+                self._incoming.put(None)  # for whoever else reads
+                self._raise_if_lost()
+                return b""
+            self._rest = data
+            if not self._closed:
+                self._connection.send(Packet(b"OKAY", self.local_id, self.remote_id or 0))
+        found, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        return found
+
+    def write(self, data: bytes | memoryview, timeout_s: float | None = None) -> None:
+        """See ``Stream``."""
+        view, deadline = memoryview(data), Deadline(timeout_s)
+        for at in range(0, len(view), self._connection.max_data):
+            if not self._ready.wait(deadline.left_s()):
+                raise TimeoutError(f"the device took no data within {timeout_s:.0f} s")
+            if self._closed:
+                self._raise_if_lost()
+                raise ConnectionLostError(f"{self._connection.serial}: the phone ended the stream", GONE_HINT)
+            self._ready.clear()
+            part = bytes(view[at : at + self._connection.max_data])
+            self._connection.send(Packet(b"WRTE", self.local_id, self.remote_id or 0, part), timeout_s)
+
+    def readable(self) -> bool:
+        """See ``Stream``."""
+        return bool(self._rest) or not self._incoming.empty()
+
+    def close(self) -> None:
+        """See ``Stream``."""
+        self._connection.forget(self)
+        if not self._closed and self.remote_id is not None:
+            with contextlib.suppress(MeltError, OSError):
+                self._connection.send(Packet(b"CLSE", self.local_id, self.remote_id))
+        self.end()
+
+    def _raise_if_lost(self) -> None:
+        lost = self._connection.lost
+        if lost is not None:
+            raise type(lost)(lost.message, lost.hint)
+
+
+def unauthorised(serial: str) -> DeviceError:
+    """What to do about a phone that does not know this host."""
+    return DeviceError(
+        f"{serial}: the phone has not allowed USB debugging from this computer",
+        "Unlock it, tap Allow (and 'Always allow from this computer') in the dialogue, and try again. No dialogue: "
+        "unplug it, Developer options > Revoke USB debugging authorisations, and plug it in again.",
+    )

@@ -1,0 +1,155 @@
+"""melt's files on a phone, each under its content's hash: there already, or sent, verified and renamed.
+
+WORK/files/<sha256>/<name>     a file that was verified when it came; touched when it is used
+WORK/incoming/                 what is on its way; a cut leaves it here, and the next push starts it again
+"""
+
+import re
+from pathlib import PurePosixPath
+
+from melt.drivers.adb import sync
+from melt.drivers.adb.shell import Completed, quoted, run_command
+from melt.drivers.adb.stream import Connection
+from melt.drivers.base import DeviceFile, PlacedFile, Progress
+from melt.errors import DeviceError, TransientDeviceError
+
+_HASH_BYTES_PER_S = 20e6  # the slowest phone's sha256sum, for the time-out
+_SPARE_BYTES = 256 * 2**20  # room that a phone needs to live
+_CLEAN_HINT = "Free some on the phone, or remove what melt put there: melt devices clean NAME"
+
+
+class PhoneFiles:
+    """The files below one work folder."""
+
+    def __init__(self, connection: Connection, work_folder: str) -> None:
+        self._connection = connection
+        self.folder = work_folder
+
+    def prepare(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            DeviceError: the phone's shell may not write there, or nothing may be started from there.
+        """
+        probe = f"{self.folder}/incoming/.probe"
+        script = (
+            f"mkdir -p {quoted(f'{self.folder}/files', f'{self.folder}/incoming', f'{self.folder}/jobs')} && "
+            f"echo '#!/system/bin/sh' > {quoted(probe)} && chmod 700 {quoted(probe)} && "
+            f"{{ [ -x {quoted(probe)} ] || {{ echo 'no program may be started there' >&2; false; }}; }}; r=$?; "
+            f"rm -f {quoted(probe)}; exit $r"
+        )
+        done = run_command(self._connection, script)
+        if done.code != 0:
+            raise DeviceError(
+                f"{self._connection.serial}: {self.folder}: {_said(done)}",
+                "work_folder in the profile must be one that adb's shell may write to: /data/local/tmp/melt",
+            )
+
+    def free_bytes(self) -> int:
+        """Room left for files."""
+        done = run_command(self._connection, f"df -k {quoted(self.folder)}")
+        return parse_df(done.text)
+
+    def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
+        """Puts a file there unless its content is already.
+
+        Raises:
+            DeviceError: there is no room, or the phone refuses it.
+            TransientDeviceError: what arrived is not what was sent, or the phone went away.
+        """
+        place = f"{self.folder}/files/{file.sha256}/{safe_name(file.name)}"
+        report = progress or (lambda _done, _total: None)
+        there = sync.stat(self._connection, place)
+        if there is not None and there.size_bytes == file.size_bytes:
+            run_command(self._connection, f"touch {quoted(place)}")
+            report(file.size_bytes, file.size_bytes)
+            return PlacedFile(place, pushed=False)
+        self._check_room(file)
+        incoming = f"{self.folder}/incoming/{file.sha256}"
+        # The largest is a model; anybody's program may read it, and only programs of melt's are started.
+        sync.send_file(
+            self._connection,
+            file.path,
+            incoming,
+            0o755,
+            lambda done: report(min(done, file.size_bytes), file.size_bytes),
+        )
+        self._verify(file, incoming)
+        parent = str(PurePosixPath(place).parent)
+        script = f"mkdir -p {quoted(parent)} && chmod 755 {quoted(incoming)} && mv -f {quoted(incoming, place)}"
+        done = run_command(self._connection, script)
+        if done.code != 0:
+            raise DeviceError(f"{self._connection.serial}: {place}: {_said(done)}", _CLEAN_HINT)
+        return PlacedFile(place, pushed=True)
+
+    def _check_room(self, file: DeviceFile) -> None:
+        free, needed = self.free_bytes(), file.size_bytes + min(_SPARE_BYTES, file.size_bytes)
+        if free < needed:
+            raise DeviceError(
+                f"{self._connection.serial}: {file.name} needs {needed / 2**20:.0f} MiB of room on the phone, "
+                f"which has {free / 2**20:.0f} MiB",
+                _CLEAN_HINT,
+            )
+
+    def _verify(self, file: DeviceFile, incoming: str) -> None:
+        limit_s = 30.0 + file.size_bytes / _HASH_BYTES_PER_S
+        done = run_command(self._connection, f"sha256sum < {quoted(incoming)}", limit_s)
+        if done.code == 0 and done.text.split()[:1] == [file.sha256]:
+            return
+        run_command(self._connection, f"rm -f {quoted(incoming)}")
+        if done.code != 0:
+            raise DeviceError(f"{self._connection.serial}: cannot check {file.name} on the phone: {_said(done)}")
+        raise TransientDeviceError(
+            f"{self._connection.serial}: {file.name} arrived damaged", "Try another cable or port; it is sent again."
+        )
+
+    def clean(self, limit_bytes: int = 0) -> int:
+        """Removes the files used longest ago until the rest is within the limit, and what never arrived whole.
+
+        Returns:
+            The bytes removed.
+        """
+        script = (
+            f"cd {quoted(self.folder)} || exit 1; rm -rf incoming/* jobs/*; "
+            'for f in files/*/*; do [ -f "$f" ] && stat -c \'%Y %s %n\' "$f"; done; true'
+        )
+        listed = parse_listing(run_command(self._connection, script).text)
+        kept = sum(size for _, size, _ in listed)
+        removed, gone = 0, []
+        for _used, size, path in sorted(listed):
+            if kept - removed <= limit_bytes:
+                break
+            gone.append(f"{self.folder}/{PurePosixPath(path).parent}")
+            removed += size
+        for at in range(0, len(gone), 100):
+            run_command(self._connection, f"rm -rf {quoted(*gone[at : at + 100])}")
+        return removed
+
+
+def safe_name(name: str) -> str:
+    """A file name that no shell and no file system takes amiss."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[-100:] or "file"
+
+
+def parse_df(text: str) -> int:
+    """Free bytes from ``df -k``; a long device name may have a line of its own.
+
+    Raises:
+        DeviceError: this is not what df says.
+    """
+    words = " ".join(text.splitlines()[1:]).split()
+    numbers = [int(w) for w in words if w.isdigit()]
+    if len(numbers) < 3:
+        raise DeviceError(f"the phone's df says {text.strip()[-80:]!r}")
+    return numbers[2] * 1024
+
+
+def parse_listing(text: str) -> list[tuple[int, int, str]]:
+    """Rows of time of use, size and path; a path that melt does not make is left alone."""
+    rows = re.findall(r"^([0-9]{1,15}) ([0-9]{1,18}) (files/[0-9a-f]{64}/[A-Za-z0-9._-]+)$", text, re.M)
+    return [(int(used), int(size), path) for used, size, path in rows]
+
+
+def _said(done: Completed) -> str:
+    lines = (done.stderr.strip() or done.text.strip()).splitlines()
+    return lines[-1][:300] if lines else f"exit code {done.code}"

@@ -1,0 +1,149 @@
+"""Two-way streams of bytes to services on a device, and the connectors that open them."""
+
+import contextlib
+import select
+import socket
+import time
+from typing import Protocol
+
+from melt.errors import TransientDeviceError
+
+GONE_HINT = "Check the cable or the network, and `adb devices`; the same command goes on where it stopped."
+
+
+class ConnectionLostError(TransientDeviceError):
+    """The way to the device broke, at its end or at ours."""
+
+
+class Stream(Protocol):
+    """One service on the device. Reading and writing may go on in two threads."""
+
+    def read(self, max_bytes: int, timeout_s: float | None = None) -> bytes:
+        """At least one byte; none at the orderly end.
+
+        Raises:
+            TimeoutError: nothing came in time.
+            ConnectionLostError: the way to the device broke.
+        """
+        ...
+
+    def write(self, data: bytes | memoryview, timeout_s: float | None = None) -> None:
+        """Takes all of the data; raises what ``read`` raises."""
+        ...
+
+    def readable(self) -> bool:
+        """Whether ``read`` would give something now, its end included."""
+        ...
+
+    def close(self) -> None:
+        """Ends the stream, and a read that waits in another thread; safe to call again."""
+        ...
+
+
+class Connection(Protocol):
+    """A device that can be spoken to."""
+
+    serial: str
+    features: frozenset[str]
+
+    def open(self, service: str, timeout_s: float = 10.0) -> Stream:
+        """Starts a service, "shell,v2,raw:ls" or "sync:".
+
+        Raises:
+            DeviceError: the device refuses it.
+            ConnectionLostError: the device is not there any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends every stream."""
+        ...
+
+
+def read_exactly(stream: Stream, size: int, timeout_s: float | None = None) -> bytes:
+    """That many bytes; raises TimeoutError, or ConnectionLostError where the stream ends before."""
+    parts = bytearray()
+    deadline = Deadline(timeout_s)
+    while len(parts) < size:
+        part = stream.read(size - len(parts), deadline.left_s())
+        if not part:
+            raise ConnectionLostError("the device ended the connection in the middle of an answer", GONE_HINT)
+        parts += part
+    return bytes(parts)
+
+
+class Deadline:
+    """What is left of a time-out that several waits share."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._end = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def left_s(self) -> float | None:
+        """Seconds, never below zero; None without a limit."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+
+class SocketStream:
+    """A TCP socket as a stream. The socket itself stays blocking: a time-out of its own would hold for both ways."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        with contextlib.suppress(OSError):  # not a TCP socket
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(None)
+
+    def read(self, max_bytes: int, timeout_s: float | None = None) -> bytes:
+        """See ``Stream``."""
+        self._wait(select.POLLIN, timeout_s)
+        try:
+            return self._socket.recv(max_bytes)
+        except OSError as e:
+            raise _lost(e) from e
+
+    def write(self, data: bytes | memoryview, timeout_s: float | None = None) -> None:
+        """See ``Stream``."""
+        rest, deadline = memoryview(data), Deadline(timeout_s)
+        while rest:
+            self._wait(select.POLLOUT, deadline.left_s())
+            try:
+                rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                continue
+            except OSError as e:
+                raise _lost(e) from e
+
+    def readable(self) -> bool:
+        """See ``Stream``."""
+        return bool(self._poll(select.POLLIN, 0))
+
+    def close(self) -> None:
+        """See ``Stream``."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _wait(self, event: int, timeout_s: float | None) -> None:
+        if not self._poll(event, None if timeout_s is None else round(timeout_s * 1000)):
+            raise TimeoutError(f"the device did not answer within {timeout_s:.0f} s")
+
+    def _poll(self, event: int, timeout_ms: int | None) -> list[tuple[int, int]]:
+        poller = select.poll()
+        try:
+            poller.register(self._socket, event)
+        except (OSError, ValueError) as e:  # closed by another thread
+            raise _lost(e) from e
+        return poller.poll(timeout_ms)
+
+
+def connect_tcp(host: str, port: int, timeout_s: float) -> socket.socket:
+    """A connected socket that notices a peer that has gone silent; raises OSError."""
+    sock = socket.create_connection((host, port), timeout_s)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 30_000)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return sock
+
+
+def _lost(e: Exception) -> ConnectionLostError:
+    return ConnectionLostError(f"the connection to the device broke: {e}", GONE_HINT)

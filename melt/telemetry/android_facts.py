@@ -1,0 +1,75 @@
+"""A phone's facts from an Inventory: what it is, not how it is doing."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from melt.facts import DeviceFacts
+from melt.telemetry import linux_facts
+from melt.telemetry.base import Inventory
+from melt.telemetry.parsers import BATTERY_SERVICE
+
+PROPERTIES = "getprop"
+SHELL_USER = "id -u"
+LIBRARIES = (
+    "/vendor/lib64/libOpenCL.so",
+    "/system/vendor/lib64/libOpenCL.so",
+    "/vendor/lib64/libQnnHtp.so",
+    "/vendor/lib64/libcdsprpc.so",
+    "/vendor/lib64/egl/libGLES_mali.so",
+    "/vendor/lib64/hw/vulkan.adreno.so",
+    "/vendor/lib64/libneuron_adapter.so",
+    "/vendor/lib64/libedgetpu_util.so",
+)
+COMMANDS = {
+    PROPERTIES: "getprop",
+    SHELL_USER: "id -u",
+    "libraries": f"for f in {' '.join(LIBRARIES)}; do [ -e $f ] && echo $f; done; true",
+    "uname:machine": "uname -m",
+    "uname:release": "uname -r",
+    "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
+    "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
+}
+_HEALTH = {"2": "good", "3": "overheat", "4": "dead", "5": "over voltage", "6": "failure", "7": "cold"}
+
+
+def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> DeviceFacts:
+    """What the phone says of itself; ``extra`` holds what the driver knows better, by DeviceFacts' own keys."""
+    props = properties(inventory.text(PROPERTIES) or "")
+    serial = props.get("ro.serialno") or props.get("ro.boot.serialno")
+    found: dict[str, Any] = {
+        "platform": "android",
+        "soc": _joined(props, "ro.soc.manufacturer", "ro.soc.model") or props.get("ro.board.platform"),
+        "product": _joined(props, "ro.product.manufacturer", "ro.product.model"),
+        "os_build": props.get("ro.build.fingerprint"),
+        "battery_health": _battery_health(inventory),
+        "serial_hash": linux_facts.hashed(serial) if serial else None,
+        "extra": _extra(inventory, props),
+    }
+    return linux_facts.facts(inventory, {k: v for k, v in found.items() if v is not None} | dict(extra or {}))
+
+
+def properties(text: str) -> dict[str, str]:
+    """The rows of ``getprop``: "[key]: [value]"."""
+    return dict(re.findall(r"^\[([^\]\n]+)\]: \[(.*)\]$", text, re.M))
+
+
+def _joined(props: Mapping[str, str], *keys: str) -> str | None:
+    return " ".join(p for k in keys if (p := props.get(k, "").strip())) or None
+
+
+def _battery_health(inventory: Inventory) -> str | None:
+    """The service's word. How much of its capacity is left, Android does not tell adb's shell."""
+    found = re.search(r"^\s*health: ([0-9]+)$", inventory.text(BATTERY_SERVICE) or "", re.M)
+    return _HEALTH.get(found[1]) if found else None
+
+
+def _extra(inventory: Inventory, props: Mapping[str, str]) -> dict[str, str]:
+    extra = {
+        "android": _joined(props, "ro.build.version.release"),
+        "security_patch": props.get("ro.build.version.security_patch"),
+        "abi": props.get("ro.product.cpu.abi"),
+        "root": "yes" if inventory.text(SHELL_USER) == "0" else "no",
+        "accelerator_libraries": " ".join((inventory.text("libraries") or "").split()),
+    }
+    return {k: v for k, v in extra.items() if v}

@@ -1,0 +1,72 @@
+"""Phones in boxes, and adb servers of the tests' own."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from melt.drivers.adb.direct import open_tcp
+from melt.drivers.adb.server import AdbServer
+from melt.drivers.adb.stream import Connection
+from melt.profile import Address, DeviceProfile
+from tests.peers.phone.box import PhoneBox
+
+Connector = Literal["direct", "server"]
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> Iterator[PhoneBox]:
+    """A Pixel 8 whose programs are this machine's."""
+    with PhoneBox("pixel-8", tmp_path / "phone") as box:
+        yield box
+
+
+@pytest.fixture
+def adb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Google's adb server on a port of its own, with a home of its own; gives the port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    home = tmp_path / "adb-home"
+    home.mkdir()
+    env = {**os.environ, "HOME": str(home), "ADB_SERVER_SOCKET": "", "ANDROID_ADB_SERVER_PORT": str(port)}
+    del env["ADB_SERVER_SOCKET"]
+    subprocess.run(["adb", "start-server"], env=env, check=True, capture_output=True, timeout=30)
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{port}")
+    yield port
+    subprocess.run(["adb", "kill-server"], env=env, check=False, capture_output=True, timeout=30)
+
+
+@pytest.fixture(params=["direct", "server"])
+def connector(request: pytest.FixtureRequest) -> Connector:
+    """Each test with it holds for both ways to a phone."""
+    if request.param == "server":
+        request.getfixturevalue("adb_server")
+        return "server"
+    return "direct"
+
+
+@pytest.fixture
+def connection(phone: PhoneBox, connector: Connector) -> Iterator[Connection]:
+    """A connection to the phone."""
+    host, port = phone.address.split(":")
+    with ExitStack() as stack:
+        if connector == "direct":
+            opened: Connection = open_tcp(host, int(port), [])
+        else:
+            server = AdbServer()
+            assert server.connect(host, int(port)).startswith("connected")
+            opened = server.open_device(phone.address)
+        stack.callback(opened.close)
+        yield opened
+
+
+def profile_of(phone: PhoneBox, connector: Connector, **more: object) -> DeviceProfile:
+    """A profile that names the box."""
+    host, port = phone.address.split(":")
+    address = Address(host=host, port=int(port), connector=connector)
+    return DeviceProfile.model_validate({"name": "phone", "driver": "adb", "address": address, **more})

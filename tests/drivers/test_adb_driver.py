@@ -1,0 +1,213 @@
+"""An Android phone as a device: found, driven, put back as it was, and lost in every way."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from melt.drivers import connect
+from melt.drivers.adb.driver import AdbDriver
+from melt.drivers.base import DeviceFile
+from melt.drivers.runner import program_file
+from melt.errors import DeviceError, TransientDeviceError
+from melt.toolchain.build import built
+from melt.toolchain.targets import TARGETS
+from tests.drivers.conftest import Connector, profile_of
+from tests.drivers.test_adb_streams import MIB, a_file
+from tests.peers.phone.box import PhoneBox
+
+CONDITIONS = "/data/local/tmp/melt/conditions.json"
+
+
+@pytest.fixture
+def driver(phone: PhoneBox, connector: Connector) -> AdbDriver:
+    opened = connect(profile_of(phone, connector))
+    assert isinstance(opened, AdbDriver)
+    return opened
+
+
+def asked(phone: PhoneBox, *words: str) -> list[str]:
+    """The command lines of stubs that were called with these first words."""
+    return [" ".join(c) for c in phone.commands() if c[: len(words)] == words]
+
+
+def test_its_facts_and_sensors_are_the_phones(driver: AdbDriver) -> None:
+    facts, found = driver.facts(), driver.discover()
+    assert (facts.platform, facts.product) == ("android", "Google Pixel 8")
+    assert not facts.is_host
+    assert {"battery:battery:power", "android:BIG", "process:rss"} <= {s.name for s in found.sources}
+    assert any(a.name.startswith("thermal:") and "EACCES" in a.reason for a in found.absent)
+    driver.close()
+
+
+def test_its_clock_is_the_phones_and_not_the_hosts(phone: PhoneBox, driver: AdbDriver) -> None:
+    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    reading = driver.clock()
+    after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    on_host = reading.device_ns - phone.clock_ahead_ns
+    assert before - reading.bound_ns <= on_host <= after + reading.bound_ns
+    assert reading.bound_ns < 50_000_000
+    driver.close()
+
+
+def test_probes_are_read_now_files_and_services_alike(driver: AdbDriver) -> None:
+    found = driver.discover()
+    read = driver.read(found.probes)
+    assert "BIG" in read["dumpsys thermalservice"]
+    assert float(read["battery:battery:voltage"]) > 3e6
+    assert "process:rss" not in read
+    driver.close()
+
+
+def test_conditions_are_set_and_put_back(phone: PhoneBox, driver: AdbDriver) -> None:
+    def setting(name: str) -> str:
+        return driver.shell(f"settings get {name}").next_line(10) or ""
+
+    assert setting("system screen_brightness") == "null"
+    refused = driver.condition({"stay_awake": "on", "screen": "dim", "fixed_performance": "on"})
+    assert refused == ()
+    assert setting("system screen_brightness") == "1"
+    assert setting("global stay_on_while_plugged_in") == "15"
+    driver.restore()
+    assert setting("system screen_brightness") == "null"
+    assert setting("global stay_on_while_plugged_in") == "null"
+    assert asked(phone, "cmd", "power")[-1].endswith("false")
+    assert not (phone.root / CONDITIONS[1:]).exists()
+    driver.close()
+
+
+def test_conditions_that_cannot_be_are_refused_with_a_reason(driver: AdbDriver) -> None:
+    refused = {a.name: a for a in driver.condition({"governor": "performance", "screen": "bright", "turbo": "on"})}
+    assert "denied" in refused["governor"].reason
+    assert "dim" in refused["screen"].hint
+    assert "not known on Android" in refused["turbo"].reason
+    driver.close()
+
+
+def test_the_next_host_puts_back_what_a_crashed_one_left(phone: PhoneBox, connector: Connector) -> None:
+    crashed = connect(profile_of(phone, connector))
+    crashed.condition({"screen": "dim"})  # and never heard of again
+    assert json.loads((phone.root / CONDITIONS[1:]).read_text())["found"]["system/screen_brightness"] == "null"
+    after = connect(profile_of(phone, connector))
+    assert asked(phone, "settings", "delete", "system", "screen_brightness")
+    assert not (phone.root / CONDITIONS[1:]).exists()
+    after.close()
+
+
+def test_what_a_hostile_phone_has_saved_is_no_command(phone: PhoneBox, connector: Connector) -> None:
+    connect(profile_of(phone, connector)).close()
+    evil = {"found": {"system/screen_brightness": "1; reboot", "$(reboot)": "1", "airplane_mode": "`reboot`"}}
+    (phone.root / CONDITIONS[1:]).write_text(json.dumps(evil))
+    (phone.root / CONDITIONS[1:]).chmod(0o666)
+    connect(profile_of(phone, connector)).close()
+    assert not asked(phone, "reboot")
+    assert not asked(phone, "settings", "put", "system", "screen_brightness", "1;")
+
+
+def test_airplane_mode_over_wifi_keeps_the_link(phone: PhoneBox, driver: AdbDriver) -> None:
+    assert driver.condition({"airplane_mode": "on"}) == ()
+    time.sleep(1.0)
+    assert driver.shell("echo here").next_line(10) == "here"
+    driver.close()
+
+
+def test_a_push_that_is_cut_is_made_again_when_the_phone_is_back(
+    phone: PhoneBox, driver: AdbDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melt.drivers.adb.sync._STEP_S", 2.0)
+    file = a_file(tmp_path, 128 * MIB)
+    cut = threading.Event()
+
+    def cut_it(done: int, _total: int) -> None:
+        if done > file.size_bytes // 4 and not cut.is_set():
+            cut.set()
+            phone.kill_adbd()
+
+    with pytest.raises(TransientDeviceError):
+        driver.push(file, cut_it)
+    assert cut.is_set()
+    phone.start_adbd()
+    place = driver.push(file)
+    assert place.pushed
+    assert phone.sha256(place.device_path) == file.sha256
+    driver.close()
+
+
+def test_a_phone_that_reboots_is_waited_for(phone: PhoneBox, driver: AdbDriver, tmp_path: Path) -> None:
+    driver.condition({"screen": "dim"})
+    phone.reboot(delay_s=2.0)
+    place = driver.push(a_file(tmp_path, MIB))
+    assert place.pushed
+    assert asked(phone, "settings", "delete", "system", "screen_brightness")
+    driver.close()
+
+
+def test_a_phone_that_stays_away_is_an_error_that_may_pass(
+    phone: PhoneBox, driver: AdbDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melt.drivers.adb.driver.RETURN_S", 3.0)
+    phone.kill_adbd()
+    with pytest.raises(TransientDeviceError):
+        driver.push(a_file(tmp_path, MIB))
+    driver.close()
+
+
+def test_a_runner_ends_when_its_host_goes_without_a_word(
+    phone: PhoneBox, connector: Connector, kept_builds: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link is cut and says nothing: the sampler on the phone ends by itself."""
+    monkeypatch.setattr("melt.drivers.adb.driver._WATCH_S", 3)
+    opened = connect(profile_of(phone, connector))
+    runner = opened.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path
+    opened.record(opened.discover().probes, 100, [runner, "sample"])
+    assert any("sample" in p.argv for p in phone.processes())
+    phone.cut()
+    deadline = time.monotonic() + 15
+    while any("sample" in p.argv for p in phone.processes()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any("sample" in p.argv for p in phone.processes())
+    phone.mend()
+
+
+def test_a_phone_that_somebody_else_measures_is_left_alone(
+    phone: PhoneBox, connector: Connector, kept_builds: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melt.drivers.adb.driver._WATCH_S", 2)
+    monkeypatch.setattr("melt.drivers.adb.driver._SAMPLER_END_S", 0.5)
+    other = connect(profile_of(phone, connector))
+    assert isinstance(other, AdbDriver)
+    runner = other.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path
+    spec = phone.root / "data/local/tmp/melt/jobs/spec.json"
+    spec.write_text(json.dumps({"out": "/data/local/tmp/melt/out", "period_ms": 100, "probes": []}))
+    spec.chmod(0o644)
+    process = other.shell(f"exec {runner} sample /data/local/tmp/melt/jobs/spec.json")
+    with pytest.raises(DeviceError, match="a runner of melt's is at work on the phone"):
+        connect(profile_of(phone, connector))
+    process.kill()
+    connect(profile_of(phone, connector)).close()
+    other.close()
+
+
+def test_two_phones_at_once_keep_their_files_apart(tmp_path: Path) -> None:
+    file: DeviceFile = a_file(tmp_path, 4 * MIB)
+    with (
+        PhoneBox("pixel-8", tmp_path / "one") as one,
+        PhoneBox("galaxy-s23", tmp_path / "two") as two,
+    ):
+        drivers = [connect(profile_of(p, "direct")) for p in (one, two)]
+        threads = [threading.Thread(target=d.push, args=(file,)) for d in drivers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert [d.facts().product for d in drivers] == ["Google Pixel 8", "samsung SM-S9110"]
+        assert all(not d.push(file).pushed for d in drivers)
+        for d in drivers:
+            d.close()
+
+
+def test_a_work_folder_that_cannot_be_is_named(phone: PhoneBox, connector: Connector) -> None:
+    with pytest.raises(DeviceError, match=r"/system/melt: .*"):
+        connect(profile_of(phone, connector, work_folder="/system/melt"))

@@ -1,0 +1,245 @@
+"""Whole runs on phones in boxes: the real runner, real telemetry, energy with a known truth, and every fault."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+import melt
+from melt.events import Event, Iteration, ModelLoaded, UnknownLine
+from melt.plan import Plan
+from melt.session import Outcome, run
+from melt.store import Run
+from melt.watch import Watcher
+from tests.drivers.conftest import Connector
+from tests.peers.phone.box import PhoneBox
+
+
+def write_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str = "phone", **more: object) -> str:
+    host, port = phone.address.split(":")
+    address = {"host": host, "port": int(port), "connector": connector}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"name": name, "driver": "adb", "address": address, **more}))
+    return str(path)
+
+
+def melt_cli(*words: str) -> subprocess.CompletedProcess[str]:
+    melt_program = [sys.executable, "-c", "from melt.cli import main; main()"]
+    return subprocess.run([*melt_program, *words], capture_output=True, text=True, timeout=300, check=False)
+
+
+def a_plan(profile: str, model: Path, **more: object) -> Plan:
+    few = {"context": (256,), "gen": (32,), "sessions": 1, "iterations": 2, "threads": (1,), "idle_s": 0.5}
+    return Plan.model_validate({"devices": (profile,), "models": (str(model),), **few, **more})
+
+
+def timed(made: Run) -> list[Iteration]:
+    return [e for e in made.events() if isinstance(e, Iteration) and not e.warmup]
+
+
+class When(Watcher):
+    """Does something at the first event of a kind."""
+
+    def __init__(self, kind: type[Event], act: Callable[[], None]) -> None:
+        self._kind, self._act = kind, act
+        self.done = threading.Event()
+
+    def event(self, event: Event | UnknownLine) -> None:
+        if isinstance(event, self._kind) and not self.done.is_set():
+            self.done.set()
+            self._act()
+
+
+def last(outcome: Outcome) -> Run:
+    return outcome.made[-1]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_run_on_a_phone_is_a_run(
+    machine: str, connector: Connector, tmp_path: Path, tiny_models: dict[str, Path], kept_builds: None
+) -> None:
+    with PhoneBox("pixel-8", tmp_path / "phone", machine=machine, variant="unplugged") as phone:  # type: ignore[arg-type]
+        profile = write_profile(tmp_path, phone, connector)
+        every = tuple(map(str, tiny_models.values()))
+        plan = a_plan(profile, tiny_models["ssm"], models=every, context=(32,), gen=(4,), iterations=1)
+        outcome = run(plan, tmp_path / "results")
+        assert [r.manifest.error for r in outcome.made] == [None] * 3
+        assert not phone.processes()
+        assert not (phone.disk / "melt/conditions.json").exists()
+    runs = melt.load(tmp_path / "results").runs
+    assert set(runs["family"]) == {"transformer", "ssm", "hybrid"}
+    assert (runs["decode_tok_per_s"] > 0).all()
+    assert (runs["peak_rss_bytes"] > 1e6).all()
+    first = outcome.made[0].manifest
+    assert first.device.machine == machine
+    assert first.cell.runner == "native"
+    probes = {json.loads(line)["probe"] for line in outcome.made[0].telemetry_lines()}
+    assert {"battery:battery:power", "frequency:policy8", "dumpsys thermalservice"} <= probes
+
+
+@pytest.mark.slow
+def test_joules_of_a_phone_meet_the_truth(
+    phone_unplugged: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    profile = write_profile(tmp_path, phone_unplugged, "direct", sensors={"period_ms": 50})
+    # A gauge gives a figure a second, and a phase needs ten of them.
+    plan = a_plan(profile, tiny_model, context=(13_000,), gen=(1200,), iterations=1, idle_s=2.0)
+    made = last(run(plan, tmp_path / "results"))
+    assert made.manifest.status == "ok", made.manifest.error
+    row = melt.load(tmp_path / "results").runs.iloc[0]
+    prefill_j = [phone_unplugged.true_energy_j(i.prefill.t_start_ns, i.token_t_ns[0]) for i in timed(made)]
+    decode_j = [phone_unplugged.true_energy_j(i.token_t_ns[0], i.token_t_ns[-1]) for i in timed(made)]
+    assert row["energy_prefill_j"] == pytest.approx(sum(prefill_j), rel=0.05)
+    assert row["energy_decode_j"] == pytest.approx(sum(decode_j), rel=0.05)
+    assert row["energy_sensor"] == "fuel gauge"
+    assert row["peak_rss_bytes"] > 1e6
+
+
+@pytest.fixture
+def phone_unplugged(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with PhoneBox("pixel-8", tmp_path / "phone", variant="unplugged") as box:
+        yield box
+
+
+def test_a_charging_phone_gives_no_joules_but_the_reason(
+    phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    phone.plug_in(10.0)
+    time.sleep(0.2)
+    plan = a_plan(write_profile(tmp_path, phone, "direct"), tiny_model, context=(3000,), gen=(400,))
+    run(plan, tmp_path / "results")
+    results = melt.load(tmp_path / "results")
+    assert results.runs["energy_decode_j"].isna().all()
+    assert "charging" in results.runs.iloc[0]["flags"]
+
+
+def test_a_second_run_sends_nothing_again(phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None) -> None:
+    profile = write_profile(tmp_path, phone, "direct")
+    run(a_plan(profile, tiny_model), tmp_path / "results")
+    files = sorted((phone.disk / "melt/files").glob("*/*"))
+    written = [f.stat().st_ino for f in files]
+    run(a_plan(profile, tiny_model, sessions=2), tmp_path / "results")
+    assert [f.stat().st_ino for f in sorted((phone.disk / "melt/files").glob("*/*"))] == written
+    assert len(files) == 2  # the runner and the model
+
+
+def restart_adbd(phone: PhoneBox) -> None:
+    phone.kill_adbd()
+    time.sleep(1.0)
+    phone.start_adbd()
+
+
+FAULTS: dict[str, Callable[[PhoneBox], None]] = {
+    "reboot": lambda phone: phone.reboot(delay_s=1.0),
+    "adbd dies": lambda phone: restart_adbd(phone),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_phone_lost_in_mid_run_is_waited_for_and_measured_again(
+    fault: str, phone: PhoneBox, connector: Connector, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    watcher = When(ModelLoaded, lambda: FAULTS[fault](phone))
+    plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
+    outcome = run(plan, tmp_path / "results", watcher)
+    assert watcher.done.is_set()
+    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
+    error = outcome.made[0].manifest.error
+    assert error is not None
+    assert error.kind == "transient"
+    assert not outcome.failed
+    assert not phone.processes()
+
+
+def test_a_phone_that_hangs_ends_the_run_and_not_the_plan(
+    phone: PhoneBox,
+    connector: Connector,
+    tmp_path: Path,
+    tiny_model: Path,
+    kept_builds: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("melt.drivers.adb.shell._HEARTBEAT_S", 0.5)
+    monkeypatch.setattr("melt.drivers.adb.shell._KILL_S", 1.0)
+    for module in ("shell", "driver"):
+        monkeypatch.setattr(f"melt.drivers.adb.{module}.SIGN_OF_LIFE_S", 1.0)
+    monkeypatch.setattr("melt.drivers.adb.driver.RETURN_S", 3.0)
+    watcher = When(ModelLoaded, phone.freeze)
+    plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,), retries=0)
+    began = time.monotonic()
+    outcome = run(plan, tmp_path / "results", watcher)
+    assert time.monotonic() - began < 60
+    error = last(outcome).manifest.error
+    assert error is not None
+    assert error.kind == "transient"
+    phone.thaw()
+    again = run(plan, tmp_path / "results")
+    assert last(again).manifest.status == "ok"
+
+
+def test_a_killed_runner_is_told_as_killed(
+    phone: PhoneBox, connector: Connector, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    def kill() -> None:
+        for process in phone.processes():
+            if "run" in process.argv:
+                os.kill(process.pid, signal.SIGKILL)
+
+    plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
+    outcome = run(plan, tmp_path / "results", When(ModelLoaded, kill))
+    error = last(outcome).manifest.error
+    assert error is not None
+    assert error.kind == "killed"
+
+
+def test_a_full_phone_fails_the_run_with_what_to_do(
+    phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    phone.fill_disk(leave_bytes=2**20)
+    outcome = run(a_plan(write_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")
+    error = last(outcome).manifest.error
+    assert error is not None
+    assert "of room on the phone" in error.message
+    phone.free_disk()
+    assert (
+        last(run(a_plan(write_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")).manifest.status
+        == "ok"
+    )
+
+
+def test_an_adb_server_that_restarts_in_mid_run(
+    phone: PhoneBox, adb_server: int, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    env = {k: v for k, v in os.environ.items() if k != "ADB_SERVER_SOCKET"}
+    env |= {"ANDROID_ADB_SERVER_PORT": str(adb_server), "HOME": str(tmp_path / "adb-home")}
+
+    def restart() -> None:
+        for command in ("kill-server", "start-server"):
+            subprocess.run(["adb", command], env=env, check=True, capture_output=True, timeout=30)
+
+    plan = a_plan(write_profile(tmp_path, phone, "server"), tiny_model, context=(2000,), gen=(400,))
+    outcome = run(plan, tmp_path / "results", When(ModelLoaded, restart))
+    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
+
+
+def test_the_command_line_measures_a_phone_and_reports(
+    phone_unplugged: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    profile = write_profile(tmp_path, phone_unplugged, "direct")
+    words = ["run", "--device", profile, "--model", str(tiny_model), "--context", "64,128", "--gen", "16"]
+    words += ["--sessions", "1", "--threads", "1", "--cores", "0x1", "--set", "idle_s=0.5"]
+    words += ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")]
+    done = melt_cli(*words)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Google Pixel 8" in page
+    assert "removed" in melt_cli("devices", "clean", profile).stdout
+    assert not list((phone_unplugged.disk / "melt/files").iterdir())

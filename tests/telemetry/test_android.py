@@ -1,0 +1,175 @@
+"""What five makers' phones say, understood: recorded outputs, and text that is nothing of the kind."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melt.profile import Sensors
+from melt.telemetry.android import discover
+from melt.telemetry.android_facts import facts, properties
+from melt.telemetry.base import Discovery, Inventory
+from melt.telemetry.parsers import BATTERY_SERVICE, PARSERS, THERMAL_SERVICE, hal_temperatures, parse
+from tests.telemetry.replay import DATA, inventory_of, load_tree
+
+PHONES = ("galaxy-s23", "locked-down", "oneplus", "pixel-8", "xiaomi")
+
+
+def text_of(phone: str, file: str) -> str:
+    return (DATA / "android" / phone / f"{file}.txt").read_text(encoding="utf-8")
+
+
+def inventory(phone: str, battery: str = "dumpsys-battery") -> Inventory:
+    tree = load_tree(f"android/{phone}")
+    tree[BATTERY_SERVICE] = text_of(phone, battery)
+    tree[THERMAL_SERVICE] = text_of(phone, "dumpsys-thermalservice")
+    tree["getprop"] = text_of(phone, "getprop")
+    return inventory_of(tree)
+
+
+def values(found: Discovery, battery: str) -> dict[str, float]:
+    """What the battery service's sources read in that text, in SI units."""
+    sources = [s for s in found.sources if s.probe == BATTERY_SERVICE]
+    return {s.name: v * s.scale for s in sources if (v := parse(s, battery)) is not None}
+
+
+@pytest.mark.parametrize(
+    ("phone", "file", "charging", "volts", "celsius"),
+    [
+        ("galaxy-s23", "dumpsys-battery", 0.0, 3.674, 40.7),
+        ("galaxy-s23", "dumpsys-battery-usb", 1.0, None, None),
+        ("oneplus", "dumpsys-battery", 1.0, 4.402, 32.5),
+        ("oneplus", "dumpsys-battery-unplugged", 0.0, None, None),
+        ("xiaomi", "dumpsys-battery", 0.0, 3.678, 38.1),
+        ("xiaomi", "dumpsys-battery-charging", 1.0, None, None),
+    ],
+)
+def test_the_battery_service_of_every_maker(
+    phone: str, file: str, charging: float, volts: float | None, celsius: float | None
+) -> None:
+    found = values(discover(inventory(phone, file)), text_of(phone, file))
+    assert found["battery:service:charging"] == charging
+    if volts is not None:
+        assert found["battery:service:voltage"] == pytest.approx(volts)
+        assert found["battery:service:temperature"] == pytest.approx(celsius)
+
+
+def test_the_charge_counters_unit_is_that_of_a_battery() -> None:
+    """A Redmi Note 14 counts mAh: 748 at 14 %. Others count uAh by the book."""
+    level = {}
+    for phone in ("xiaomi", "galaxy-s23", "oneplus"):
+        source = next(s for s in discover(inventory(phone)).sources if s.name == "battery:service:energy")
+        level[phone] = (parse(source, text_of(phone, "dumpsys-battery")) or 0) * source.scale
+        assert source.counts_in_total
+    assert level["xiaomi"] == pytest.approx(0.748 * 3600)
+    assert level["galaxy-s23"] == pytest.approx(1.24488 * 3600)
+    assert level["oneplus"] == pytest.approx(4.864 * 3600)
+
+
+def test_a_pixel_gives_its_gauge_and_no_service_is_asked() -> None:
+    found = discover(inventory("pixel-8"))
+    assert {"battery:battery:power", "battery:battery:charging"} <= {s.name for s in found.sources}
+    assert all(p.name != BATTERY_SERVICE for p in found.probes)
+    assert [s.name for s in found.sources if s.counts_in_total] == ["battery:battery:power"]
+
+
+def test_a_phone_that_denies_nearly_everything_says_so_one_by_one() -> None:
+    found = discover(inventory("locked-down"))
+    reasons = {a.name: a.reason for a in found.absent}
+    assert reasons["/proc/stat"] == "reading it is not permitted (EACCES)"
+    assert reasons["frequency:policy0"] == "reading it is not permitted (EACCES)"
+    assert "no battery's size" in reasons["battery:service:energy"]
+    assert reasons["energy"] == "nothing here measures power"
+    assert not [s for s in found.sources if s.counts_in_total]
+
+
+def test_a_frozen_battery_service_is_not_believed() -> None:
+    found = discover(inventory("locked-down", "dumpsys-battery-stopped"))
+    absent = {a.name: a for a in found.absent}
+    assert "frozen" in absent["battery"].reason
+    assert "dumpsys battery reset" in absent["battery"].hint
+    assert not [s for s in found.sources if s.name.startswith("battery")]
+
+
+def test_temperatures_are_those_of_now_and_real_ones() -> None:
+    phone = text_of("xiaomi", "dumpsys-thermalservice")
+    now = {t.name: t.value for t in hal_temperatures(phone)}
+    assert now["CPU"] == 62.842  # 87.556 is what Android remembers
+    names = {s.rail for s in discover(inventory("pixel-8")).sources if s.sensor == "Android thermal HAL"}
+    assert {"BIG", "MID", "LITTLE", "G3D", "TPU", "VIRTUAL-SKIN", "battery"} <= names
+    assert not names & {"vdroop1", "batoilo", "soc", "USB-MINUS-NEUTRAL", "VIRTUAL-USB-UI"}
+
+
+def test_every_site_is_the_makers_own_word() -> None:
+    sites = {s.rail: s.site for s in discover(inventory("pixel-8")).sources if s.sensor == "Android thermal HAL"}
+    assert (sites["BIG"], sites["G3D"], sites["VIRTUAL-SKIN"], sites["battery"]) == ("cpu", "gpu", "skin", "battery")
+
+
+def test_throttling_is_also_the_skin_sensors_word() -> None:
+    throttled = PARSERS["thermal_status"]
+    assert throttled(text_of("pixel-8", "dumpsys-thermalservice"), "") == 0.0
+    assert throttled(text_of("xiaomi", "dumpsys-thermalservice"), "") == 1.0  # status 0, SKIN at 3
+    assert throttled("Thermal Status: 2\n", "") == 1.0
+    assert throttled("HAL Ready: false\n", "") is None
+
+
+def test_a_value_that_is_no_temperature_is_left_out() -> None:
+    text = (
+        "Thermal Status: 0\nCurrent temperatures from HAL:\n"
+        "\tTemperature{mValue=-3.4028235E38, mType=0, mName=CPU0, mStatus=0}\n"
+        "\tTemperature{mValue=41.5, mType=0, mName=cpu big one, mStatus=0}\n"
+        "Current cooling devices from HAL:\n\tTemperature{mValue=1.0, mType=0, mName=x, mStatus=0}\n"
+    )
+    tree = {**load_tree("android/pixel-8"), THERMAL_SERVICE: text}
+    found = discover(inventory_of(tree))
+    assert [s.rail for s in found.sources if s.sensor == "Android thermal HAL"] == ["cpu big one"]
+    assert {"android:CPU0"} == {a.name for a in found.absent if a.name.startswith("android:")}
+
+
+def test_the_gpu_by_what_its_maker_lets_the_shell_read() -> None:
+    names = {phone: {s.name for s in discover(inventory(phone)).sources} for phone in PHONES}
+    assert "gpu:adreno:load" in names["galaxy-s23"]
+    assert "gpu:adreno:frequency" not in names["galaxy-s23"]
+    assert not any(n.startswith("gpu:") for n in names["locked-down"])
+    assert PARSERS["busy_of_total"]("      0       0", "") == 0.0
+    assert PARSERS["busy_of_total"]("  30000 40000", "") == 0.75
+
+
+def test_facts_name_the_phone_and_not_its_serial() -> None:
+    found = facts(inventory("pixel-8"))
+    assert (found.platform, found.machine, found.product) == ("android", "aarch64", "Google Pixel 8")
+    assert found.soc == "Google Tensor G3"
+    assert found.os_build is not None
+    assert found.os_build.startswith("google/shiba/")
+    assert found.clusters == ((0, 1, 2, 3), (4, 5, 6, 7), (8,))
+    assert found.logical_cores == 9
+    assert {"asimddp", "i8mm"} <= set(found.cpu_features)
+    serial = properties(text_of("pixel-8", "getprop"))["ro.serialno"]
+    assert found.serial_hash is not None
+    assert serial not in found.model_dump_json()
+
+
+def test_every_phone_has_facts_and_probes_that_can_be_read() -> None:
+    for phone in PHONES:
+        found, known = discover(inventory(phone)), facts(inventory(phone))
+        assert known.product
+        assert known.cpu_features
+        probes = {p.name for p in found.probes}
+        assert {s.probe for s in found.sources} == probes
+        assert len(probes) == len(found.probes)
+
+
+def test_a_profile_takes_sources_out() -> None:
+    found = discover(inventory("pixel-8"), Sensors(disable=("android:*", "battery:*")))
+    assert not [s for s in found.sources if s.name.startswith(("android:", "battery:"))]
+    assert all(p.name != THERMAL_SERVICE for p in found.probes)
+
+
+@given(st.text(max_size=300), st.sampled_from(sorted(PARSERS)))
+def test_no_text_breaks_a_parser(text: str, name: str) -> None:
+    source = discover(inventory("pixel-8")).sources[0].model_copy(update={"parser": name, "key": "x"})
+    parse(source, text)
+
+
+@given(st.text(alphabet="Temperature{mValue=1.0, E-9}\n\t:CurrentfromHAL", max_size=200))
+def test_no_thermal_text_breaks_its_reader(text: str) -> None:
+    hal_temperatures("Current temperatures from HAL:\n\t" + text)
