@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,8 @@ from melt.drivers.base import Driver
 from melt.errors import MeltError
 from melt.paths import cache_folder
 from melt.profile import DeviceProfile, load_profile, profile_paths
+from melt.telemetry.base import Discovery
+from melt.telemetry.parsers import parse
 from melt.toolchain.compilers import identity, program
 from melt.toolchain.targets import TARGETS
 
@@ -124,12 +127,26 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
             checks.append(Check(f"engine {backend}", "ok", facts.engines.get(backend, "ready")))
         except MeltError as e:
             checks.append(Check(f"engine {backend}", "problem", e.message, e.hint))
-    checks += _load(facts.logical_cores)
+    checks += _load(facts.logical_cores) if facts.is_host else []
     energy = [s.name for s in found.sources if s.counts_in_total]
-    checks += [Check("energy", "ok", ", ".join(energy))] if energy else []
+    checks += [_energy(energy, _is_charging(driver, found))] if energy else []
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
     checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
     return checks
+
+
+def _energy(sources: Sequence[str], charging: bool) -> Check:
+    names = ", ".join(sources)
+    if charging and all(name.startswith("battery:") for name in sources):
+        fix = "Take the cable out (a phone: adb over Wi-Fi), or suspend charging: docs/android.md#energy."
+        return Check("energy", "warning", f"{names}, and the battery is being charged: no joules", fix)
+    return Check("energy", "ok", names)
+
+
+def _is_charging(driver: Driver, found: Discovery) -> bool:
+    sources = [s for s in found.sources if s.quantity == "charging"]
+    texts = driver.read([p for p in found.probes if p.name in {s.probe for s in sources}])
+    return any(parse(s, texts.get(s.probe, "")) == 1.0 for s in sources)
 
 
 def _load(cores: int | None) -> list[Check]:

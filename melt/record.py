@@ -122,7 +122,7 @@ def _measure(
 ) -> None:
     watcher.phase("push")
     bundle = backend.bundle(attempt.cell, attempt.model, attempt.facts, attempt.run_id)
-    argv, sampler, draft.job = _place(driver, bundle, attempt)
+    argv, sampler, draft.job = _place(driver, bundle, attempt, watcher)
     draft.runner_sha256 = bundle.runner_sha256
     draft.discovery = driver.discover()
     for refused in driver.condition(attempt.profile.conditions):
@@ -147,9 +147,9 @@ def _measure(
         draft.warnings.append("the sampler left no telemetry")
 
 
-def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt) -> tuple[list[str], list[str], Job]:
+def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt, watcher: Watcher) -> tuple[list[str], list[str], Job]:
     """Pushes the bundle; its argv, its sampler and its job with the files' places on the device."""
-    places = {key: driver.push(file).device_path for key, file in bundle.files.items()}
+    places = {k: driver.push(f, watcher.pushing(f.name)).device_path for k, f in bundle.files.items()}
     plan = attempt.plan
     job = bundle.job.model_copy(
         update={

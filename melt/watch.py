@@ -22,6 +22,9 @@ class Watcher:
         """For the time that a program is built: a callback for steps done."""
         return nullcontext(lambda done, total: None)
 
+    def pushing(self, name: str) -> "Progress | None":
+        """A callback for bytes done of a file that goes to a device."""
+
     def plan(self, todo: "Sequence[tuple[Cell, int]]", already_there: int, models: "Mapping[str, ModelInfo]") -> None:
         """Everything is ready; these sessions are to be measured, and so many are there already."""
 

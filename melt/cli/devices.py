@@ -13,6 +13,7 @@ from rich.table import Table
 from melt.cli import printable
 from melt.cli.size import size_bytes
 from melt.drivers import connect
+from melt.drivers.adb.find import attached
 from melt.drivers.lease import lease, lease_name
 from melt.errors import MeltError
 from melt.facts import DeviceFacts
@@ -34,6 +35,18 @@ def devices(ctx: click.Context, as_json: bool) -> None:
             click.echo(json.dumps(rows, indent=1))
         else:
             Console().print(_table(rows))
+            _print_attached()
+
+
+def _print_attached() -> None:
+    """Phones that are there, whether a profile names them or not: their serials are what a profile needs."""
+    try:
+        phones = attached()
+    except MeltError:  # the table says why
+        return
+    for phone, reason in phones:
+        what = f"Android phone {phone.serial} {phone.model.replace('_', ' ')}".rstrip()
+        click.echo(printable(f"attached: {what}" + (f": {reason}" if reason else "")))
 
 
 def _row(name: str) -> dict[str, Any]:

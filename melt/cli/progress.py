@@ -31,6 +31,8 @@ from melt.profile import load_profile
 from melt.store import Run
 from melt.watch import Watcher
 
+_REDRAW_S = 0.25
+
 
 class Live(Watcher):
     """A ``Watcher`` that draws on stderr; on a pipe it prints a line a run instead.
@@ -100,6 +102,21 @@ class Live(Watcher):
     def building(self, what: str) -> AbstractContextManager[ByteProgress]:
         """A bar for a runner being built; it appears with the first step."""
         return build_bar(self._console, _safe(what))
+
+    def pushing(self, name: str) -> ByteProgress:
+        """Share, rate and time left of a file on its way, drawn a few times a second; on a pipe a line at its end."""
+        began, drawn = time.monotonic(), 0.0
+
+        def show(done: int, total: int) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            if done < total and now - drawn > _REDRAW_S:
+                drawn = now
+                self.phase(push_text(name, done, total, now - began))
+            elif done == total and drawn and not self._console.is_terminal:
+                self.say(push_text(name, done, total, now - began))
+
+        return show
 
     def plan(self, todo: Sequence[tuple[Cell, int]], already_there: int, models: Mapping[str, ModelInfo]) -> None:
         """Says what is to be done, and starts the bar."""
@@ -176,6 +193,13 @@ class Live(Watcher):
         status = Text(printable(f"  {self._cell} · {self._phase}"), overflow="ellipsis", no_wrap=True)
         speed = Text(f"  last: {self._speed}" if self._speed else "", style="dim")
         return Group(self._bar, status, speed)
+
+
+def push_text(name: str, done: int, total: int, spent_s: float) -> str:
+    """How far a file on its way to a device is."""
+    rate = done / spent_s if spent_s > 0 else 0.0
+    left = f", {duration((total - done) / rate)} left" if rate and done < total else ""
+    return f"push {name}: {done / max(total, 1):.0%} of {total / 2**20:,.0f} MiB, {rate / 1e6:,.1f} MB/s{left}"
 
 
 def _speed(event: Iteration) -> str:

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,6 +64,18 @@ def connection(phone: PhoneBox, connector: Connector) -> Iterator[Connection]:
             opened = server.open_device(phone.address)
         stack.callback(opened.close)
         yield opened
+
+
+def address_of(phone: PhoneBox) -> tuple[str, int]:
+    """Host and port."""
+    host, port = phone.address.split(":")
+    return host, int(port)
+
+
+def melt_cli(*words: str) -> subprocess.CompletedProcess[str]:
+    """melt as a person calls it."""
+    program = [sys.executable, "-c", "from melt.cli import main; main()"]
+    return subprocess.run([*program, *words], capture_output=True, text=True, timeout=300, check=False)
 
 
 def profile_of(phone: PhoneBox, connector: Connector, **more: object) -> DeviceProfile:

@@ -1,6 +1,7 @@
 """An Android phone as a device: found, driven, put back as it was, and lost in every way."""
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -9,12 +10,14 @@ import pytest
 
 from melt.drivers import connect
 from melt.drivers.adb.driver import AdbDriver
+from melt.drivers.adb.server import AdbServer
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file
 from melt.errors import DeviceError, TransientDeviceError
+from melt.profile import DeviceProfile
 from melt.toolchain.build import built
 from melt.toolchain.targets import TARGETS
-from tests.drivers.conftest import Connector, profile_of
+from tests.drivers.conftest import Connector, address_of, melt_cli, profile_of
 from tests.drivers.test_adb_streams import MIB, a_file
 from tests.peers.phone.box import PhoneBox
 
@@ -211,3 +214,36 @@ def test_two_phones_at_once_keep_their_files_apart(tmp_path: Path) -> None:
 def test_a_work_folder_that_cannot_be_is_named(phone: PhoneBox, connector: Connector) -> None:
     with pytest.raises(DeviceError, match=r"/system/melt: .*"):
         connect(profile_of(phone, connector, work_folder="/system/melt"))
+
+
+def test_the_list_of_devices_names_every_phone_that_is_there(phone: PhoneBox, adb_server: int) -> None:
+    AdbServer().connect(*address_of(phone))
+    done = melt_cli("devices")
+    assert done.returncode == 0
+    assert f"attached: Android phone {phone.address} Pixel 8" in done.stdout
+    assert re.search(r"^\s*pixel8 +adb +ready", done.stdout, re.M)
+    assert re.search(r"^\s*galaxy-s23 +adb +not available .*no phone of model", done.stdout, re.M)
+
+
+def test_the_doctor_says_that_a_charging_phone_gives_no_joules(phone: PhoneBox, tmp_path: Path) -> None:
+    path = tmp_path / "phone.yaml"
+    host, port = address_of(phone)
+    path.write_text(f"name: phone\ndriver: adb\naddress: {{host: {host}, port: {port}, connector: direct}}\n")
+    phone.plug_in(10.0)
+    time.sleep(0.2)
+    said = melt_cli("doctor", "--device", str(path)).stdout
+    assert "the battery is being charged: no joules" in said
+    assert "adb over Wi-Fi" in said
+    assert "background load" not in said  # this machine's is no concern of the phone's
+    phone.plug_in(0.0)
+    time.sleep(0.2)
+    assert "no joules" not in melt_cli("doctor", "--device", str(path)).stdout
+
+
+def test_a_profile_of_another_model_is_refused(phone: PhoneBox, connector: Connector) -> None:
+    host, port = address_of(phone)
+    other = {"host": host, "port": port, "connector": connector, "model": "Pixel 7*"}
+    with pytest.raises(DeviceError, match=r"Pixel 7"):
+        connect(DeviceProfile.model_validate({"name": "phone", "driver": "adb", "address": other}))
+    right = {**other, "model": "Pixel 8"}
+    connect(DeviceProfile.model_validate({"name": "phone", "driver": "adb", "address": right})).close()

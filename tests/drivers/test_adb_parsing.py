@@ -83,9 +83,9 @@ def test_a_phone_is_chosen_by_model_serial_or_because_it_is_the_only_one() -> No
     assert choose("p", [pixel, asleep, foreign], None, None) == pixel
     with pytest.raises(DeviceError, match="several phones fit: A"):
         choose("p", [pixel, galaxy], None, None)
-    with pytest.raises(DeviceError, match="no model Pixel 7 is attached; there is A"):
+    with pytest.raises(DeviceError, match="no phone of model Pixel 7 is attached; there is A"):
         choose("p", [pixel], None, "Pixel 7")
-    with pytest.raises(DeviceError, match="no X is attached"):
+    with pytest.raises(DeviceError, match="no phone X is attached"):
         choose("p", [pixel], "X", None)
     with pytest.raises(DeviceError, match="no phone is attached"):
         choose("p", [], None, None)

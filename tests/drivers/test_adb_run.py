@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from melt.plan import Plan
 from melt.session import Outcome, run
 from melt.store import Run
 from melt.watch import Watcher
-from tests.drivers.conftest import Connector
+from tests.drivers.conftest import Connector, melt_cli
 from tests.peers.phone.box import PhoneBox
 
 
@@ -29,11 +28,6 @@ def write_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"name": name, "driver": "adb", "address": address, **more}))
     return str(path)
-
-
-def melt_cli(*words: str) -> subprocess.CompletedProcess[str]:
-    melt_program = [sys.executable, "-c", "from melt.cli import main; main()"]
-    return subprocess.run([*melt_program, *words], capture_output=True, text=True, timeout=300, check=False)
 
 
 def a_plan(profile: str, model: Path, **more: object) -> Plan:

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from melt.drivers.adb.direct import open_tcp, unauthorised
 from melt.drivers.adb.keys import signers
 from melt.drivers.adb.server import AdbServer, Listed
+from melt.drivers.adb.shell import run_command
 from melt.drivers.adb.stream import Connection, ConnectionLostError
-from melt.drivers.adb.usb import open_usb
+from melt.drivers.adb.usb import open_usb, usb_serials
 from melt.errors import DeviceError
 from melt.profile import Address, DeviceProfile
 
@@ -51,9 +53,23 @@ def open_phone(profile: DeviceProfile) -> Connection:
     return _directly(profile, serial)
 
 
+def attached() -> list[tuple[Listed, str]]:
+    """Every phone that is there, and why it cannot be used; empty where it can. No server is started for it."""
+    server = AdbServer()
+    listed = _listed(server) if server.is_running() else [Listed(serial, "device") for serial in usb_serials()]
+    found = []
+    for device in listed:
+        try:
+            refuse_unusable(device)
+            found.append((device, ""))
+        except DeviceError as e:
+            found.append((device, e.message.removeprefix(f"{device.serial}: ")))
+    return found
+
+
 def _by_server(server: AdbServer, profile: DeviceProfile, serial: str | None) -> Connection:
     address = profile.address
-    listed = server.devices()
+    listed = _listed(server)
     if address.host:
         serial = f"{address.host}:{address.port or DEFAULT_PORT}"
         known = {d.serial: d.state for d in listed}
@@ -61,9 +77,25 @@ def _by_server(server: AdbServer, profile: DeviceProfile, serial: str | None) ->
             said = server.connect(address.host, address.port or DEFAULT_PORT)
             if not said.startswith(("connected", "already connected", "failed to authenticate")):
                 raise ConnectionLostError(f"{profile.name}: adb: {said}", _ATTACH)
-            listed = server.devices()
+            listed = _listed(server)
     chosen = choose(profile.name, listed, serial, address.model)
     return server.open_device(chosen.serial)
+
+
+def _listed(server: AdbServer) -> list[Listed]:
+    """The server's devices; one that greeted it without its model is asked for it."""
+    return [d if d.model or d.state != "device" else replace(d, model=_model(server, d)) for d in server.devices()]
+
+
+def _model(server: AdbServer, device: Listed) -> str:
+    try:
+        return _as_adb_prints(_ask_model(server.open_device(device.serial)))
+    except DeviceError:
+        return ""
+
+
+def _ask_model(connection: Connection) -> str:
+    return run_command(connection, "getprop ro.product.model", 10.0).text.strip()
 
 
 def choose(name: str, listed: Sequence[Listed], serial: str | None, model: str | None) -> Listed:
@@ -82,8 +114,8 @@ def choose(name: str, listed: Sequence[Listed], serial: str | None, model: str |
         fitting = [d for d in fitting if d.state == "device"] or fitting
     if not fitting:
         there = ", ".join(f"{d.serial} ({d.model or d.state})" for d in listed)
-        wanted_text = serial or (f"model {model}" if model else "phone")
-        raise DeviceError(f"{name}: no {wanted_text} is attached" + (f"; there is {there}" if there else ""), _ATTACH)
+        which = "phone" + (f" {serial}" if serial else "") + (f" of model {model}" if model else "")
+        raise DeviceError(f"{name}: no {which} is attached" + (f"; there is {there}" if there else ""), _ATTACH)
     if len(fitting) > 1:
         names = ", ".join(f"{d.serial} ({d.model or d.state})" for d in fitting)
         raise DeviceError(
@@ -111,9 +143,12 @@ def _as_adb_prints(model: str) -> str:
 
 def _directly(profile: DeviceProfile, serial: str | None) -> Connection:
     host, port = _network_address(profile.address, serial)
-    if host:
-        return open_tcp(host, port, signers())
-    return open_usb(serial)
+    connection = open_tcp(host, port, signers()) if host else open_usb(serial)
+    wanted, model = profile.address.model, ""
+    if wanted and not fnmatchcase(model := _ask_model(connection), wanted):
+        connection.close()
+        raise DeviceError(f"{profile.name}: the phone that is attached is a {model}, and not a {wanted}", _ATTACH)
+    return connection
 
 
 def _network_address(address: Address, serial: str | None) -> tuple[str | None, int]:
