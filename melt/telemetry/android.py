@@ -4,8 +4,10 @@ Phones differ in what adb's shell may read. The kernel's files are preferred, as
 deny is asked of Android's services, which cost the phone some milliseconds each and so are asked seldom.
 """
 
+from collections.abc import Sequence
+
 from melt.profile import Sensors
-from melt.telemetry import battery, linux
+from melt.telemetry import battery, linux, power_rails
 from melt.telemetry.base import Discovery, Inventory, Probe, Quantity, Site, Source
 from melt.telemetry.found import SLOW_MS, Found, why
 from melt.telemetry.parsers import (
@@ -16,6 +18,7 @@ from melt.telemetry.parsers import (
     hal_temperatures,
     parse,
 )
+from melt.telemetry.power_rails import Rail
 
 COMMANDS = {  # an inventory's entries that are no files, and the command that gives each
     BATTERY_SERVICE: "dumpsys battery",
@@ -44,13 +47,22 @@ _CHARGING_HINT = (
 )
 
 
-def discover(inventory: Inventory, sensors: Sensors = Sensors()) -> Discovery:  # noqa: B008 - frozen
-    """Every probe worth reading on a phone, what each means, and what is missing and why."""
+def discover(
+    inventory: Inventory,
+    sensors: Sensors = Sensors(),  # noqa: B008 - frozen
+    rails: Sequence[Rail] = (),
+) -> Discovery:
+    """Every probe worth reading on a phone, what each means, and what is missing and why.
+
+    The rails are those that Perfetto records, beside the sampler. They measure the chip however the phone is fed, so
+    they make the total where there are any that compute.
+    """
     found = linux.find_kernel(inventory, sensors.period_ms)
     _find_gpu(found, inventory)
     _find_thermal_service(found, inventory)
     _find_battery(found, inventory, sensors.period_ms)
-    return linux.decide(found, sensors, (battery.total,))
+    found.sources += power_rails.sources(list(rails))
+    return linux.decide(found, sensors, (power_rails.total, battery.total))
 
 
 def _find_gpu(found: Found, inventory: Inventory) -> None:

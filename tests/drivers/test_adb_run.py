@@ -19,6 +19,7 @@ from melt.session import Outcome, run
 from melt.store import Run
 from melt.watch import Watcher
 from tests.drivers.conftest import Connector, melt_cli
+from tests.peers.perfetto_trace import rail_trace
 from tests.peers.phone.box import PhoneBox
 
 
@@ -237,3 +238,24 @@ def test_the_command_line_measures_a_phone_and_reports(
     assert "Google Pixel 8" in page
     assert "removed" in melt_cli("devices", "clean", profile).stdout
     assert not list((phone_unplugged.disk / "melt/files").iterdir())
+
+
+def test_rails_of_perfetto_give_the_joules_of_a_charging_phone(
+    phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    """Two rails draw 3 W and 0.5 W throughout, and a third that is no part of computing draws 10 W."""
+    phone.plug_in(10.0)
+    now_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) + phone.clock_ahead_ns) // 1_000_000
+    rails = {0: ("S2M_VDD_CPUCL2", "CPU(BIG)"), 1: ("S5S_VDDQ_MEM", "DDR"), 2: ("VSYS_PWR_DISPLAY", "Display")}
+    stamps = range(now_ms - 5_000, now_ms + 120_000, 250)
+    powers_w = {0: 3.0, 1: 0.5, 2: 10.0}
+    samples = [(t, {i: round(w * 1000 * (t - now_ms + 10_000)) for i, w in powers_w.items()}) for t in stamps]
+    phone.set_perfetto_trace(rail_trace(rails, samples))
+    plan = a_plan(write_profile(tmp_path, phone, "direct"), tiny_model, context=(6000,), gen=(800,), iterations=1)
+    made = last(run(plan, tmp_path / "results"))
+    row = melt.load(tmp_path / "results").runs.iloc[0]
+    once = timed(made)[0]
+    decode_s = (once.token_t_ns[-1] - once.token_t_ns[0]) / 1e9
+    assert row["energy_decode_j"] == pytest.approx(3.5 * decode_s, rel=0.02)
+    assert "power monitor" in row["energy_sensor"]
+    assert not list((phone.root / "data/misc/perfetto-traces").glob("melt*"))

@@ -14,6 +14,7 @@ from melt.drivers.adb import sync
 from melt.drivers.adb.conditions import PhoneConditions
 from melt.drivers.adb.files import PhoneFiles
 from melt.drivers.adb.find import open_phone
+from melt.drivers.adb.perfetto import RailRecording, append_rails, find_rails
 from melt.drivers.adb.shell import SIGN_OF_LIFE_S, AdbProcess, quoted, run_command
 from melt.drivers.adb.stream import Connection, ConnectionLostError
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
@@ -23,6 +24,7 @@ from melt.facts import ClockReading, DeviceFacts
 from melt.profile import DeviceProfile
 from melt.telemetry import android, android_facts, linux
 from melt.telemetry.base import Absent, Discovery, Inventory, Probe
+from melt.telemetry.power_rails import PREFIX
 
 WORK_FOLDER = "/data/local/tmp/melt"
 RETURN_S = 120.0  # how long a phone that went away may take to come back: it may be rebooting
@@ -49,6 +51,7 @@ class AdbDriver:
         self._opener = opener
         self._folder = profile.work_folder or WORK_FOLDER
         self._inventory: Inventory | None = None
+        self._discovery: Discovery | None = None
         self._processes: list[AdbProcess] = []
         self._connection = opener()
         self._begin()
@@ -111,7 +114,12 @@ class AdbDriver:
 
     def discover(self) -> Discovery:
         """The telemetry that adb's shell may read on this phone."""
-        return android.discover(self._read_inventory(), self._profile.sensors)
+        if self._discovery is None:
+            rails, reason = find_rails(self._connection)
+            found = android.discover(self._read_inventory(), self._profile.sensors, rails)
+            absent = (Absent(name="power rails", reason=reason),) if reason else ()
+            self._discovery = found.model_copy(update={"absent": (*found.absent, *absent)})
+        return self._discovery
 
     def _read_inventory(self) -> Inventory:
         if self._inventory is None:
@@ -199,7 +207,9 @@ class AdbDriver:
         path = f"{self._folder}/jobs/sampler.json"
         run_command(self._connection, f"rm -f {quoted(out)}")
         self._write(path, json.dumps(spec).encode())
-        return AdbRecording(self, self._start([*sampler, path]), out)
+        rails = any(s.name.startswith(PREFIX) for s in self.discover().sources)
+        recorded = RailRecording(self._connection) if rails else None
+        return AdbRecording(self, self._start([*sampler, path]), out, recorded)
 
     def clock(self) -> ClockReading:
         """The phone's CLOCK_BOOTTIME by /proc/uptime, by the quickest of several answers of one shell.
@@ -268,12 +278,13 @@ def _one_reading(process: AdbProcess) -> ClockReading:
 
 
 class AdbRecording:
-    """The sampler on the phone and its file. See ``melt.drivers.base.Recording``."""
+    """The sampler on the phone, and Perfetto where it gives rails. See ``melt.drivers.base.Recording``."""
 
-    def __init__(self, driver: AdbDriver, process: AdbProcess, out: str) -> None:
+    def __init__(self, driver: AdbDriver, process: AdbProcess, out: str, rails: RailRecording | None) -> None:
         self._driver = driver
         self._process = process
         self._out = out
+        self._rails = rails
 
     def follow(self, pid: int) -> None:
         """From now on also reads the probes that name a process."""
@@ -289,4 +300,6 @@ class AdbRecording:
         with tempfile.TemporaryDirectory() as folder:
             came = Path(folder) / "telemetry.jsonl"
             self._driver.pull(self._out, came)
+            if self._rails is not None:
+                append_rails(self._rails.stop(), came)
             shutil.move(came, destination)

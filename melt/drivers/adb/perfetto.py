@@ -1,0 +1,108 @@
+"""Power rails recorded by the phone's own Perfetto, beside the sampler: adb's shell may not read them otherwise."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from melt.drivers.adb import sync
+from melt.drivers.adb.shell import AdbProcess, quoted, run_command
+from melt.drivers.adb.stream import Connection
+from melt.errors import DeviceError, TransientDeviceError
+from melt.telemetry.power_rails import POLL_MS, PREFIX, Rail, read_rails
+
+_FOLDER = "/data/misc/perfetto-traces"  # where alone Perfetto may write
+_LOOK_MS = 700
+_DAY_MS = 24 * 3600 * 1000
+_END_S = 10.0
+MAX_TRACE_BYTES = 2**28
+
+
+class RailRecording:
+    """Perfetto at work, from its start on."""
+
+    def __init__(self, connection: Connection, name: str = "melt.pftrace", duration_ms: int = _DAY_MS) -> None:
+        self._connection = connection
+        self._path = f"{_FOLDER}/{name}"
+        run_command(connection, f"rm -f {quoted(self._path)}")
+        self._process = AdbProcess(connection, f"exec perfetto --txt -c - -o {quoted(self._path)}")
+        self._process.tell(_config(duration_ms))
+        self._process.end_of_input()  # it reads its configuration to the end
+
+    def stop(self) -> bytes:
+        """Ends it where it has not ended by itself, and brings the trace.
+
+        Raises:
+            DeviceError: Perfetto refuses; says in its own words why.
+        """
+        with contextlib.suppress(TimeoutError):
+            self._process.wait(0.0)
+            return self._bring()
+        run_command(self._connection, f"kill -TERM {self._process.pid}")
+        return self.wait(_END_S)
+
+    def wait(self, timeout_s: float) -> bytes:
+        """The trace, once it has ended by itself."""
+        try:
+            self._process.wait(timeout_s)
+        except TimeoutError as e:
+            self._process.kill()
+            raise DeviceError(f"{self._connection.serial}: Perfetto does not end", "Reboot the phone.") from e
+        return self._bring()
+
+    def _bring(self) -> bytes:
+        try:
+            status = self._process.wait(0.0)
+            if not status.ok:
+                said = self._process.stderr().strip().splitlines()[-1:] or [str(status)]
+                raise DeviceError(f"{self._connection.serial}: Perfetto: {said[0][:200]}")
+            there = sync.stat(self._connection, self._path)
+            if there is None or there.size_bytes > MAX_TRACE_BYTES:
+                raise DeviceError(f"{self._connection.serial}: Perfetto left no trace that can be read")
+            with tempfile.TemporaryFile() as trace:
+                sync.receive(self._connection, self._path, trace)
+                trace.seek(0)
+                return trace.read()
+        finally:
+            self._process.kill()
+            with contextlib.suppress(TransientDeviceError):
+                run_command(self._connection, f"rm -f {quoted(self._path)}")
+
+
+def find_rails(connection: Connection) -> tuple[list[Rail], str]:
+    """The rails of which the phone gives samples, and where it gives none the reason."""
+    if run_command(connection, "command -v perfetto").code != 0:
+        return [], "the phone has no Perfetto (before Android 9)"
+    try:
+        rails, samples = read_rails(
+            RailRecording(connection, "melt-look.pftrace", _LOOK_MS).wait(_LOOK_MS / 1000 + _END_S)
+        )
+    except TransientDeviceError:
+        raise
+    except DeviceError as e:
+        return [], e.message.removeprefix(f"{connection.serial}: ")
+    alive = {s.index for s in samples}
+    return [r for r in rails if r.index in alive], "" if alive else "the phone's Perfetto gives no power rails"
+
+
+def append_rails(trace: bytes, telemetry: Path) -> None:
+    """Adds the samples to the sampler's lines, raw as it would have written them."""
+    rails, samples = read_rails(trace)
+    names = {r.index: r.name for r in rails}
+    with telemetry.open("a", encoding="utf-8") as out:
+        for s in samples:
+            row = {"t_ns": s.t_ns, "t_end_ns": s.t_ns, "probe": f"{PREFIX}{names.get(s.index, s.index)}"}
+            out.write(json.dumps({**row, "raw": str(s.energy_uws)}, separators=(",", ":")) + "\n")
+
+
+def _config(duration_ms: int) -> str:
+    """Perfetto's configuration as text, on one line."""
+    lines: Sequence[str] = (
+        "buffers { size_kb: 4096 fill_policy: RING_BUFFER }",
+        f"duration_ms: {duration_ms}",
+        "write_into_file: true file_write_period_ms: 1000 flush_period_ms: 1000",
+        'data_sources { config { name: "android.power" android_power_config {',
+        f"battery_poll_ms: {POLL_MS} collect_power_rails: true }} }} }}",
+    )
+    return " ".join(lines)
