@@ -316,7 +316,7 @@ def test_a_plan_may_be_a_file(tiny_model: Path, tmp_path: Path) -> None:
         ({"models": ("no-such-file.gguf",)}, ModelError, "no-such-file.gguf"),
         ({"models": ("synth:mamba-131m",)}, ModelError, "mamba-130m"),
         ({"models": ("ftp:x",)}, ModelError, "ftp"),
-        ({"devices": ("pixel8",)}, DeviceError, "adb"),
+        ({"devices": ("pixel8",)}, DeviceError, "pixel8: no phone"),
         ({"models": ()}, PlanError, "models"),
         ({"context": ()}, PlanError, "context is empty"),
     ],

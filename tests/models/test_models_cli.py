@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from melt.cli.models import models
-from melt.errors import ModelError
+from melt.errors import MeltError, ModelError
 from melt.models import ModelCache, inspect, read_header, scaled_down, synthesise
 from melt.models.zoo import load_zoo
 
@@ -122,5 +122,5 @@ def test_cache_shows_and_limits() -> None:
     left = json.loads(melt_models("cache", "--json", "--limit", "100MiB").stdout)
     assert [row["refs"] for row in left["entries"]] == ["synth:mamba2-130m@Q4_0"]
     for bad in ("lots", "-1GB", "5 parsecs", ""):
-        with pytest.raises(ModelError, match="size"):
+        with pytest.raises(MeltError, match="size"):
             melt_models("cache", "--limit", bad)

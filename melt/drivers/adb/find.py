@@ -143,7 +143,7 @@ def _as_adb_prints(model: str) -> str:
 
 def _directly(profile: DeviceProfile, serial: str | None) -> Connection:
     host, port = _network_address(profile.address, serial)
-    connection = open_tcp(host, port, signers()) if host else open_usb(serial)
+    connection = open_tcp(host, port, signers()) if host else open_usb(profile.name, serial)
     wanted, model = profile.address.model, ""
     if wanted and not fnmatchcase(model := _ask_model(connection), wanted):
         connection.close()

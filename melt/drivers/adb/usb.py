@@ -12,7 +12,7 @@ from melt.errors import DeviceError
 _TURN_S = 1.0  # of waiting in the USB library, which no other thread can end
 
 
-def open_usb(serial: str | None) -> DirectConnection:
+def open_usb(name: str, serial: str | None) -> DirectConnection:
     """The phone of this serial, or the only one.
 
     Raises:
@@ -28,7 +28,7 @@ def open_usb(serial: str | None) -> DirectConnection:
         transport = UsbTransport.find_adb(serial=serial)
     except UsbDeviceNotFoundError as e:
         raise DeviceError(
-            "no phone with USB debugging is on this computer's USB",
+            f"{name}: no phone with USB debugging is on this computer's USB",
             "Developer options > USB debugging, and a cable that carries data.",
         ) from e
     try:
