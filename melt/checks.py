@@ -128,6 +128,9 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
         except MeltError as e:
             checks.append(Check(f"engine {backend}", "problem", e.message, e.hint))
     checks += _load(facts.logical_cores) if facts.is_host else []
+    free = driver.free_bytes()
+    fix = f"melt devices clean {profile.name} removes what melt put there."
+    checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
     energy = [s.name for s in found.sources if s.counts_in_total]
     checks += [_energy(energy, _is_charging(driver, found))] if energy else []
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]

@@ -20,7 +20,7 @@ class DeviceFacts(BaseModel):
     cpu_features: tuple[str, ...] = ()
     logical_cores: int | None = None
     physical_cores: int | None = None
-    clusters: tuple[tuple[int, ...], ...] = ()  # processors that share a clock, slowest cluster first
+    clusters: tuple[tuple[int, ...], ...] = ()  # processors of one top clock, slowest first
     ram_bytes: int | None = None
     available_bytes: int | None = None
     swap_bytes: int | None = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _EXIT_WAIT_S = 15.0
 _MAX_UNKNOWN_SHOWN = 3
+_LOW_MEMORY = ("out of memory", "lowmemorykiller", "lmkd")  # Linux's killer and Android's
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Heard:
     iterations: int = 0
     invalid: str = ""
     warnings: list[str] = field(default_factory=list)
-    unknown: list[UnknownLine] = field(default_factory=list)
+    unknown: list[UnknownLine] = field(default_factory=list)  # the first few
+    n_unknown: int = 0
 
     def take(self, event: Event | UnknownLine, gen_tokens: int) -> None:
         """Notes one event."""
@@ -59,14 +61,15 @@ class Heard:
             case Done():
                 self.done = event
             case UnknownLine():
-                self.unknown.append(event)
+                self.n_unknown += 1
+                self.unknown += [event] if len(self.unknown) < _MAX_UNKNOWN_SHOWN else []
 
     def unknown_warning(self) -> list[str]:
         """One warning for all lines that were no events."""
         if not self.unknown:
             return []
-        shown = "; ".join(f"{u.raw[:80]!r} ({u.reason})" for u in self.unknown[:_MAX_UNKNOWN_SHOWN])
-        return [f"{len(self.unknown)} lines of the runner are no events: {shown}"]
+        shown = "; ".join(f"{u.raw[:80]!r} ({u.reason})" for u in self.unknown)
+        return [f"{self.n_unknown} lines of the runner are no events: {shown}"]
 
 
 def follow(
@@ -80,8 +83,11 @@ def follow(
     heard = Heard()
     deadline = time.monotonic() + plan.timeouts.load_s
     while True:
+        left_s = deadline - time.monotonic()
         try:
-            line = process.next_line(max(0.0, deadline - time.monotonic()))
+            if left_s <= 0:  # also where lines keep coming that are no progress
+                raise TimeoutError
+            line = process.next_line(left_s)
         except TimeoutError:
             return heard, _timed_out(heard, plan)
         if line is None:
@@ -129,7 +135,7 @@ def explain_end(heard: Heard, process: "Process", driver: "Driver") -> RunFailur
 
 def _signalled(signal: str, process: "Process", driver: "Driver") -> RunFailure:
     notes = driver.death_notes(process.pid)
-    if signal == "SIGKILL" and "out of memory" in notes.lower():
+    if signal == "SIGKILL" and any(word in notes.lower() for word in _LOW_MEMORY):
         return RunFailure(kind="out_of_memory", message=f"killed by the system for want of memory: {notes}")
     if signal == "SIGKILL":
         return RunFailure(kind="killed", message="killed by SIGKILL from outside (an out-of-memory killer does so too)")

@@ -43,6 +43,10 @@ class Sensors(_Frozen):
         "trees are mounted elsewhere.",
     )
     disable: tuple[str, ...] = ()
+    battery_current_unit: Literal["auto", "uA", "mA"] = Field(
+        default="auto",
+        description="Android: the unit of the gauge's current_now, where it cannot be told from it.",
+    )
     total: tuple[str, ...] = Field(
         default=(), description="Names of the power or energy sources that make the device's total."
     )

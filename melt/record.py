@@ -1,5 +1,6 @@
 """One attempt at one session of a cell: from pushing the files to a published run."""
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -140,11 +141,13 @@ def _measure(
         watcher.phase("load")
         process = driver.launch(argv, draft.job.model_dump(mode="json"), bundle.env)
         _follow(partial, driver, process, recording, attempt, draft, watcher)
-    finally:
-        watcher.phase("collect")
-        recording.stop(partial / TELEMETRY)
-    if not (partial / TELEMETRY).exists():
-        draft.warnings.append("the sampler left no telemetry")
+    except BaseException:
+        with contextlib.suppress(MeltError, OSError):  # what ended the run is what is told, an interrupt above all
+            recording.stop(partial / TELEMETRY)
+        raise
+    watcher.phase("collect")
+    problem = recording.stop(partial / TELEMETRY)
+    draft.warnings += [f"telemetry: {problem}"] if problem else []
 
 
 def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt, watcher: Watcher) -> tuple[list[str], list[str], Job]:

@@ -83,8 +83,12 @@ class Recording(Protocol):
         """From now on also read the probes that name a process."""
         ...
 
-    def stop(self, destination: Path) -> None:
-        """Ends the recording and brings the raw lines to a file on the host."""
+    def stop(self, destination: Path) -> str:
+        """Ends the recording and brings the raw lines to a file on the host, as many as there are.
+
+        Returns:
+            What went wrong with it, in words; empty where nothing did.
+        """
         ...
 
 

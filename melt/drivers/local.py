@@ -14,7 +14,7 @@ from typing import Any
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.conditions import SavedConditions
 from melt.drivers.process import HostProcess
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import end_sampler, runner_file
 from melt.errors import DeviceError, RunnerError
 from melt.facts import ClockReading, DeviceFacts
 from melt.paths import cache_folder, write_whole
@@ -23,7 +23,6 @@ from melt.telemetry import linux
 from melt.telemetry.base import Absent, Discovery, Inventory, Probe
 
 _INFO_TIMEOUT_S = 60.0
-_SAMPLER_END_S = 10.0
 
 
 def connect(profile: DeviceProfile) -> "LocalDriver":
@@ -205,11 +204,10 @@ class LocalRecording:
         """From now on also reads the probes that name a process."""
         self._process.tell(f"pid {pid}")
 
-    def stop(self, destination: Path) -> None:
+    def stop(self, destination: Path) -> str:
         """Ends the sampler by the end of its input, and moves its file."""
-        self._process.end_of_input()
-        with contextlib.suppress(TimeoutError):
-            self._process.wait(_SAMPLER_END_S)
-        self._process.kill()
-        if self._out.exists():
-            shutil.move(self._out, destination)
+        problem = end_sampler(self._process)
+        if not self._out.exists():
+            return problem or "the sampler left none"
+        shutil.move(self._out, destination)
+        return problem

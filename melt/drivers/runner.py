@@ -3,9 +3,11 @@
 import hashlib
 from pathlib import Path
 
-from melt.drivers.base import DeviceFile
+from melt.drivers.base import DeviceFile, Process
 from melt.ondevice import python_runner
 from melt.paths import cache_folder, write_whole
+
+SAMPLER_END_S = 10.0
 
 
 def runner_file() -> DeviceFile:
@@ -22,3 +24,16 @@ def program_file(path: Path) -> DeviceFile:
     """A program that was built."""
     content = path.read_bytes()
     return DeviceFile(path.name, path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def end_sampler(process: Process) -> str:
+    """Ends a sampler by the end of its input; says what went wrong with it, empty where nothing did."""
+    process.end_of_input()
+    try:
+        status = process.wait(SAMPLER_END_S)
+    except TimeoutError:
+        process.kill()
+        return f"the sampler did not end within {SAMPLER_END_S:.0f} s"
+    process.kill()
+    last = process.stderr().strip().splitlines()[-1:]
+    return "" if status.ok else f"the sampler ended with {status}" + (f": {last[0][:200]}" if last else "")

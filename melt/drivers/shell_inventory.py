@@ -5,7 +5,6 @@ The answer is cut at a random word, so that no file's content is taken for the s
 
 import errno
 import os
-import re
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
@@ -46,16 +45,19 @@ def new_word() -> str:
 
 def parse_answer(text: str, word: str) -> Inventory:
     """What the script wrote; a part that it did not finish is left out."""
-    pattern = re.compile(
-        rf"^{re.escape(word)}< (?P<name>[^\n]*)\n(?P<text>.*?)\n?{re.escape(word)}> (?P<code>[0-9]+)$", re.M | re.S
-    )
-    entries = []
-    for found in pattern.finditer(text):
-        content = found["text"][:MAX_TEXT_CHARS]
-        if found["code"] == "0":
-            entries.append(InventoryEntry(path=found["name"], text=content))
+    entries: list[InventoryEntry] = []
+    name: str | None = None
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if line.startswith(f"{word}< "):
+            name, lines = line.removeprefix(f"{word}< "), []
+        elif line.startswith(f"{word}> ") and name is not None:
+            content = "\n".join(lines).removesuffix("\n")[:MAX_TEXT_CHARS]
+            ok = line == f"{word}> 0"
+            entries.append(InventoryEntry(path=name, **({"text": content} if ok else {"error": _errno_of(content)})))
+            name = None
         else:
-            entries.append(InventoryEntry(path=found["name"], error=_errno_of(content)))
+            lines.append(line)
     return Inventory(entries=tuple(entries))
 
 

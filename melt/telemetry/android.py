@@ -1,17 +1,19 @@
 """What an Android phone can tell about itself, beyond what its Linux kernel does: pure functions of an Inventory.
 
-Phones differ in what adb's shell may read. The kernel's files are preferred, as they cost nothing; what they
-deny is asked of Android's services, which cost the phone some milliseconds each and so are asked seldom.
+Phones differ in what adb's shell may read. The kernel's files are preferred, as they cost nothing; what they do not
+tell is asked of Android's services, which cost the phone some milliseconds each and so are asked seldom.
 """
 
 from collections.abc import Sequence
 
 from melt.profile import Sensors
 from melt.telemetry import battery, linux, power_rails
+from melt.telemetry.android_facts import PROPERTIES, properties
 from melt.telemetry.base import Discovery, Inventory, Probe, Quantity, Site, Source
 from melt.telemetry.found import SLOW_MS, Found, why
 from melt.telemetry.parsers import (
     BATTERY_SERVICE,
+    FROZEN,
     HAL_TEMPERATURES,
     SKIN,
     THERMAL_SERVICE,
@@ -33,8 +35,9 @@ SERVICE_MS = 5000  # a service's answer takes the phone some milliseconds: seldo
 THERMAL_MS = 2000
 _BATTERY_LINES = (
     *(f"  {kind} powered" for kind in ("AC", "USB", "Wireless", "Dock")),
-    *("  status:", "  voltage:", "  temperature:", "  Charge counter:"),
+    *(f"  {FROZEN}", "  status:", "  voltage:", "  temperature:", "  Charge counter:"),
 )
+_SURELY_UA = 10_000  # no phone draws ten amperes, so a larger figure is no mA
 _NATIVE_S = 1.0
 _BATTERY_AH = (1.0, 15.0)  # what phones' batteries hold
 # android.hardware.thermal's TemperatureType. 6 to 8 are limits of current and no temperatures; -1 is what its
@@ -60,7 +63,8 @@ def discover(
     found = linux.find_kernel(inventory, sensors.period_ms)
     _find_gpu(found, inventory)
     _find_thermal_service(found, inventory)
-    _find_battery(found, inventory, sensors.period_ms)
+    maker = properties(inventory.text(PROPERTIES) or "").get("ro.product.manufacturer", "")
+    _find_battery(found, inventory, sensors, maker)
     found.sources += power_rails.sources(list(rails))
     return linux.decide(found, sensors, (power_rails.total, battery.total))
 
@@ -113,42 +117,75 @@ def _find_thermal_service(found: Found, inventory: Inventory) -> None:
             found.sources.append(source)
 
 
-def _find_battery(found: Found, inventory: Inventory, period_ms: int) -> None:
-    """By the kernel's files where adb's shell may read them, else by Android's battery service."""
-    readable = [f for f in battery.batteries(inventory) if inventory.number(f"{f}/voltage_now") is not None]
-    if readable and inventory.text(f"{readable[0]}/status") is not None:
-        found.extend(battery.find(inventory, period_ms))
-        return
+def _find_battery(found: Found, inventory: Inventory, sensors: Sensors, maker: str) -> None:
+    """What it draws by the kernel's files where adb's shell may read them, else by Android's battery service.
+
+    Whether it is charging is the service's word wherever there is one: it knows what is plugged in, where the
+    kernel's "Not charging" is said with the cable out as well as in.
+    """
     text = inventory.text(BATTERY_SERVICE)
-    if text is None or "level:" not in text:
-        found.miss("battery", why(inventory, BATTERY_SERVICE), "Only an external meter gives this phone's energy.")
-        return
-    if "UPDATES STOPPED" in text:
-        found.miss("battery", "Android's battery service is frozen", "Thaw it: adb shell dumpsys battery reset")
-        return
-    found.miss("battery:current", "adb's shell may not read the fuel gauge's files on this phone", _CHARGING_HINT)
+    frozen = text is not None and FROZEN in text
+    gauge = _gauge(found, inventory, sensors, maker)
+    if frozen:
+        found.miss("battery:service", "Android's battery service is frozen", "Thaw it: adb shell dumpsys battery reset")
+    elif text is None or "level:" not in text:
+        found.miss("battery:service", why(inventory, BATTERY_SERVICE), "Then only an external meter gives its energy.")
+    else:
+        _find_service(found, text, with_energy=not gauge.sources)
+        gauge.sources = [s for s in gauge.sources if s.quantity != "charging"]
+    used = {s.probe for s in gauge.sources}
+    gauge.probes = [p for p in gauge.probes if p.name in used]
+    found.extend(gauge)
+
+
+def _gauge(found: Found, inventory: Inventory, sensors: Sensors, maker: str) -> Found:
+    """The fuel gauge by its files. Of several supplies that call themselves a battery only the one of this name feeds
+    the phone. Its unit is uA by the book; some makers' is mA, and a figure that could be either is not used."""
+    if inventory.number(f"{_BATTERY}/voltage_now") is None or inventory.number(f"{_BATTERY}/current_now") is None:
+        found.miss("battery:current", "adb's shell may not read the fuel gauge's files on this phone", _CHARGING_HINT)
+        return Found()
+    unit = sensors.battery_current_unit
+    raw = abs(inventory.number(f"{_BATTERY}/current_now") or 0.0)
+    if unit == "auto" and (raw >= _SURELY_UA or maker == "Google"):
+        unit = "uA"
+    if unit == "auto":
+        hint = "Say it in the profile, sensors: {battery_current_unit: mA}, from a reading while the phone works."
+        found.miss("battery:current", "its fuel gauge's figure could be in mA or in uA", hint)
+        return Found()
+    gauge = battery.find(inventory, sensors.period_ms, [_BATTERY])
+    factor = 1e3 if unit == "mA" else 1.0
+    gauge.sources = [
+        s.model_copy(update={"scale": s.scale * factor}) if s.quantity == "power_w" else s for s in gauge.sources
+    ]
+    return gauge
+
+
+def _find_service(found: Found, text: str, with_energy: bool) -> None:
+    """Android's battery service: whether it is fed, and where the gauge tells nothing also what is left."""
     found.probes.append(
         Probe(name=BATTERY_SERVICE, exec=("dumpsys", "battery"), period_ms=SERVICE_MS, lines=_BATTERY_LINES)
     )
     for name, parser, key, quantity, scale in (
         ("charging", "battery_service_charging", "", "charging", 1.0),
-        ("voltage", "labelled", "voltage", "voltage_v", 1e-3),
-        ("temperature", "labelled", "temperature", "temperature_c", 0.1),
+        ("voltage", "battery_service", "voltage", "voltage_v", 1e-3),
+        ("temperature", "battery_service", "temperature", "temperature_c", 0.1),
     ):
         source = _source(f"battery:service:{name}", parser, quantity, "battery", "Android battery service")
         update = {"probe": BATTERY_SERVICE, "key": key, "scale": scale, "native_period_s": SERVICE_MS / 1000}
-        source = source.model_copy(update=update)
+        source = source.model_copy(update={**update, "rail": "battery"})
         if parse(source, text) is not None:
             found.sources.append(source)
-    _find_charge_counter(found, text)
+    if with_energy:
+        _find_charge_counter(found, text)
 
 
 def _find_charge_counter(found: Found, text: str) -> None:
     """What is left in the battery: its fall times the voltage is what was spent, over minutes.
 
-    It is in uAh by the book and in mAh on some phones; what it says of a full battery tells which.
+    It is in uAh by the book and in mAh on some phones; what it says of a full battery tells which. It moves in
+    steps, minutes apart on some phones, so only its steps are samples.
     """
-    level = _source("battery:service:energy", "labelled", "energy_j", "battery", "Android battery service")
+    level = _source("battery:service:energy", "battery_service", "energy_j", "battery", "Android battery service")
     level = level.model_copy(
         update={
             "probe": BATTERY_SERVICE,
@@ -156,7 +193,9 @@ def _find_charge_counter(found: Found, text: str) -> None:
             "scale": battery.COULOMB_PER_UAH,
             "times": "battery:service:voltage",
             "sign": "load_negative",
+            "rail": "battery",
             "native_period_s": SERVICE_MS / 1000,
+            "steps": True,
         }
     )
     left, percent = parse(level, text) or 0.0, parse(level.model_copy(update={"key": "level"}), text) or 0.0

@@ -21,8 +21,14 @@ LIBRARIES = (
     "/vendor/lib64/libneuron_adapter.so",
     "/vendor/lib64/libedgetpu_util.so",
 )
+KEYS = (
+    *("ro.serialno", "ro.boot.serialno", "ro.soc.manufacturer", "ro.soc.model", "ro.board.platform"),
+    *("ro.product.manufacturer", "ro.product.model", "ro.product.cpu.abi", "ro.build.fingerprint"),
+    *("ro.build.version.release", "ro.build.version.security_patch"),
+)
 COMMANDS = {
-    PROPERTIES: "getprop",
+    # By name: all of them are more text than an inventory keeps.
+    PROPERTIES: f'for p in {" ".join(KEYS)}; do echo "[$p]: [$(getprop $p)]"; done',
     SHELL_USER: "id -u",
     "libraries": f"for f in {' '.join(LIBRARIES)}; do [ -e $f ] && echo $f; done; true",
     "uname:machine": "uname -m",

@@ -70,6 +70,7 @@ class Source(_Frozen):
     rail: str = ""
     sign: Literal["load_positive", "load_negative", "unsigned"] = "unsigned"
     native_period_s: float = 0.1  # how often the sensor itself gives a new value
+    steps: bool = False  # it stays at one value for long: only a change of it is a sample
     wrap_at: float | None = None  # a cumulative counter starts again at this value (in SI units)
     resolution: float | None = None  # the smallest step, SI
     accuracy: float | None = None  # relative, as the maker states it; None when not stated

@@ -4,6 +4,8 @@ Laptops give the size of the current and let ``status`` tell its direction; othe
 taken, and it is the load only while the status says Discharging.
 """
 
+from collections.abc import Sequence
+
 from melt.telemetry.base import Inventory, Source
 from melt.telemetry.found import SLOW_MS, Found, why
 
@@ -31,10 +33,10 @@ def batteries(inventory: Inventory) -> list[str]:
     ]
 
 
-def find(inventory: Inventory, period_ms: int) -> Found:
+def find(inventory: Inventory, period_ms: int, folders: Sequence[str] | None = None) -> Found:
     """Per battery its voltage, whether it is charging, and one figure of power or energy: the quickest it has."""
     found = Found()
-    for folder in batteries(inventory):
+    for folder in batteries(inventory) if folders is None else folders:
         name = folder.rsplit("/", 1)[1]
         if inventory.text(f"{folder}/status") is not None:
             found.add(_source(name, "charging", "charging_status", "charging"), f"{folder}/status", SLOW_MS)
@@ -44,7 +46,7 @@ def find(inventory: Inventory, period_ms: int) -> Found:
             source = _source(name, "voltage", "number", "voltage_v", 1e-6)
             found.add(source, f"{folder}/voltage_now", max(period_ms, SLOW_MS))
         _find_energy(found, inventory, folder, name, period_ms)
-    if not batteries(inventory):
+    if folders is None and not batteries(inventory):
         found.miss("battery", "the machine has no battery")
     return found
 

@@ -121,14 +121,14 @@ def _physical_cores(inventory: Inventory) -> int | None:
 
 
 def _clusters(inventory: Inventory) -> tuple[tuple[int, ...], ...]:
-    """The processors that share a clock, slowest first; clusters of one top speed stay apart."""
-    found = []
+    """The processors of one top clock, slowest first: where each has a clock of its own, equals are one cluster."""
+    found: dict[float, tuple[int, ...]] = {}
     for path in inventory.matching(f"{_CPU}/cpufreq/policy*/related_cpus"):
         cpus = tuple(int(w) for w in (inventory.text(path) or "").split() if w.isdigit())
         top_khz = inventory.number(path.removesuffix("related_cpus") + "cpuinfo_max_freq")
         if cpus and top_khz is not None:
-            found.append((top_khz, cpus))
-    return tuple(cpus for _, cpus in sorted(found))
+            found[top_khz] = tuple(sorted((*found.get(top_khz, ()), *cpus)))
+    return tuple(cpus for _, cpus in sorted(found.items()))
 
 
 def _governor(inventory: Inventory) -> str | None:

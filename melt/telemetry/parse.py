@@ -139,6 +139,8 @@ def _values(source: Source, samples: _Raw) -> Series:
     if not known.all():
         t_ns, value = t_ns[known], value[known]
     t_ns, value = _in_order(t_ns, _signed(source, value))
+    if source.steps:
+        t_ns, value = _changes(t_ns, value)
     if source.rate:
         return _rate(t_ns, value)
     if source.quantity == "energy_j":
@@ -191,6 +193,12 @@ def _in_order(t_ns: Times, value: Values) -> tuple[Times, Values]:
     t_ns, value = t_ns[order], value[order]
     last = np.append(np.diff(t_ns) > 0, True)
     return t_ns[last], value[last]
+
+
+def _changes(t_ns: Times, value: Values) -> tuple[Times, Values]:
+    """The samples at which a value is new; since when the first one holds is not known, so it is none."""
+    changed = np.flatnonzero(np.diff(value)) + 1
+    return t_ns[changed], value[changed]
 
 
 def _rate(t_ns: Times, value: Values) -> Series:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from melt.telemetry.base import Source
 
 BATTERY_SERVICE, THERMAL_SERVICE = "dumpsys battery", "dumpsys thermalservice"
+FROZEN = "(UPDATES STOPPED"  # dumpsys battery says so after "unplug" or "set"
 HAL_TEMPERATURES = "hal_temperature"
 SKIN = 3
 Parser = Callable[[str, str], float | None]
@@ -84,9 +85,16 @@ def _labelled(raw: str, key: str) -> float | None:
     return None
 
 
+def _battery_service(raw: str, key: str) -> float | None:
+    """A number of ``dumpsys battery``; none while somebody has frozen what it says."""
+    return None if FROZEN in raw else _labelled(raw, key)
+
+
 def _battery_service_charging(raw: str, _key: str) -> float | None:
     """Whether a source is plugged in, which feeds the phone whatever the status says. Without one only status 2,
     charging, contradicts: phones say 4, not charging, and 5, full, with the cable out."""
+    if FROZEN in raw:
+        return None
     if re.search(r"^  \w[\w ]* powered: true", raw, re.M):
         return 1.0
     return {2.0: 1.0, 3.0: 0.0, 4.0: 0.0, 5.0: 0.0}.get(_labelled(raw, "status") or 0.0)
@@ -143,7 +151,7 @@ PARSERS: dict[str, Parser] = {
     "process_ticks": _process_ticks,
     "charging_status": _charging_status,
     "throttled_bits": _throttled_bits,
-    "labelled": _labelled,
+    "battery_service": _battery_service,
     "battery_service_charging": _battery_service_charging,
     "thermal_status": _thermal_status,
     HAL_TEMPERATURES: _hal_temperature,

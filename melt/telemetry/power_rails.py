@@ -20,7 +20,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 MAX_RAILS = 64
 # The bucks of processors, GPU, NPU, interconnect and memory. Regulators that another rail feeds are not among them,
 # so that no joule counts twice; nor are the radios and the screen.
-_COMPUTE = re.compile(r"^S\d+[MS]_(VDD_(CPU\w*|INT|MIF|TPU|GPU|G3D(_L2)?)|VDDQ_MEM|VDD2[HL]_MEM)$")
+_COMPUTE = re.compile(r"^S\d+[MS]_(VDD_(CPU\w*|INT|MIF|TPU|GPU|G3D(_L2)?)|VDDQ_MEM|VDD2[HL](_MEM)?)$")
 
 
 @dataclass(frozen=True)

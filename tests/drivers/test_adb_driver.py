@@ -1,7 +1,9 @@
 """An Android phone as a device: found, driven, put back as it was, and lost in every way."""
 
 import json
+import os
 import re
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -93,18 +95,23 @@ def test_the_next_host_puts_back_what_a_crashed_one_left(phone: PhoneBox, connec
     crashed = connect(profile_of(phone, connector))
     crashed.condition({"screen": "dim"})  # and never heard of again
     assert json.loads((phone.root / CONDITIONS[1:]).read_text())["found"]["system/screen_brightness"] == "null"
+    connect(profile_of(phone, connector)).close()  # somebody looks, and changes nothing
+    assert not asked(phone, "settings", "delete", "system", "screen_brightness")
     after = connect(profile_of(phone, connector))
+    after.condition({})  # a run begins
     assert asked(phone, "settings", "delete", "system", "screen_brightness")
     assert not (phone.root / CONDITIONS[1:]).exists()
     after.close()
 
 
 def test_what_a_hostile_phone_has_saved_is_no_command(phone: PhoneBox, connector: Connector) -> None:
-    connect(profile_of(phone, connector)).close()
+    connect(profile_of(phone, connector)).condition({})
     evil = {"found": {"system/screen_brightness": "1; reboot", "$(reboot)": "1", "airplane_mode": "`reboot`"}}
     (phone.root / CONDITIONS[1:]).write_text(json.dumps(evil))
     (phone.root / CONDITIONS[1:]).chmod(0o666)
-    connect(profile_of(phone, connector)).close()
+    driver = connect(profile_of(phone, connector))
+    driver.condition({})
+    driver.close()
     assert not asked(phone, "reboot")
     assert not asked(phone, "settings", "put", "system", "screen_brightness", "1;")
 
@@ -140,10 +147,50 @@ def test_a_push_that_is_cut_is_made_again_when_the_phone_is_back(
 
 def test_a_phone_that_reboots_is_waited_for(phone: PhoneBox, driver: AdbDriver, tmp_path: Path) -> None:
     driver.condition({"screen": "dim"})
-    phone.reboot(delay_s=2.0)
+    away = threading.Thread(target=phone.reboot, kwargs={"delay_s": 4.0})
+    away.start()
+    time.sleep(0.5)
     place = driver.push(a_file(tmp_path, MIB))
+    away.join()
     assert place.pushed
     assert asked(phone, "settings", "delete", "system", "screen_brightness")
+    driver.close()
+
+
+def test_a_phone_that_adb_does_not_list_for_a_while_is_waited_for(
+    phone: PhoneBox, adb_server: int, tmp_path: Path
+) -> None:
+    """As a phone on USB that reboots: it is known by its serial, and gone from adb's list."""
+    server = AdbServer()
+    server.connect(*address_of(phone))
+    by_serial = {"name": "phone", "driver": "adb", "address": {"serial": phone.address, "connector": "server"}}
+    driver = connect(DeviceProfile.model_validate(by_serial))
+    env = {**os.environ, "ADB_SERVER_SOCKET": f"tcp:127.0.0.1:{adb_server}"}
+    subprocess.run(["adb", "disconnect", phone.address], env=env, check=True, capture_output=True)
+    back = threading.Timer(4.0, lambda: server.connect(*address_of(phone)))
+    back.start()
+    assert driver.push(a_file(tmp_path, MIB)).pushed
+    back.join()
+    driver.close()
+
+
+def test_what_cannot_be_put_back_stays_saved(phone: PhoneBox, driver: AdbDriver) -> None:
+    driver.condition({"stay_awake": "on"})
+    phone.set_command(
+        "settings delete global stay_on_while_plugged_in", "", stderr="cmd: Can't find service: settings", exit_code=20
+    )
+    driver.restore()
+    saved = json.loads((phone.root / CONDITIONS[1:]).read_text())
+    assert saved["found"] == {"global/stay_on_while_plugged_in": "null"}
+    driver.close()
+
+
+def test_no_serial_and_no_address_is_in_a_message(phone: PhoneBox, driver: AdbDriver, tmp_path: Path) -> None:
+    phone.fill_disk()
+    with pytest.raises(DeviceError) as e:
+        driver.push(a_file(tmp_path, 8 * MIB))
+    assert e.value.message.startswith("phone: ")
+    assert phone.address not in e.value.message
     driver.close()
 
 
@@ -178,7 +225,7 @@ def test_a_phone_that_somebody_else_measures_is_left_alone(
     phone: PhoneBox, connector: Connector, kept_builds: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("melt.drivers.adb.driver._WATCH_S", 2)
-    monkeypatch.setattr("melt.drivers.adb.driver._SAMPLER_END_S", 0.5)
+    monkeypatch.setattr("melt.drivers.adb.driver.SAMPLER_END_S", 0.5)
     other = connect(profile_of(phone, connector))
     assert isinstance(other, AdbDriver)
     runner = other.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path
@@ -186,10 +233,12 @@ def test_a_phone_that_somebody_else_measures_is_left_alone(
     spec.write_text(json.dumps({"out": "/data/local/tmp/melt/out", "period_ms": 100, "probes": []}))
     spec.chmod(0o644)
     process = other.shell(f"exec {runner} sample /data/local/tmp/melt/jobs/spec.json")
-    with pytest.raises(DeviceError, match="a runner of melt's is at work on the phone"):
-        connect(profile_of(phone, connector))
+    late = connect(profile_of(phone, connector))
+    with pytest.raises(DeviceError, match=r"a runner of melt's is at work on the phone: process [0-9]+"):
+        late.condition({})
     process.kill()
-    connect(profile_of(phone, connector)).close()
+    late.condition({})
+    late.close()
     other.close()
 
 
@@ -212,8 +261,10 @@ def test_two_phones_at_once_keep_their_files_apart(tmp_path: Path) -> None:
 
 
 def test_a_work_folder_that_cannot_be_is_named(phone: PhoneBox, connector: Connector) -> None:
-    with pytest.raises(DeviceError, match=r"/system/melt: .*"):
-        connect(profile_of(phone, connector, work_folder="/system/melt"))
+    driver = connect(profile_of(phone, connector, work_folder="/system/melt"))
+    with pytest.raises(DeviceError, match=r"phone: /system/melt: .*(denied|Read-only)"):
+        driver.free_bytes()
+    driver.close()
 
 
 def test_the_list_of_devices_names_every_phone_that_is_there(phone: PhoneBox, adb_server: int) -> None:

@@ -128,12 +128,12 @@ def test_a_second_run_sends_nothing_again(phone: PhoneBox, tmp_path: Path, tiny_
 
 def restart_adbd(phone: PhoneBox) -> None:
     phone.kill_adbd()
-    time.sleep(1.0)
+    time.sleep(4.0)
     phone.start_adbd()
 
 
 FAULTS: dict[str, Callable[[PhoneBox], None]] = {
-    "reboot": lambda phone: phone.reboot(delay_s=1.0),
+    "reboot": lambda phone: phone.reboot(delay_s=4.0),
     "adbd dies": lambda phone: restart_adbd(phone),
 }
 
@@ -142,10 +142,12 @@ FAULTS: dict[str, Callable[[PhoneBox], None]] = {
 def test_a_phone_lost_in_mid_run_is_waited_for_and_measured_again(
     fault: str, phone: PhoneBox, connector: Connector, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
-    watcher = When(ModelLoaded, lambda: FAULTS[fault](phone))
+    away = threading.Thread(target=FAULTS[fault], args=(phone,))
+    watcher = When(ModelLoaded, away.start)
     plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
     outcome = run(plan, tmp_path / "results", watcher)
     assert watcher.done.is_set()
+    away.join()
     assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
     error = outcome.made[0].manifest.error
     assert error is not None

@@ -224,3 +224,12 @@ def test_every_file_is_read_at_once_however_long_its_period(program: list[str], 
         time.sleep(1.0)
         sampler.end()
         assert len(sampler.rows("slow")) == 1
+
+
+def test_keeps_only_the_lines_asked_for_of_a_programs_output_too(program: list[str], tmp_path: Path) -> None:
+    script = "printf 'keep: 1\\nother: 2\\n  indented keep: 3\\nkeep: 4\\n'"
+    probe = {"name": "p", "exec": ["sh", "-c", script], "lines": ["keep:"], "period_ms": 100}
+    with Sampler(program, tmp_path, [probe]) as sampler:
+        time.sleep(0.8)
+        sampler.end()
+        assert sampler.rows("p")[0]["raw"] == "keep: 1\nkeep: 4"

@@ -1,13 +1,17 @@
 """What five makers' phones say, understood: recorded outputs, and text that is nothing of the kind."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melt.analysis.energy import phase_energy
 from melt.profile import Sensors
 from melt.telemetry.android import discover
 from melt.telemetry.android_facts import facts, properties
 from melt.telemetry.base import Discovery, Inventory
+from melt.telemetry.parse import read
 from melt.telemetry.parsers import BATTERY_SERVICE, PARSERS, THERMAL_SERVICE, hal_temperatures, parse
 from tests.telemetry.replay import DATA, inventory_of, load_tree
 
@@ -65,11 +69,64 @@ def test_the_charge_counters_unit_is_that_of_a_battery() -> None:
     assert level["oneplus"] == pytest.approx(4.864 * 3600)
 
 
-def test_a_pixel_gives_its_gauge_and_no_service_is_asked() -> None:
+def test_a_pixel_gives_its_gauge_and_the_service_only_whether_it_is_fed() -> None:
     found = discover(inventory("pixel-8"))
-    assert {"battery:battery:power", "battery:battery:charging"} <= {s.name for s in found.sources}
-    assert all(p.name != BATTERY_SERVICE for p in found.probes)
+    names = {s.name for s in found.sources}
+    assert {"battery:battery:power", "battery:service:charging"} <= names
+    assert not names & {"battery:service:energy", "battery:battery:charging"}
     assert [s.name for s in found.sources if s.counts_in_total] == ["battery:battery:power"]
+    charging = next(s for s in found.sources if s.quantity == "charging")
+    assert parse(charging, text_of("pixel-8", "dumpsys-battery")) == 0.0  # status 4, and nothing is plugged in
+
+
+def with_gauge(phone: str, file: str) -> Inventory:
+    """A phone whose gauge the shell may read, as a rooted one's."""
+    readable = json.loads((DATA / "android" / phone / file).read_text(encoding="utf-8"))
+    tree = {**load_tree(f"android/{phone}"), **{k: v for k, v in readable.items() if k.startswith("/")}}
+    tree |= {BATTERY_SERVICE: text_of(phone, "dumpsys-battery-unplugged"), "getprop": text_of(phone, "getprop")}
+    return inventory_of(tree)
+
+
+def test_a_gauge_whose_unit_cannot_be_told_is_not_used_unless_the_profile_says_it() -> None:
+    """A OnePlus gives mA: taken for uA its power would be a thousandth."""
+    unknown = discover(with_gauge("oneplus", "power-supply-oplus.json"))
+    assert "battery:battery:power" not in {s.name for s in unknown.sources}
+    absent = {a.name: a for a in unknown.absent}
+    assert "mA or in uA" in absent["battery:current"].reason
+    assert "battery_current_unit" in absent["battery:current"].hint
+    told = discover(with_gauge("oneplus", "power-supply-oplus.json"), Sensors(battery_current_unit="mA"))
+    power = next(s for s in told.sources if s.name == "battery:battery:power")
+    assert power.scale == 1e-3
+
+
+def test_a_second_supply_that_calls_itself_a_battery_counts_no_joule_twice() -> None:
+    tree = load_tree("android/pixel-8")
+    tree |= {p.replace("/battery/", "/maxfg/"): t for p, t in tree.items() if "/power_supply/battery/" in p}
+    tree[BATTERY_SERVICE] = text_of("pixel-8", "dumpsys-battery")
+    tree["getprop"] = text_of("pixel-8", "getprop")
+    found = discover(inventory_of(tree))
+    assert [s.name for s in found.sources if s.counts_in_total] == ["battery:battery:power"]
+
+
+def test_a_counter_that_stands_still_is_no_energy() -> None:
+    """An S23's counter moves by one percent, minutes apart: what lies between its steps is not known."""
+    found = discover(inventory("galaxy-s23"))
+    source = next(s for s in found.sources if s.name == "battery:service:energy")
+    text = text_of("galaxy-s23", "dumpsys-battery")
+    later = text.replace("Charge counter: 1244880", "Charge counter: 1233765")
+
+    def lines(texts: list[str]) -> str:
+        rows = [
+            {"t_ns": i * 5_000_000_000, "t_end_ns": i * 5_000_000_000 + 1, "probe": BATTERY_SERVICE, "raw": t}
+            for i, t in enumerate(texts)
+        ]
+        return "\n".join(json.dumps(r, separators=(",", ":")) for r in rows)
+
+    still = read(found, lines([text] * 24)).series
+    assert source.name not in still
+    stepped = read(found, lines([text] * 12 + [later] * 12)).series[source.name]
+    assert len(stepped.t_ns) == 1
+    assert phase_energy(source, stepped, 10 * 10**9, 110 * 10**9).reason
 
 
 def test_a_phone_that_denies_nearly_everything_says_so_one_by_one() -> None:
@@ -85,8 +142,10 @@ def test_a_phone_that_denies_nearly_everything_says_so_one_by_one() -> None:
 def test_a_frozen_battery_service_is_not_believed() -> None:
     found = discover(inventory("locked-down", "dumpsys-battery-stopped"))
     absent = {a.name: a for a in found.absent}
-    assert "frozen" in absent["battery"].reason
-    assert "dumpsys battery reset" in absent["battery"].hint
+    assert "frozen" in absent["battery:service"].reason
+    assert "dumpsys battery reset" in absent["battery:service"].hint
+    for name in ("battery_service", "battery_service_charging"):
+        assert PARSERS[name](text_of("locked-down", "dumpsys-battery-stopped"), "voltage") is None
     assert not [s for s in found.sources if s.name.startswith("battery")]
 
 

@@ -49,7 +49,7 @@ def test_no_bytes_break_the_reader(data: bytes) -> None:
 
 
 def test_rails_that_compute_make_the_total_and_no_joule_counts_twice() -> None:
-    compute = ("S2M_VDD_CPUCL2", "S4M_VDD_CPUCL0", "S2S_VDD_G3D", "S8S_VDD_G3D_L2", "S5S_VDDQ_MEM")
+    compute = ("S2M_VDD_CPUCL2", "S4M_VDD_CPUCL0", "S2S_VDD_G3D", "S8S_VDD_G3D_L2", "S5S_VDDQ_MEM", "S10S_VDD2L")
     others = ("L21S_VDD2L_MEM", "VSYS_PWR_MODEM", "VSYS_PWR_DISPLAY", "S6M_LLDO1", "S1S_VDD_CAM")
     rails = [Rail(i, name, "") for i, name in enumerate((*compute, *others))]
     found = discover(inventory("pixel-8"), Sensors(), rails)

@@ -78,7 +78,7 @@ CONDITIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "dim": {
             "system/screen_brightness_mode": "0",
             "system/screen_brightness": "1",
-            "system/screen_off_timeout": "1800000",
+            "system/screen_off_timeout": "2147483647",  # the largest: a phone without its cable would sleep
         },
     },
     "airplane_mode": {"on": {"airplane_mode": "1"}, "off": {"airplane_mode": "0"}},
@@ -128,18 +128,20 @@ class PhoneConditions:
         return reason
 
     def restore(self) -> None:
-        """Puts back what was found, and forgets it; what cannot be put back stays saved."""
+        """Puts back what was found, and forgets it; what cannot be put back stays saved for the next time."""
         done = run_command(self._connection, f"cat {quoted(self._saved)} 2>/dev/null")
         if done.code != 0 or not done.text.strip():
             return
         try:
             found = {str(k): str(v) for k, v in dict(json.loads(done.text)["found"]).items()}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             found = {}
-        for setting, value in found.items():
-            if setting in SETTINGS and _VALUE.match(value):
-                self._write(setting, value)
-        run_command(self._connection, f"rm -f {quoted(self._saved)}")
+        known = {s: v for s, v in found.items() if s in SETTINGS and _VALUE.match(v)}
+        failed = {setting: value for setting, value in known.items() if self._write(setting, value)}
+        if failed != found:
+            run_command(self._connection, f"rm -f {quoted(self._saved)}")
+            if failed:
+                self._save(failed)
 
     def _settings_of(self, name: str, value: str) -> Mapping[str, str] | None:
         if name == "governor":
@@ -174,7 +176,7 @@ class PhoneConditions:
         done = run_command(self._connection, script)
         if done.code != 0:
             raise DeviceError(
-                f"{self._connection.serial}: what the phone is set to now cannot be saved: {done.stderr.strip()}",
+                f"{self._connection.name}: what the phone is set to now cannot be saved: {done.stderr.strip()}",
                 "Without it nothing could be put back. Is the phone full? melt devices clean NAME",
             )
 

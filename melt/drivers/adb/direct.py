@@ -26,6 +26,9 @@ from melt.drivers.adb.stream import GONE_HINT, ConnectionLostError, Deadline, So
 from melt.errors import DeviceError, MeltError
 
 _HANDSHAKE_S = 10.0
+_LEAST_DATA_BYTES = 4096  # what the first phones took
+_MAX_GREETINGS = 8
+_MAX_UNREAD = 4  # packets of one stream; adb's flow control allows one
 _TAP_S = 30.0  # for a person to look at the phone and tap
 _WRITE_S = 30.0
 
@@ -58,7 +61,7 @@ class Signer(Protocol):
         ...
 
 
-def open_tcp(host: str, port: int, signers: Sequence[Signer]) -> "DirectConnection":
+def open_tcp(host: str, port: int, signers: Sequence[Signer], name: str = "") -> "DirectConnection":
     """A phone on the network.
 
     Raises:
@@ -68,16 +71,16 @@ def open_tcp(host: str, port: int, signers: Sequence[Signer]) -> "DirectConnecti
     try:
         link = SocketStream(connect_tcp(host, port, _HANDSHAKE_S))
     except OSError as e:
-        raise ConnectionLostError(f"{host}:{port}: {e.strerror or e}", GONE_HINT) from e
-    return DirectConnection(link, f"{host}:{port}", signers)
+        raise ConnectionLostError(f"{name or f'{host}:{port}'}: {e.strerror or e}", GONE_HINT) from e
+    return DirectConnection(link, name or f"{host}:{port}", signers)
 
 
 class DirectConnection:
     """See ``melt.drivers.adb.stream.Connection``."""
 
-    def __init__(self, link: Link, serial: str, signers: Sequence[Signer]) -> None:
+    def __init__(self, link: Link, name: str, signers: Sequence[Signer]) -> None:
         self._link = link
-        self.serial = serial
+        self.name = name
         self._writing = threading.Lock()
         self._streams: dict[int, _Channel] = {}
         self._last_id = 0
@@ -87,11 +90,14 @@ class DirectConnection:
         except BaseException as e:
             link.close()
             if isinstance(e, TimeoutError):
-                raise ConnectionLostError(f"{serial}: does not answer as a phone does", GONE_HINT) from e
+                raise ConnectionLostError(f"{name}: does not answer as a phone does", GONE_HINT) from e
             raise
         self.features = features_of(greeting.data)
         self._checksum = greeting.arg0 < VERSION
         self._max_data = min(greeting.arg1, MAX_DATA_BYTES)
+        if self._max_data < _LEAST_DATA_BYTES:
+            link.close()
+            raise DeviceError(f"{name}: takes {greeting.arg1} bytes at once only", "Is the port the phone's adb port?")
         threading.Thread(target=self._deal, daemon=True).start()
 
     def open(self, service: str, timeout_s: float = _HANDSHAKE_S) -> "_Channel":
@@ -105,15 +111,15 @@ class DirectConnection:
             channel.wait_open(timeout_s)
         except TimeoutError as e:
             channel.close()
-            raise ConnectionLostError(f"{self.serial}: the phone does not answer: {e}", GONE_HINT) from e
+            raise ConnectionLostError(f"{self.name}: the phone does not answer: {e}", GONE_HINT) from e
         if channel.remote_id is None:
             channel.close()
-            raise self._lost or DeviceError(f"{self.serial}: the phone refuses the service {service[:60]!r}")
+            raise self._lost or DeviceError(f"{self.name}: the phone refuses the service {service[:60]!r}")
         return channel
 
     def close(self) -> None:
         """Ends every stream."""
-        self._end(ConnectionLostError(f"{self.serial}: the connection was closed", GONE_HINT))
+        self._end(ConnectionLostError(f"{self.name}: the connection was closed", GONE_HINT))
 
     @property
     def max_data(self) -> int:
@@ -133,7 +139,7 @@ class DirectConnection:
             try:
                 self._link.write(packet.encode(self._checksum), timeout_s)
             except TimeoutError as e:  # half a packet may be out: nothing can follow it
-                raise self._end(ConnectionLostError(f"{self.serial}: takes no data: {e}", GONE_HINT)) from e
+                raise self._end(ConnectionLostError(f"{self.name}: takes no data: {e}", GONE_HINT)) from e
 
     def forget(self, channel: "_Channel") -> None:
         """No packet goes to this stream any more."""
@@ -142,19 +148,19 @@ class DirectConnection:
     def _handshake(self, signers: Sequence[Signer]) -> Packet:
         self._link.write(Packet(b"CNXN", VERSION, MAX_DATA_BYTES, BANNER).encode(), _HANDSHAKE_S)
         waiting, tapped = list(signers), False
-        while True:
+        for _ in range(len(waiting) + _MAX_GREETINGS):
             try:
                 packet = self._receive(_TAP_S if tapped else _HANDSHAKE_S)
             except TimeoutError:
                 if tapped:
-                    raise unauthorised(self.serial) from None
+                    raise unauthorised(self.name) from None
                 raise
             if packet.command == b"CNXN":
                 return packet
             if packet.command == b"STLS":
                 raise DeviceError(
-                    f"{self.serial}: the phone wants to be paired over TLS, which the adb program does",
-                    f"Pair it once (adb pair HOST:PORT), connect it (adb connect {self.serial}), and try again.",
+                    f"{self.name}: the phone wants to be paired over TLS, which the adb program does",
+                    "Pair it once (adb pair HOST:PORT), connect it (adb connect HOST:PORT), and try again.",
                 )
             if packet.command != b"AUTH" or packet.arg0 != TOKEN:
                 continue
@@ -167,7 +173,8 @@ class DirectConnection:
                 self._link.write(Packet(b"AUTH", PUBLIC_KEY, 0, data).encode(), _HANDSHAKE_S)
                 tapped = True
             else:
-                raise unauthorised(self.serial)
+                raise unauthorised(self.name)
+        raise DeviceError(f"{self.name}: greets without end", "Is the port the phone's adb port?")
 
     def _receive(self, timeout_s: float | None) -> Packet:
         deadline = Deadline(timeout_s)
@@ -179,7 +186,7 @@ class DirectConnection:
         while len(parts) < size:
             part = self._link.read(size - len(parts), deadline.left_s())
             if not part:
-                raise ConnectionLostError(f"{self.serial}: the phone ended the connection", GONE_HINT)
+                raise ConnectionLostError(f"{self.name}: the phone ended the connection", GONE_HINT)
             parts += part
         return bytes(parts)
 
@@ -193,7 +200,7 @@ class DirectConnection:
                 elif packet.command == b"WRTE":
                     self.send(Packet(b"CLSE", 0, packet.arg0))
         except (MeltError, OSError) as e:
-            self._end(e if isinstance(e, MeltError) else ConnectionLostError(f"{self.serial}: {e}", GONE_HINT))
+            self._end(e if isinstance(e, MeltError) else ConnectionLostError(f"{self.name}: {e}", GONE_HINT))
 
     def _end(self, why: MeltError) -> MeltError:
         self._lost = self._lost or why
@@ -222,6 +229,8 @@ class _Channel:
             self.remote_id = packet.arg0 if self.remote_id is None else self.remote_id
             self._ready.set()
         elif packet.command == b"WRTE":
+            if self._incoming.qsize() >= _MAX_UNREAD:
+                raise ConnectionLostError(f"{self._connection.name}: sends without being asked", GONE_HINT)
             self._incoming.put(packet.data)
         elif packet.command == b"CLSE":
             self.end()
@@ -262,7 +271,7 @@ class _Channel:
                 raise TimeoutError(f"the device took no data within {timeout_s:.0f} s")
             if self._closed:
                 self._raise_if_lost()
-                raise ConnectionLostError(f"{self._connection.serial}: the phone ended the stream", GONE_HINT)
+                raise ConnectionLostError(f"{self._connection.name}: the phone ended the stream", GONE_HINT)
             self._ready.clear()
             part = bytes(view[at : at + self._connection.max_data])
             self._connection.send(Packet(b"WRTE", self.local_id, self.remote_id or 0, part), timeout_s)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +15,11 @@ from melt.drivers.adb.files import PhoneFiles
 from melt.drivers.adb.find import open_phone
 from melt.drivers.adb.perfetto import RailRecording, append_rails, find_rails
 from melt.drivers.adb.shell import SIGN_OF_LIFE_S, AdbProcess, quoted, run_command
-from melt.drivers.adb.stream import Connection, ConnectionLostError
+from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
+from melt.drivers.runner import SAMPLER_END_S, end_sampler
 from melt.drivers.shell_inventory import new_word, parse_answer, script_for
-from melt.errors import DeviceError, MeltError
+from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.facts import ClockReading, DeviceFacts
 from melt.profile import DeviceProfile
 from melt.telemetry import android, android_facts, linux
@@ -29,7 +29,7 @@ from melt.telemetry.power_rails import PREFIX
 WORK_FOLDER = "/data/local/tmp/melt"
 RETURN_S = 120.0  # how long a phone that went away may take to come back: it may be rebooting
 _WATCH_S = 30  # a runner that hears nothing of its host for so long ends itself
-_SAMPLER_END_S = 10.0
+_STRAYS_S = 5.0
 _CLOCK_READINGS = 15
 _UPTIME_STEP_NS = 10_000_000
 
@@ -53,54 +53,62 @@ class AdbDriver:
         self._inventory: Inventory | None = None
         self._discovery: Discovery | None = None
         self._processes: list[AdbProcess] = []
-        self._connection = opener()
-        self._begin()
+        self._begun = False
+        self._connect()
+
+    def _connect(self) -> None:
+        self._begun = False
+        self._connection = self._opener()
+        self._files = PhoneFiles(self._connection, self._folder)
+        self._conditions = PhoneConditions(self._connection, f"{self._folder}/conditions.json")
 
     def _begin(self) -> None:
-        """What every connection starts with: folders, the end of what an earlier one left, conditions put back."""
-        self._files = PhoneFiles(self._connection, self._folder)
-        self._files.prepare()
-        self._conditions = PhoneConditions(self._connection, f"{self._folder}/conditions.json")
-        self._wait_for_strays()
-        self._conditions.restore()
+        """What measuring starts with, once a connection and under the lease: whoever only looks changes nothing."""
+        if not self._begun:
+            self._wait_until_booted()
+            self._files.prepare()
+            self._wait_for_strays()
+            self._conditions.restore()  # what a host that crashed has left
+            self._begun = True
 
     def _wait_for_strays(self) -> None:
         """A runner whose host is gone ends within its watch; one that does not has a host that measures."""
-        script = (
-            f"for p in /proc/[0-9]*; do e=$(readlink $p/exe 2>/dev/null); case $e in {quoted(self._folder)}/*) "
-            "echo ${p#/proc/} $e;; esac; done; true"
-        )
-        deadline = time.monotonic() + _WATCH_S + _SAMPLER_END_S
+        script = f"ls -l /proc/[0-9]*/exe 2>/dev/null | grep -F {quoted(f' {self._folder}/')}; true"
+        deadline = time.monotonic() + _WATCH_S + SAMPLER_END_S
         while strays := run_command(self._connection, script).text.strip():
             if time.monotonic() > deadline:
-                stray = strays.splitlines()[0]
+                pid = re.search(r"/proc/([0-9]+)/exe", strays)
                 raise DeviceError(
-                    f"{self._profile.name}: a runner of melt's is at work on the phone: process {stray}",
+                    f"{self._profile.name}: a runner of melt's is at work on the phone: process {pid and pid[1]}",
                     "Another computer may be measuring it. If none is: adb shell kill -9 and that number.",
                 )
-            time.sleep(1.0)
+            time.sleep(min(_STRAYS_S, _WATCH_S / 4))  # seldom: looking at every process is work for a phone
 
     def _come_back(self) -> None:
-        """Waits for a phone that went away; raises ConnectionLostError where it does not return."""
+        """Waits for a phone, or an adb server, that went away; raises ConnectionLostError where it does not return."""
         deadline = time.monotonic() + RETURN_S
         lost = False
         while True:
             try:
                 if lost:
                     self._connection.close()
-                    self._connection = self._opener()
-                sync.stat(self._connection, self._folder)
-                if lost:
-                    self._wait_until_booted(deadline)
-                    self._begin()
+                    self._connect()
+                self.check_alive()
+                self._begin()
                 return
-            except (ConnectionLostError, TimeoutError):
+            except TransientDeviceError:
                 if time.monotonic() > deadline:
                     raise
-                lost = True
-                time.sleep(1.0)
+            except DeviceError as e:  # a phone that is away is one that adb does not know
+                if not lost:
+                    raise
+                if time.monotonic() > deadline:
+                    raise ConnectionLostError(e.message, e.hint) from e
+            lost = True
+            time.sleep(1.0)
 
-    def _wait_until_booted(self, deadline: float) -> None:
+    def _wait_until_booted(self) -> None:
+        deadline = time.monotonic() + RETURN_S
         while run_command(self._connection, "getprop sys.boot_completed").text.strip() != "1":
             if time.monotonic() > deadline:
                 raise ConnectionLostError(
@@ -134,13 +142,14 @@ class AdbDriver:
 
     def free_bytes(self) -> int:
         """Room left where the work folder is."""
+        self._files.prepare()
         return self._files.free_bytes()
 
     def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
         """Puts a file on the phone unless its content is there; a phone that went away is waited for."""
-        self._come_back()
         if not file.path.is_file():
             raise DeviceError(f"{file.path}: is gone", "Run the same command again.")
+        self._come_back()
         return self._files.push(file, progress)
 
     def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> AdbProcess:
@@ -152,7 +161,9 @@ class AdbDriver:
     def _start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> AdbProcess:
         words = ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else [*argv]
         # In the work folder, so that nothing is written anywhere else.
-        process = AdbProcess(self._connection, f"cd {quoted(self._folder)} && exec {quoted(*words)}", heartbeat=True)
+        # adbd's children are the last to be killed for want of memory; a runner should not be.
+        script = f"echo 0 > /proc/$$/oom_score_adj 2>/dev/null; cd {quoted(self._folder)} && exec {quoted(*words)}"
+        process = AdbProcess(self._connection, script, heartbeat=True)
         self._processes.append(process)
         return process
 
@@ -186,6 +197,7 @@ class AdbDriver:
 
     def clean(self, limit_bytes: int = 0) -> int:
         """Removes melt's files from the phone, those used longest ago first, down to a limit; the bytes removed."""
+        self._begin()
         return self._files.clean(limit_bytes)
 
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
@@ -207,9 +219,12 @@ class AdbDriver:
         path = f"{self._folder}/jobs/sampler.json"
         run_command(self._connection, f"rm -f {quoted(out)}")
         self._write(path, json.dumps(spec).encode())
-        rails = any(s.name.startswith(PREFIX) for s in self.discover().sources)
-        recorded = RailRecording(self._connection) if rails else None
-        return AdbRecording(self, self._start([*sampler, path]), out, recorded)
+        recorder = self._start([*sampler, path])
+        if not any(s.name.startswith(PREFIX) for s in self.discover().sources):
+            return AdbRecording(self, recorder, out, None)
+        rails = RailRecording(self._connection)
+        self._processes.append(rails.process)
+        return AdbRecording(self, recorder, out, rails)
 
     def clock(self) -> ClockReading:
         """The phone's CLOCK_BOOTTIME by /proc/uptime, by the quickest of several answers of one shell.
@@ -221,19 +236,24 @@ class AdbDriver:
         process = AdbProcess(self._connection, "while read l; do read up idle < /proc/uptime; echo $up; done")
         try:
             readings = [_one_reading(process) for _ in range(_CLOCK_READINGS)]
-        except (TimeoutError, ValueError) as e:
+            return min(readings, key=lambda r: r.bound_ns)
+        except TimeoutError as e:
+            raise ConnectionLostError(f"{self._profile.name}: the phone does not answer: {e}", GONE_HINT) from e
+        except (ValueError, OverflowError) as e:
             raise DeviceError(f"{self._profile.name}: the phone does not tell its time: {e}") from e
         finally:
             process.end_of_input()
             process.kill()
-        return min(readings, key=lambda r: r.bound_ns)
 
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets what the profile asks for; what is refused comes back with its reason."""
+        self._begin()
         return self._conditions.set(wanted) if wanted else ()
 
     def restore(self) -> None:
-        """Puts every condition back; where the phone is gone, its next connection does, from what it has saved."""
+        """Puts every condition back; where the phone is gone, the next run does, from what it has saved."""
+        if not self._begun:
+            return  # somebody who only looks, and maybe at a phone that another melt measures
         with contextlib.suppress(MeltError):
             self.check_alive()  # a phone that hangs would have every command wait
             self._conditions.restore()
@@ -261,7 +281,7 @@ class AdbDriver:
 
 def death_lines(lines: Sequence[str], pid: int | None) -> list[str]:
     """Those lines of the log that tell of this process's end."""
-    words = ("lowmemorykiller", "lmkd", "killinfo", "am_kill", "am_proc_died", "out of memory", "fatal signal", "DEBUG")
+    words = ("lowmemorykiller", "lmkd", "killinfo", "am_kill", "am_proc_died", "out of memory", "fatal signal")
     number = re.compile(rf"(?<![0-9]){pid}(?![0-9])")
     return [line for line in lines if number.search(line) and any(w.lower() in line.lower() for w in words)]
 
@@ -290,16 +310,30 @@ class AdbRecording:
         """From now on also reads the probes that name a process."""
         self._process.tell(f"pid {pid}")
 
-    def stop(self, destination: Path) -> None:
-        """Ends the sampler by the end of its input, and brings its file; raises ConnectionLostError."""
-        self._process.end_of_input()
-        with contextlib.suppress(TimeoutError):
-            self._process.wait(_SAMPLER_END_S)
-        self._process.kill()
-        self._driver.check_alive()
-        with tempfile.TemporaryDirectory() as folder:
-            came = Path(folder) / "telemetry.jsonl"
-            self._driver.pull(self._out, came)
+    def stop(self, destination: Path) -> str:
+        """Ends the sampler by the end of its input, and brings its file and the rails; raises ConnectionLostError."""
+        try:
+            problem = end_sampler(self._process)
+            self._driver.check_alive()
+            try:
+                self._driver.pull(self._out, destination)
+            except TransientDeviceError:
+                raise
+            except DeviceError as e:
+                problem = problem or e.message
+        except BaseException:
             if self._rails is not None:
-                append_rails(self._rails.stop(), came)
-            shutil.move(came, destination)
+                self._rails.kill()
+            raise
+        return problem or self._add_rails(destination)
+
+    def _add_rails(self, destination: Path) -> str:
+        if self._rails is None:
+            return ""
+        try:
+            append_rails(self._rails.stop(), destination)
+        except TransientDeviceError:
+            raise
+        except DeviceError as e:
+            return e.message
+        return ""

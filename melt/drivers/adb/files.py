@@ -41,7 +41,7 @@ class PhoneFiles:
         done = run_command(self._connection, script)
         if done.code != 0:
             raise DeviceError(
-                f"{self._connection.serial}: {self.folder}: {_said(done)}",
+                f"{self._connection.name}: {self.folder}: {_said(done)}",
                 "work_folder in the profile must be one that adb's shell may write to: /data/local/tmp/melt",
             )
 
@@ -64,8 +64,9 @@ class PhoneFiles:
             run_command(self._connection, f"touch {quoted(place)}")
             report(file.size_bytes, file.size_bytes)
             return PlacedFile(place, pushed=False)
-        self._check_room(file)
         incoming = f"{self.folder}/incoming/{file.sha256}"
+        run_command(self._connection, f"rm -f {quoted(incoming)}")  # what a cut left takes no room twice
+        self._check_room(file)
         # The largest is a model; anybody's program may read it, and only programs of melt's are started.
         sync.send_file(
             self._connection,
@@ -76,17 +77,21 @@ class PhoneFiles:
         )
         self._verify(file, incoming)
         parent = str(PurePosixPath(place).parent)
-        script = f"mkdir -p {quoted(parent)} && chmod 755 {quoted(incoming)} && mv -f {quoted(incoming, place)}"
+        # On the disk before it has its name: a warm push believes the name and the size.
+        script = (
+            f"mkdir -p {quoted(parent)} && chmod 755 {quoted(incoming)} && touch {quoted(incoming)} && "
+            f"{{ fsync {quoted(incoming)} 2>/dev/null || sync; }} && mv -f {quoted(incoming, place)}"
+        )
         done = run_command(self._connection, script)
         if done.code != 0:
-            raise DeviceError(f"{self._connection.serial}: {place}: {_said(done)}", _CLEAN_HINT)
+            raise DeviceError(f"{self._connection.name}: {place}: {_said(done)}", _CLEAN_HINT)
         return PlacedFile(place, pushed=True)
 
     def _check_room(self, file: DeviceFile) -> None:
         free, needed = self.free_bytes(), file.size_bytes + min(_SPARE_BYTES, file.size_bytes)
         if free < needed:
             raise DeviceError(
-                f"{self._connection.serial}: {file.name} needs {needed / 2**20:.0f} MiB of room on the phone, "
+                f"{self._connection.name}: {file.name} needs {needed / 2**20:.0f} MiB of room on the phone, "
                 f"which has {free / 2**20:.0f} MiB",
                 _CLEAN_HINT,
             )
@@ -98,9 +103,9 @@ class PhoneFiles:
             return
         run_command(self._connection, f"rm -f {quoted(incoming)}")
         if done.code != 0:
-            raise DeviceError(f"{self._connection.serial}: cannot check {file.name} on the phone: {_said(done)}")
+            raise DeviceError(f"{self._connection.name}: cannot check {file.name} on the phone: {_said(done)}")
         raise TransientDeviceError(
-            f"{self._connection.serial}: {file.name} arrived damaged", "Try another cable or port; it is sent again."
+            f"{self._connection.name}: {file.name} arrived damaged", "Try another cable or port; it is sent again."
         )
 
     def clean(self, limit_bytes: int = 0) -> int:

@@ -79,7 +79,7 @@ def _by_server(server: AdbServer, profile: DeviceProfile, serial: str | None) ->
                 raise ConnectionLostError(f"{profile.name}: adb: {said}", _ATTACH)
             listed = _listed(server)
     chosen = choose(profile.name, listed, serial, address.model)
-    return server.open_device(chosen.serial)
+    return server.open_device(chosen.serial, profile.name)
 
 
 def _listed(server: AdbServer) -> list[Listed]:
@@ -143,7 +143,8 @@ def _as_adb_prints(model: str) -> str:
 
 def _directly(profile: DeviceProfile, serial: str | None) -> Connection:
     host, port = _network_address(profile.address, serial)
-    connection = open_tcp(host, port, signers()) if host else open_usb(profile.name, serial)
+    opened = open_tcp(host, port, signers(), profile.name) if host else open_usb(profile.name, serial)
+    connection: Connection = opened
     wanted, model = profile.address.model, ""
     if wanted and not fnmatchcase(model := _ask_model(connection), wanted):
         connection.close()

@@ -27,7 +27,7 @@ def signers() -> Sequence[Signer]:
         try:
             public = Path(f"{path}.pub")
             found.append(PythonRSASigner(public.read_text() if public.exists() else None, path.read_text()))
-        except (OSError, ValueError) as e:
+        except Exception as e:  # whatever the libraries below make of it
             raise DeviceError(f"{path}: cannot be used as an adb key", "Is it the private key of a pair?") from e
     return found
 
@@ -59,5 +59,5 @@ def _vendor_keys() -> list[Path]:
     for word in os.environ.get("ANDROID_VENDOR_KEYS", "").split(os.pathsep):
         if word:
             path = Path(word)
-            found += sorted(path.glob("*.adb_key")) if path.is_dir() else [path]
+            found += sorted(path.glob("*.adb_key")) if path.is_dir() else [path] if path.exists() else []
     return found

@@ -14,7 +14,7 @@ from melt.telemetry.power_rails import POLL_MS, PREFIX, Rail, read_rails
 
 _FOLDER = "/data/misc/perfetto-traces"  # where alone Perfetto may write
 _LOOK_MS = 700
-_DAY_MS = 24 * 3600 * 1000
+_LONGEST_MS = 6 * 3600 * 1000  # it ends by itself, should nobody be there to end it
 _END_S = 10.0
 MAX_TRACE_BYTES = 2**28
 
@@ -22,13 +22,17 @@ MAX_TRACE_BYTES = 2**28
 class RailRecording:
     """Perfetto at work, from its start on."""
 
-    def __init__(self, connection: Connection, name: str = "melt.pftrace", duration_ms: int = _DAY_MS) -> None:
+    def __init__(self, connection: Connection, name: str = "melt.pftrace", duration_ms: int = _LONGEST_MS) -> None:
         self._connection = connection
         self._path = f"{_FOLDER}/{name}"
         run_command(connection, f"rm -f {quoted(self._path)}")
-        self._process = AdbProcess(connection, f"exec perfetto --txt -c - -o {quoted(self._path)}")
-        self._process.tell(_config(duration_ms))
-        self._process.end_of_input()  # it reads its configuration to the end
+        self.process = AdbProcess(connection, f"exec perfetto --txt -c - -o {quoted(self._path)}")
+        self.process.tell(_config(duration_ms))
+        self.process.end_of_input()  # it reads its configuration to the end
+
+    def kill(self) -> None:
+        """Ends it without its trace."""
+        self.process.kill()
 
     def stop(self) -> bytes:
         """Ends it where it has not ended by itself, and brings the trace.
@@ -37,35 +41,35 @@ class RailRecording:
             DeviceError: Perfetto refuses; says in its own words why.
         """
         with contextlib.suppress(TimeoutError):
-            self._process.wait(0.0)
+            self.process.wait(0.0)
             return self._bring()
-        run_command(self._connection, f"kill -TERM {self._process.pid}")
+        run_command(self._connection, f"kill -TERM {self.process.pid}")
         return self.wait(_END_S)
 
     def wait(self, timeout_s: float) -> bytes:
         """The trace, once it has ended by itself."""
         try:
-            self._process.wait(timeout_s)
+            self.process.wait(timeout_s)
         except TimeoutError as e:
-            self._process.kill()
-            raise DeviceError(f"{self._connection.serial}: Perfetto does not end", "Reboot the phone.") from e
+            self.process.kill()
+            raise DeviceError(f"{self._connection.name}: Perfetto does not end", "Reboot the phone.") from e
         return self._bring()
 
     def _bring(self) -> bytes:
         try:
-            status = self._process.wait(0.0)
+            status = self.process.wait(0.0)
             if not status.ok:
-                said = self._process.stderr().strip().splitlines()[-1:] or [str(status)]
-                raise DeviceError(f"{self._connection.serial}: Perfetto: {said[0][:200]}")
+                said = self.process.stderr().strip().splitlines()[-1:] or [str(status)]
+                raise DeviceError(f"{self._connection.name}: Perfetto: {said[0][:200]}")
             there = sync.stat(self._connection, self._path)
             if there is None or there.size_bytes > MAX_TRACE_BYTES:
-                raise DeviceError(f"{self._connection.serial}: Perfetto left no trace that can be read")
+                raise DeviceError(f"{self._connection.name}: Perfetto left no trace that can be read")
             with tempfile.TemporaryFile() as trace:
                 sync.receive(self._connection, self._path, trace)
                 trace.seek(0)
                 return trace.read()
         finally:
-            self._process.kill()
+            self.process.kill()
             with contextlib.suppress(TransientDeviceError):
                 run_command(self._connection, f"rm -f {quoted(self._path)}")
 
@@ -81,7 +85,7 @@ def find_rails(connection: Connection) -> tuple[list[Rail], str]:
     except TransientDeviceError:
         raise
     except DeviceError as e:
-        return [], e.message.removeprefix(f"{connection.serial}: ")
+        return [], e.message.removeprefix(f"{connection.name}: ")
     alive = {s.index for s in samples}
     return [r for r in rails if r.index in alive], "" if alive else "the phone's Perfetto gives no power rails"
 

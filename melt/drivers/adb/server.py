@@ -69,14 +69,14 @@ class AdbServer:
         """Has the server connect to a phone on the network; returns what it says of that."""
         return self._ask(f"host:connect:{host}:{port}", timeout_s=_START_S)
 
-    def open_device(self, serial: str) -> "ServerConnection":
-        """A connection to one device.
+    def open_device(self, serial: str, name: str = "") -> "ServerConnection":
+        """A connection to one device, which messages call by the name.
 
         Raises:
             DeviceError: the server refuses it, and says why.
         """
         features = self._ask(f"host-serial:{serial}:features")
-        return ServerConnection(self, serial, frozenset(features.split(",")))
+        return ServerConnection(self, serial, name or serial, frozenset(features.split(",")))
 
     def open(self, serial: str, service: str, timeout_s: float) -> Stream:
         """A stream to a service of a device."""
@@ -94,6 +94,10 @@ class AdbServer:
         try:
             _send(stream, request, timeout_s)
             return _text(stream, timeout_s)
+        except TimeoutError as e:
+            raise TransientDeviceError(
+                f"the adb server at {self.host}:{self.port} does not answer", "Restart it: adb kill-server"
+            ) from e
         finally:
             stream.close()
 
@@ -109,17 +113,20 @@ class AdbServer:
 class ServerConnection:
     """See ``melt.drivers.adb.stream.Connection``."""
 
-    def __init__(self, server: AdbServer, serial: str, features: frozenset[str]) -> None:
+    def __init__(self, server: AdbServer, serial: str, name: str, features: frozenset[str]) -> None:
         self._server = server
-        self.serial = serial
+        self._serial = serial
+        self.name = name
         self.features = features
 
     def open(self, service: str, timeout_s: float = _ANSWER_S) -> Stream:
         """Starts a service on the device."""
         try:
-            return self._server.open(self.serial, service, timeout_s)
+            return self._server.open(self._serial, service, timeout_s)
         except TimeoutError as e:
-            raise ConnectionLostError(f"{self.serial}: the phone does not answer: {e}", GONE_HINT) from e
+            raise ConnectionLostError(f"{self.name}: the phone does not answer: {e}", GONE_HINT) from e
+        except DeviceError as e:
+            raise type(e)(e.message.replace(self._serial, self.name), e.hint) from e
 
     def close(self) -> None:
         """Nothing is held open: every stream has a socket of its own."""

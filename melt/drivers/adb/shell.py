@@ -22,6 +22,7 @@ STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 MAX_STDIN_BYTES = 65536
 _MAX_PACKET_BYTES = 2**24
 _STDERR_LINES = 200
+_STDERR_LINE_BYTES = 4096
 _READ_BYTES = 2**18
 _KILL_S = 10.0
 _HEARTBEAT_S = 10.0
@@ -82,7 +83,7 @@ def open_shell(connection: Connection, script: str, timeout_s: float = 10.0) -> 
     """
     if NEEDED not in connection.features:
         raise DeviceError(
-            f"{connection.serial}: its adb has no {NEEDED} (before Android 7)", "melt cannot measure on such a phone."
+            f"{connection.name}: its adb has no {NEEDED} (before Android 7)", "melt cannot measure on such a phone."
         )
     return connection.open(f"shell,v2,raw:{script}", timeout_s)
 
@@ -103,7 +104,7 @@ def run_command(connection: Connection, script: str, timeout_s: float = 30.0, ma
         while True:
             data = stream.read(_READ_BYTES, deadline.left_s())
             if not data:
-                raise ConnectionLostError(f"{connection.serial}: the phone went away in a command", GONE_HINT)
+                raise ConnectionLostError(f"{connection.name}: the phone went away in a command", GONE_HINT)
             for kind, content in packets.feed(data):
                 if kind == STDOUT:
                     out += content
@@ -112,10 +113,10 @@ def run_command(connection: Connection, script: str, timeout_s: float = 30.0, ma
                 elif kind == EXIT:
                     return Completed(content[0] if content else 255, bytes(out), err.decode(errors="replace"))
             if len(out) + len(err) > max_bytes:
-                raise DeviceError(f"{connection.serial}: a command's answer is larger than {max_bytes} bytes")
+                raise DeviceError(f"{connection.name}: a command's answer is larger than {max_bytes} bytes")
     except TimeoutError as e:
         raise ConnectionLostError(
-            f"{connection.serial}: no answer within {timeout_s:.0f} s to a command", GONE_HINT
+            f"{connection.name}: no answer within {timeout_s:.0f} s to a command", GONE_HINT
         ) from e
     finally:
         stream.close()
@@ -150,11 +151,11 @@ class AdbProcess:
             line = self.next_line(_KILL_S)
         except TimeoutError as e:
             self._stream.close()
-            raise ConnectionLostError(f"{self._connection.serial}: no program starts: {e}", GONE_HINT) from e
+            raise ConnectionLostError(f"{self._connection.name}: no program starts: {e}", GONE_HINT) from e
         if line is None or not line.strip().isdigit():
             self._stream.close()
             self._raise_failure()
-            raise DeviceError(f"{self._connection.serial}: its shell begins with {line!r} and not with its process id")
+            raise DeviceError(f"{self._connection.name}: its shell begins with {line!r} and not with its process id")
         return int(line)
 
     def _read(self) -> None:
@@ -192,8 +193,10 @@ class AdbProcess:
 
     def _put_line(self, kind: int, line: bytes | bytearray, whole: bool = False) -> None:
         if line or whole:
-            text = line.decode(errors="replace").rstrip("\r")
-            (self._lines.put if kind == STDOUT else self._stderr.append)(text)
+            if kind == STDOUT:
+                self._lines.put(line.decode(errors="replace").rstrip("\r"))
+            else:
+                self._stderr.append(line[:_STDERR_LINE_BYTES].decode(errors="replace").rstrip("\r"))
 
     def _beat(self) -> None:
         """Tells the program that its host is there, and asks the phone whether it is: a link may die in silence.

@@ -43,7 +43,7 @@ class Stream(Protocol):
 class Connection(Protocol):
     """A device that can be spoken to."""
 
-    serial: str
+    name: str  # what messages call the phone: results are shared, and its serial is no part of them
     features: frozenset[str]
 
     def open(self, service: str, timeout_s: float = 10.0) -> Stream:

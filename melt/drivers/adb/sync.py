@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError, Deadline, Stream, read_exactly
 from melt.errors import DeviceError
@@ -18,6 +18,7 @@ MAX_PATH_BYTES = 1024
 _STEP_S = 30.0  # the longest wait for any one step of a transfer
 _END_S = 300.0  # the phone may first have to write what it holds in memory
 _BATCH = 15  # chunks that go out in one write: with their headers they fit one packet of 1 MiB
+_HEADER = struct.Struct("<4sI")
 _STAT = struct.Struct("<4sIQQIIIIQqqq")
 _NO_FILE = 2  # ENOENT, which is the same number on every Linux
 
@@ -44,17 +45,17 @@ def stat(connection: Connection, path: str, timeout_s: float = _STEP_S) -> Remot
         answer = _STAT.unpack(read_exactly(stream, _STAT.size, timeout_s))
     kind, error, _dev, _ino, mode, _links, _uid, _gid, size, _atime, mtime, _ctime = answer
     if kind != b"STA2":
-        raise DeviceError(f"{connection.serial}: answers {kind!r} when asked for {path}")
+        raise DeviceError(f"{connection.name}: answers {kind!r} when asked for {path}")
     if error == _NO_FILE:
         return None
     if error:
-        raise DeviceError(f"{connection.serial}: {path}: cannot be looked at (errno {error})")
+        raise DeviceError(f"{connection.name}: {path}: cannot be looked at (errno {error})")
     return RemoteStat(size, mode, mtime)
 
 
 def send(
     connection: Connection,
-    source: IO[bytes],
+    source: BinaryIO,
     path: str,
     mode: int,
     mtime_s: int,
@@ -80,7 +81,7 @@ def send(
             progress(sent)
         else:
             stream.write(struct.pack("<4sI", b"DONE", mtime_s & 0xFFFFFFFF), _STEP_S)
-        _read_status(stream, connection.serial, path, _END_S)
+        _read_status(stream, connection.name, path, _END_S)
     return sent
 
 
@@ -101,9 +102,9 @@ def receive(connection: Connection, path: str, sink: IO[bytes], progress: Progre
             if kind == b"DONE":
                 return got
             if kind == b"FAIL":
-                raise _refused(stream, connection.serial, path, size)
+                raise _refused(stream, connection.name, path, size)
             if kind != b"DATA" or size > CHUNK_BYTES:
-                raise DeviceError(f"{connection.serial}: sends {kind!r} with {size} bytes in the middle of {path}")
+                raise DeviceError(f"{connection.name}: sends {kind!r} with {size} bytes in the middle of {path}")
             sink.write(read_exactly(stream, size, _STEP_S))
             got += size
             progress(got)
@@ -119,14 +120,14 @@ def send_file(connection: Connection, source: Path, path: str, mode: int, progre
 def _sync(connection: Connection, timeout_s: float = _STEP_S) -> Iterator[Stream]:
     if not {"stat_v2"} <= connection.features:
         raise DeviceError(
-            f"{connection.serial}: its adb has no 64-bit file sizes (before Android 8)",
+            f"{connection.name}: its adb has no 64-bit file sizes (before Android 8)",
             "melt cannot measure on such a phone.",
         )
     stream = connection.open("sync:", timeout_s)
     try:
         yield stream
     except TimeoutError as e:
-        raise ConnectionLostError(f"{connection.serial}: a transfer stands still: {e}", GONE_HINT) from e
+        raise ConnectionLostError(f"{connection.name}: a transfer stands still: {e}", GONE_HINT) from e
     finally:
         stream.close()
 
@@ -138,30 +139,38 @@ def _request(kind: bytes, path: str) -> bytes:
     return struct.pack("<4sI", kind, len(data)) + data
 
 
-def _chunks(source: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Several chunks at a time, each with its header, and the bytes of the file in them."""
-    while content := source.read(CHUNK_BYTES * _BATCH):
-        view = memoryview(content)
-        parts: list[bytes | memoryview] = []
-        for at in range(0, len(content), CHUNK_BYTES):
-            part = view[at : at + CHUNK_BYTES]
-            parts += [struct.pack("<4sI", b"DATA", len(part)), part]
-        yield b"".join(parts), len(content)
+def _chunks(source: BinaryIO) -> Iterator[tuple[memoryview, int]]:
+    """Several chunks at a time, each behind its header, and the bytes of the file in them; one buffer for all."""
+    buffer = memoryview(bytearray(_BATCH * (_HEADER.size + CHUNK_BYTES)))
+    while True:
+        used = n_bytes = 0
+        while used < len(buffer):
+            got = source.readinto(buffer[used + _HEADER.size : used + _HEADER.size + CHUNK_BYTES])  # type: ignore[attr-defined]
+            if not got:
+                break
+            _HEADER.pack_into(buffer, used, b"DATA", got)
+            used += _HEADER.size + got
+            n_bytes += got
+            if used + _HEADER.size + CHUNK_BYTES > len(buffer):
+                break
+        if not n_bytes:
+            return
+        yield buffer[:used], n_bytes
 
 
 def _header(stream: Stream, timeout_s: float) -> tuple[bytes, int]:
-    kind, size = struct.unpack("<4sI", read_exactly(stream, 8, timeout_s))
+    kind, size = _HEADER.unpack(read_exactly(stream, _HEADER.size, timeout_s))
     return kind, size
 
 
-def _read_status(stream: Stream, serial: str, path: str, timeout_s: float) -> None:
+def _read_status(stream: Stream, name: str, path: str, timeout_s: float) -> None:
     kind, size = _header(stream, timeout_s)
     if kind == b"FAIL":
-        raise _refused(stream, serial, path, size)
+        raise _refused(stream, name, path, size)
     if kind != b"OKAY":
-        raise DeviceError(f"{serial}: answers {kind!r} at the end of {path}")
+        raise DeviceError(f"{name}: answers {kind!r} at the end of {path}")
 
 
-def _refused(stream: Stream, serial: str, path: str, size: int) -> DeviceError:
+def _refused(stream: Stream, name: str, path: str, size: int) -> DeviceError:
     reason = read_exactly(stream, min(size, 4096), Deadline(_STEP_S).left_s()).decode(errors="replace")
-    return DeviceError(f"{serial}: {path}: {reason}", "Is there room on the phone? Try `melt devices clean`.")
+    return DeviceError(f"{name}: {path}: {reason}", "Is there room on the phone? Try `melt devices clean`.")

@@ -24,6 +24,9 @@ def open_usb(name: str, serial: str | None) -> DirectConnection:
         from adb_shell.transport.usb_transport import UsbTransport
     except (ImportError, OSError) as e:
         raise DeviceError(f"speaking to a phone on USB without an adb server needs libusb: {e}", EXTRA_HINT) from e
+    there = list(usb_serials())
+    if serial is None and len(there) > 1:
+        raise DeviceError(f"{name}: several phones are on USB: {', '.join(there)}", "Say which: ANDROID_SERIAL=SERIAL")
     try:
         transport = UsbTransport.find_adb(serial=serial)
     except UsbDeviceNotFoundError as e:
@@ -45,7 +48,7 @@ def open_usb(name: str, serial: str | None) -> DirectConnection:
         ) from e
     except usb1.USBError as e:
         raise ConnectionLostError(f"the phone's USB device cannot be opened: {e}", GONE_HINT) from e
-    return DirectConnection(_UsbLink(transport, usb1.USBErrorTimeout), transport.serial_number, signers())
+    return DirectConnection(_UsbLink(transport, usb1.USBErrorTimeout), name, signers())
 
 
 def usb_serials() -> Iterator[str]:
@@ -53,7 +56,11 @@ def usb_serials() -> Iterator[str]:
     with contextlib.suppress(ImportError, OSError):
         from adb_shell.transport.usb_transport import UsbTransport
 
-        yield from (transport.serial_number for transport in UsbTransport.find_all_adb_devices())
+        for transport in UsbTransport.find_all_adb_devices():
+            try:
+                yield transport.serial_number
+            except Exception:  # noqa: S112 - libusb's errors: one that this user may not open
+                continue
 
 
 class _UsbLink:

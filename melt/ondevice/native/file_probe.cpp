@@ -14,7 +14,7 @@ namespace melt {
 namespace {
 
 char buffer[4096]; // a file of sysfs is never larger; one thread, one read at a time
-std::string text, kept;
+std::string text;
 
 } // namespace
 
@@ -60,23 +60,8 @@ bool FileProbe::read(std::string_view &raw) {
     if (!read_whole(fd_, read_lines_bytes, text)) {
         return false;
     }
-    keep_lines();
-    raw = kept;
+    raw = only_lines(text);
     return true;
-}
-
-void FileProbe::keep_lines() {
-    kept.clear();
-    for (size_t at = 0; at < text.size();) {
-        const size_t end = std::min(text.find('\n', at), text.size());
-        const std::string_view line(text.data() + at, end - at);
-        const auto starts = [&](const std::string &with) { return line.substr(0, with.size()) == with; };
-        if (std::any_of(spec_.lines.begin(), spec_.lines.end(), starts)) {
-            kept += kept.empty() ? "" : "\n";
-            kept += line;
-        }
-        at = end + 1;
-    }
 }
 
 void FileProbe::let_go() {

@@ -17,7 +17,6 @@ class FileProbe : public Probe {
   private:
     bool open_file();
     bool read(std::string_view &raw);
-    void keep_lines();
     void let_go();
 
     std::string path_;

@@ -54,10 +54,12 @@ void pin(uint64_t cpu_mask) {
             CPU_SET(i, &set);
         }
     }
-    if (sched_setaffinity(0, sizeof set, &set) == 0) {
+    cpu_set_t had = set; // the kernel drops processors of the mask that it does not grant, and says nothing
+    const bool asked = sched_setaffinity(0, sizeof set, &set) == 0 && sched_getaffinity(0, sizeof had, &had) == 0;
+    if (asked && CPU_EQUAL(&set, &had)) {
         return;
     }
-    const std::string why = std::strerror(errno);
+    const std::string why = asked ? "not all of them are granted" : std::strerror(errno);
 #else
     const std::string why = "this system does not pin";
 #endif

@@ -1,5 +1,7 @@
 #include "probe.hpp"
 
+#include <algorithm>
+
 #include "json_writer.hpp"
 
 namespace melt {
@@ -25,6 +27,21 @@ void Probe::failed(SampleWriter &writer, int64_t start_ns, const std::string &er
         writer.failure(spec_.name, start_ns, error, message);
     }
     failing_ = true;
+}
+
+std::string_view Probe::only_lines(std::string_view text) {
+    kept_.clear();
+    for (size_t at = 0; at < text.size();) {
+        const size_t end = std::min(text.find('\n', at), text.size());
+        const std::string_view line = text.substr(at, end - at);
+        const auto starts = [&](const std::string &with) { return line.substr(0, with.size()) == with; };
+        if (std::any_of(spec_.lines.begin(), spec_.lines.end(), starts)) {
+            kept_ += kept_.empty() ? "" : "\n";
+            kept_ += line;
+        }
+        at = end + 1;
+    }
+    return kept_;
 }
 
 std::string_view without_last_newlines(std::string_view text) {

@@ -31,10 +31,13 @@ class Probe {
     void succeeded(SampleWriter &writer, int64_t start_ns, int64_t end_ns, std::string_view raw);
     void failed(SampleWriter &writer, int64_t start_ns, const std::string &error, const std::string &message);
 
+    // Of a text the lines that begin as the spec says; the next call reuses the memory.
+    std::string_view only_lines(std::string_view text);
+
     const ProbeSpec spec_;
 
   private:
-    std::string head_;
+    std::string head_, kept_;
     int64_t retry_at_ns_ = 0;
     bool failing_ = false;
 };

@@ -119,7 +119,8 @@ void ProgramProbe::drain() {
 void ProgramProbe::ended(SampleWriter &writer, int status) {
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
     if (code == 0) {
-        succeeded(writer, start_ns_, now_ns(), without_last_newlines(output_));
+        const std::string_view all = without_last_newlines(output_);
+        succeeded(writer, start_ns_, now_ns(), spec_.lines.empty() ? all : only_lines(all));
     } else {
         failed(writer, start_ns_, "EXIT" + std::to_string(code), "exit status " + std::to_string(code));
     }

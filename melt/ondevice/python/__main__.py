@@ -106,7 +106,10 @@ def _identity() -> dict[str, Any]:
 
 def _pin(cpu_mask: int) -> None:
     try:
-        os.sched_setaffinity(0, {i for i in range(cpu_mask.bit_length()) if cpu_mask >> i & 1})
+        cpus = {i for i in range(cpu_mask.bit_length()) if cpu_mask >> i & 1}
+        os.sched_setaffinity(0, cpus)
+        if os.sched_getaffinity(0) != cpus:  # the kernel drops what it does not grant, and says nothing
+            raise JobError("cpu_mask", f"cannot pin to CPUs {cpu_mask:#x}: not all of them are granted")
     except OSError as e:
         raise JobError("cpu_mask", f"cannot pin to CPUs {cpu_mask:#x}: {e.strerror}") from e
 

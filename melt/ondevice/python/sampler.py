@@ -60,7 +60,7 @@ class FileProbe:
         if not self.lines:
             return os.pread(self.fd, READ_BYTES, 0).rstrip(b"\n")
         text = read_whole(self.fd, READ_LINES_BYTES)
-        return b"\n".join(line for line in text.split(b"\n") if line.startswith(self.lines))
+        return _only(text, self.lines)
 
     def _open(self) -> None:
         # Pipes and device nodes could block or act on being read.
@@ -75,6 +75,10 @@ class FileProbe:
             self.fd = -1
 
 
+def _only(text: bytes, begins: tuple[bytes, ...]) -> bytes:
+    return b"\n".join(line for line in text.split(b"\n") if line.startswith(begins))
+
+
 class ExecProbe:
     """A program run each time for its output."""
 
@@ -83,6 +87,7 @@ class ExecProbe:
         self.head = f',"probe":{json.dumps(self.name)},"raw":'
         self.argv = [str(a) for a in spec["exec"]]
         self.period_ns = int(spec["period_ms"]) * 1_000_000
+        self.lines = tuple(line.encode() for line in spec.get("lines") or ())
         self.retry_at_ns = 0
         self.failing = False
 
@@ -104,7 +109,8 @@ class ExecProbe:
             raise ProbeError("ETIMEDOUT", f"took longer than {EXEC_TIMEOUT_S:g} s") from None
         if process.returncode != 0:
             raise ProbeError(f"EXIT{process.returncode}", f"exit status {process.returncode}")
-        return out[:READ_LINES_BYTES].rstrip(b"\n")
+        text = out[:READ_LINES_BYTES].rstrip(b"\n")
+        return _only(text, self.lines) if self.lines else text
 
     def close(self) -> None:
         """Nothing is kept open."""
