@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.drivers.adb.driver import death_lines
 from melt.drivers.adb.files import parse_df, parse_listing, safe_name
 from melt.drivers.adb.find import choose
+from melt.drivers.adb.log import death_lines
 from melt.drivers.adb.packets import HEADER, Packet, decode_header, features_of
 from melt.drivers.adb.server import Listed, parse_devices
 from melt.drivers.adb.shell import EXIT, STDERR, STDOUT, ShellPackets, exit_status, packet

@@ -166,7 +166,7 @@ def test_a_phone_that_hangs_ends_the_run_and_not_the_plan(
 ) -> None:
     monkeypatch.setattr("melt.drivers.adb.shell._HEARTBEAT_S", 0.5)
     monkeypatch.setattr("melt.drivers.adb.shell._KILL_S", 1.0)
-    for module in ("shell", "driver"):
+    for module in ("shell", "driver", "recording"):
         monkeypatch.setattr(f"melt.drivers.adb.{module}.SIGN_OF_LIFE_S", 1.0)
     monkeypatch.setattr("melt.drivers.adb.driver.RETURN_S", 3.0)
     watcher = When(ModelLoaded, phone.freeze)

@@ -5,11 +5,11 @@ has been read, which is adb's own flow control and bounds what waits in memory.
 """
 
 import contextlib
-import queue
 import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from melt.drivers.adb.channel import Channel
 from melt.drivers.adb.packets import (
     BANNER,
     HEADER,
@@ -28,7 +28,6 @@ from melt.errors import DeviceError, MeltError
 _HANDSHAKE_S = 10.0
 _LEAST_DATA_BYTES = 4096  # what the first phones took
 _MAX_GREETINGS = 8
-_MAX_UNREAD = 4  # packets of one stream; adb's flow control allows one
 _TAP_S = 30.0  # for a person to look at the phone and tap
 _WRITE_S = 30.0
 
@@ -82,7 +81,7 @@ class DirectConnection:
         self._link = link
         self.name = name
         self._writing = threading.Lock()
-        self._streams: dict[int, _Channel] = {}
+        self._streams: dict[int, Channel] = {}
         self._last_id = 0
         self._lost: MeltError | None = None
         try:
@@ -100,11 +99,11 @@ class DirectConnection:
             raise DeviceError(f"{name}: takes {greeting.arg1} bytes at once only", "Is the port the phone's adb port?")
         threading.Thread(target=self._deal, daemon=True).start()
 
-    def open(self, service: str, timeout_s: float = _HANDSHAKE_S) -> "_Channel":
+    def open(self, service: str, timeout_s: float = _HANDSHAKE_S) -> Channel:
         """Starts a service on the phone."""
         with self._writing:
             self._last_id += 1
-            channel = _Channel(self, self._last_id)
+            channel = Channel(self, self._last_id)
             self._streams[channel.local_id] = channel
         self.send(Packet(b"OPEN", channel.local_id, 0, service.encode(errors="surrogateescape") + b"\0"), timeout_s)
         try:
@@ -141,7 +140,7 @@ class DirectConnection:
             except TimeoutError as e:  # half a packet may be out: nothing can follow it
                 raise self._end(ConnectionLostError(f"{self.name}: takes no data: {e}", GONE_HINT)) from e
 
-    def forget(self, channel: "_Channel") -> None:
+    def forget(self, channel: Channel) -> None:
         """No packet goes to this stream any more."""
         self._streams.pop(channel.local_id, None)
 
@@ -209,89 +208,6 @@ class DirectConnection:
         for channel in list(self._streams.values()):
             channel.end()
         return self._lost
-
-
-class _Channel:
-    """One stream of a connection. See ``melt.drivers.adb.stream.Stream``."""
-
-    def __init__(self, connection: DirectConnection, local_id: int) -> None:
-        self._connection = connection
-        self.local_id = local_id
-        self.remote_id: int | None = None
-        self._incoming: queue.Queue[bytes | None] = queue.Queue()
-        self._rest = b""
-        self._ready = threading.Event()  # the phone has taken our last packet
-        self._closed = False
-
-    def take(self, packet: Packet) -> None:
-        """A packet for this stream; called by the connection's thread."""
-        if packet.command == b"OKAY":
-            self.remote_id = packet.arg0 if self.remote_id is None else self.remote_id
-            self._ready.set()
-        elif packet.command == b"WRTE":
-            if self._incoming.qsize() >= _MAX_UNREAD:
-                raise ConnectionLostError(f"{self._connection.name}: sends without being asked", GONE_HINT)
-            self._incoming.put(packet.data)
-        elif packet.command == b"CLSE":
-            self.end()
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        self._closed = True
-        self._incoming.put(None)
-        self._ready.set()
-
-    def wait_open(self, timeout_s: float) -> None:
-        """Until the phone has accepted or refused it; raises TimeoutError."""
-        if not self._ready.wait(timeout_s):
-            raise TimeoutError(f"no answer within {timeout_s:.0f} s")
-
-    def read(self, max_bytes: int, timeout_s: float | None = None) -> bytes:
-        """See ``Stream``."""
-        if not self._rest:
-            try:
-                data = self._incoming.get(timeout=timeout_s)
-            except queue.Empty as e:
-                raise TimeoutError(f"the device did not answer within {timeout_s:.0f} s") from e
-            if data is None:
-                self._incoming.put(None)  # for whoever else reads
-                self._raise_if_lost()
-                return b""
-            self._rest = data
-            if not self._closed:
-                self._connection.send(Packet(b"OKAY", self.local_id, self.remote_id or 0))
-        found, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
-        return found
-
-    def write(self, data: bytes | memoryview, timeout_s: float | None = None) -> None:
-        """See ``Stream``."""
-        view, deadline = memoryview(data), Deadline(timeout_s)
-        for at in range(0, len(view), self._connection.max_data):
-            if not self._ready.wait(deadline.left_s()):
-                raise TimeoutError(f"the device took no data within {timeout_s:.0f} s")
-            if self._closed:
-                self._raise_if_lost()
-                raise ConnectionLostError(f"{self._connection.name}: the phone ended the stream", GONE_HINT)
-            self._ready.clear()
-            part = bytes(view[at : at + self._connection.max_data])
-            self._connection.send(Packet(b"WRTE", self.local_id, self.remote_id or 0, part), timeout_s)
-
-    def readable(self) -> bool:
-        """See ``Stream``."""
-        return bool(self._rest) or not self._incoming.empty()
-
-    def close(self) -> None:
-        """See ``Stream``."""
-        self._connection.forget(self)
-        if not self._closed and self.remote_id is not None:
-            with contextlib.suppress(MeltError, OSError):
-                self._connection.send(Packet(b"CLSE", self.local_id, self.remote_id))
-        self.end()
-
-    def _raise_if_lost(self) -> None:
-        lost = self._connection.lost
-        if lost is not None:
-            raise type(lost)(lost.message, lost.hint)
 
 
 def unauthorised(serial: str) -> DeviceError:

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from melt.drivers.adb import sync
+from melt.drivers.adb.clock import read_clock
 from melt.drivers.adb.conditions import PhoneConditions
 from melt.drivers.adb.files import PhoneFiles
 from melt.drivers.adb.find import open_phone
-from melt.drivers.adb.perfetto import RailRecording, append_rails, find_rails
+from melt.drivers.adb.log import death_notes
+from melt.drivers.adb.perfetto import RailRecording, find_rails
+from melt.drivers.adb.recording import AdbRecording
 from melt.drivers.adb.shell import SIGN_OF_LIFE_S, AdbProcess, quoted, run_command
-from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError
+from melt.drivers.adb.stream import Connection, ConnectionLostError
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
-from melt.drivers.runner import SAMPLER_END_S, end_sampler
+from melt.drivers.runner import SAMPLER_END_S
 from melt.drivers.shell_inventory import new_word, parse_answer, script_for
 from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.facts import ClockReading, DeviceFacts
@@ -30,8 +33,6 @@ WORK_FOLDER = "/data/local/tmp/melt"
 RETURN_S = 120.0  # how long a phone that went away may take to come back: it may be rebooting
 _WATCH_S = 30  # a runner that hears nothing of its host for so long ends itself
 _STRAYS_S = 5.0
-_CLOCK_READINGS = 15
-_UPTIME_STEP_NS = 10_000_000
 
 
 def connect(profile: DeviceProfile) -> "AdbDriver":
@@ -186,14 +187,7 @@ class AdbDriver:
 
     def pull(self, device_path: str, destination: Path) -> None:
         """Brings a file to the host, whole or not at all."""
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        partial = destination.with_name(f".{destination.name}.partial")
-        try:
-            with partial.open("wb") as sink:
-                sync.receive(self._connection, device_path, sink)
-            partial.replace(destination)
-        finally:
-            partial.unlink(missing_ok=True)
+        sync.receive_file(self._connection, device_path, destination)
 
     def clean(self, limit_bytes: int = 0) -> int:
         """Removes melt's files from the phone, those used longest ago first, down to a limit; the bytes removed."""
@@ -207,7 +201,7 @@ class AdbDriver:
         found = self._ask([quoted(f) for f in files], commands)
         return {files.get(e.path, e.path): e.text for e in found.entries if e.text is not None}
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> "AdbRecording":
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> AdbRecording:
         """Starts the sampler on the phone."""
         out = f"{self._folder}/jobs/telemetry.jsonl"
         spec = {
@@ -221,29 +215,14 @@ class AdbDriver:
         self._write(path, json.dumps(spec).encode())
         recorder = self._start([*sampler, path])
         if not any(s.name.startswith(PREFIX) for s in self.discover().sources):
-            return AdbRecording(self, recorder, out, None)
+            return AdbRecording(self._connection, recorder, out, None)
         rails = RailRecording(self._connection)
         self._processes.append(rails.process)
-        return AdbRecording(self, recorder, out, rails)
+        return AdbRecording(self._connection, recorder, out, rails)
 
     def clock(self) -> ClockReading:
-        """The phone's CLOCK_BOOTTIME by /proc/uptime, by the quickest of several answers of one shell.
-
-        Runner and sampler stamp by CLOCK_BOOTTIME themselves; this only sets their clock beside the host's, within
-        the ten milliseconds that /proc/uptime has.
-        """
-        # Builtins alone: a process a reading would add a millisecond to each.
-        process = AdbProcess(self._connection, "while read l; do read up idle < /proc/uptime; echo $up; done")
-        try:
-            readings = [_one_reading(process) for _ in range(_CLOCK_READINGS)]
-            return min(readings, key=lambda r: r.bound_ns)
-        except TimeoutError as e:
-            raise ConnectionLostError(f"{self._profile.name}: the phone does not answer: {e}", GONE_HINT) from e
-        except (ValueError, OverflowError) as e:
-            raise DeviceError(f"{self._profile.name}: the phone does not tell its time: {e}") from e
-        finally:
-            process.end_of_input()
-            process.kill()
+        """The phone's CLOCK_BOOTTIME, within the ten milliseconds in which it can be read without a program."""
+        return read_clock(self._connection)
 
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets what the profile asks for; what is refused comes back with its reason."""
@@ -264,11 +243,7 @@ class AdbDriver:
 
     def death_notes(self, pid: int | None) -> str:
         """What Android's log says of a process that died: low-memory kills and crashes."""
-        script = f"logcat -d -b main,system,events,crash -v brief -t 2000 2>/dev/null | grep -F {quoted(str(pid))}"
-        with contextlib.suppress(MeltError):
-            lines = run_command(self._connection, script).text.splitlines()
-            return "\n".join(death_lines(lines, pid)[-3:])
-        return ""
+        return death_notes(self._connection, pid)
 
     def close(self) -> None:
         """Ends what it started and puts the conditions back."""
@@ -277,63 +252,3 @@ class AdbDriver:
         self._processes.clear()
         self.restore()
         self._connection.close()
-
-
-def death_lines(lines: Sequence[str], pid: int | None) -> list[str]:
-    """Those lines of the log that tell of this process's end."""
-    words = ("lowmemorykiller", "lmkd", "killinfo", "am_kill", "am_proc_died", "out of memory", "fatal signal")
-    number = re.compile(rf"(?<![0-9]){pid}(?![0-9])")
-    return [line for line in lines if number.search(line) and any(w.lower() in line.lower() for w in words)]
-
-
-def _one_reading(process: AdbProcess) -> ClockReading:
-    before = time.time_ns()
-    process.tell("")
-    answer = process.next_line(10.0) or ""
-    after = time.time_ns()
-    # It cuts off what is below its step, so the time is half a step later, give or take as much.
-    device_ns = round(float(answer) * 1e9) + _UPTIME_STEP_NS // 2
-    bound_ns = (after - before + 1) // 2 + _UPTIME_STEP_NS // 2
-    return ClockReading("CLOCK_BOOTTIME", device_ns, (before + after) // 2, bound_ns)
-
-
-class AdbRecording:
-    """The sampler on the phone, and Perfetto where it gives rails. See ``melt.drivers.base.Recording``."""
-
-    def __init__(self, driver: AdbDriver, process: AdbProcess, out: str, rails: RailRecording | None) -> None:
-        self._driver = driver
-        self._process = process
-        self._out = out
-        self._rails = rails
-
-    def follow(self, pid: int) -> None:
-        """From now on also reads the probes that name a process."""
-        self._process.tell(f"pid {pid}")
-
-    def stop(self, destination: Path) -> str:
-        """Ends the sampler by the end of its input, and brings its file and the rails; raises ConnectionLostError."""
-        try:
-            problem = end_sampler(self._process)
-            self._driver.check_alive()
-            try:
-                self._driver.pull(self._out, destination)
-            except TransientDeviceError:
-                raise
-            except DeviceError as e:
-                problem = problem or e.message
-        except BaseException:
-            if self._rails is not None:
-                self._rails.kill()
-            raise
-        return problem or self._add_rails(destination)
-
-    def _add_rails(self, destination: Path) -> str:
-        if self._rails is None:
-            return ""
-        try:
-            append_rails(self._rails.stop(), destination)
-        except TransientDeviceError:
-            raise
-        except DeviceError as e:
-            return e.message
-        return ""

@@ -110,6 +110,18 @@ def receive(connection: Connection, path: str, sink: IO[bytes], progress: Progre
             progress(got)
 
 
+def receive_file(connection: Connection, path: str, destination: Path) -> None:
+    """``receive`` into a file on the host, whole or not at all; raises OSError where the host cannot write it."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    partial = destination.with_name(f".{destination.name}.partial")
+    try:
+        with partial.open("wb") as sink:
+            receive(connection, path, sink)
+        partial.replace(destination)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def send_file(connection: Connection, source: Path, path: str, mode: int, progress: Progress) -> int:
     """``send`` of a file on the host."""
     with source.open("rb") as content:
