@@ -29,7 +29,7 @@ class Bundle:
     argv: tuple[str, ...]
     job: Job
     sampler: tuple[str, ...] = ()  # the program that records telemetry; its spec's path comes last
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)  # for the runner
 
     @property
     def runner_sha256(self) -> str | None:

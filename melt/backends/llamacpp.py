@@ -15,7 +15,7 @@ from melt.job import Job, Workload
 from melt.plan import Cell
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import built_on_device
-from melt.toolchain.targets import ON_DEVICE, Target, has_target, target_for
+from melt.toolchain.targets import ON_DEVICE, Target, has_target, phone_gpu_target, target_for
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
@@ -101,7 +101,9 @@ class LlamaCpp:
         if self._flavour(cell, facts) == "native":
             program = self._programs.get(_place(cell)) or self._program(cell, facts, _silently)
             files = {"runner": program_file(program), "model": weights}
-            return Bundle(files, ("runner", "run"), job, ("runner", "sample"))
+            # A phone's GPU libraries are its maker's, outside the loader's own folders.
+            vendor = {"LD_LIBRARY_PATH": "/vendor/lib64"} if cell.accelerator == "gpu" and _is_phone(facts) else {}
+            return Bundle(files, ("runner", "run"), job, ("runner", "sample"), vendor)
         python = facts.python or ""
         files = {"runner": runner_file(), "model": weights}
         return Bundle(files, (python, "runner", "run"), job, (python, "runner", "sample"))
@@ -115,11 +117,15 @@ class LlamaCpp:
             return build(target, progress)
 
     def _target(self, cell: Cell, facts: DeviceFacts) -> Target:
+        if cell.accelerator == "gpu" and _is_phone(facts):
+            return phone_gpu_target(facts)
         target = target_for(facts)
         if cell.accelerator != "cpu" and target.compiler == "zig":
             raise RunnerError(
                 f"{cell.device}: the runner that melt builds for it is for the CPU, not the {cell.accelerator.upper()}",
-                f"For its GPU: melt runner build {ON_DEVICE} --device {cell.device}",
+                f"For its GPU: melt runner build {ON_DEVICE} --device {cell.device}"
+                if cell.accelerator == "gpu"
+                else "",
             )
         return target
 
@@ -137,6 +143,10 @@ class LlamaCpp:
         if cell.runner != "auto":
             return cell.runner
         return "python" if self._has_python(facts) and not self._own_build(cell, facts) else "native"
+
+
+def _is_phone(facts: DeviceFacts) -> bool:
+    return facts.platform == "android"
 
 
 def _threads(mask: int | None, facts: DeviceFacts) -> int:

@@ -107,6 +107,13 @@ def target_for(facts: DeviceFacts) -> Target:
     )
 
 
+def phone_gpu_target(facts: DeviceFacts) -> Target:
+    """The NDK build for a phone's GPU: OpenCL where llama.cpp has kernels for it, which is on Adreno, else Vulkan."""
+    libraries = facts.extra.get("accelerator_libraries", "")
+    adreno = "libOpenCL.so" in libraries and "vulkan.adreno.so" in libraries
+    return TARGETS["android-arm64-opencl" if adreno else "android-arm64-vulkan"]
+
+
 def has_target(facts: DeviceFacts) -> bool:
     """Whether melt can build for such a device."""
     try:
