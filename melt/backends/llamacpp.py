@@ -121,11 +121,10 @@ class LlamaCpp:
             return phone_gpu_target(facts)
         target = target_for(facts)
         if cell.accelerator != "cpu" and target.compiler == "zig":
+            hint = f"For its GPU: melt runner build {ON_DEVICE} --device {cell.device}"
             raise RunnerError(
                 f"{cell.device}: the runner that melt builds for it is for the CPU, not the {cell.accelerator.upper()}",
-                f"For its GPU: melt runner build {ON_DEVICE} --device {cell.device}"
-                if cell.accelerator == "gpu"
-                else "",
+                hint if cell.accelerator == "gpu" else "llama.cpp by melt runs no NPU yet.",
             )
         return target
 
