@@ -94,8 +94,6 @@ def record_run(store: Store, driver: "Driver", backend: "Backend", attempt: Atte
             raise
         except MeltError as e:
             draft.error = RunFailure(kind="runner", message=e.message)
-        finally:
-            driver.restore()
         return store.publish(partial, _manifest(attempt, draft))
     except OSError as e:
         store.discard(partial)

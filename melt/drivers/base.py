@@ -132,7 +132,10 @@ class Driver(Protocol):
         ...
 
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
-        """Sets the conditions a profile asks for, keeping what was found; returns what was refused."""
+        """Sets the conditions a profile asks for, keeping what was found first; returns what was refused.
+
+        Asked again it sets only what no longer holds, so that no setting moves shortly before a run.
+        """
         ...
 
     def restore(self) -> None:
@@ -144,7 +147,7 @@ class Driver(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends what it started and lets the device go."""
+        """Ends what it started, puts the conditions back and lets the device go."""
         ...
 
 

@@ -39,7 +39,8 @@ class SavedConditions:
                         found[str(file)] = now
                         plan.append((name, file, value))
         if plan:
-            write_whole(self._saved, json.dumps({"pid": os.getpid(), "found": found}).encode())
+            first = self._found() or {}  # what this process found the first time is what it puts back
+            write_whole(self._saved, json.dumps({"pid": os.getpid(), "found": {**found, **first}}).encode())
         for name, file, value in plan:
             try:
                 file.write_text(value)
@@ -49,12 +50,8 @@ class SavedConditions:
 
     def restore(self) -> None:
         """Puts back what this process found, or one that is gone, and forgets it."""
-        try:
-            saved = json.loads(self._saved.read_text())
-            pid, found = int(saved["pid"]), dict(saved["found"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        if pid != os.getpid() and is_alive(pid):
+        found = self._found()
+        if found is None:
             return
         allowed = {str(p) for pattern in FILES.values() for p in self._root.glob(pattern)}
         for file, value in found.items():
@@ -62,3 +59,12 @@ class SavedConditions:
                 with contextlib.suppress(OSError):
                     Path(file).write_text(str(value))
         self._saved.unlink(missing_ok=True)
+
+    def _found(self) -> dict[str, str] | None:
+        """What is saved, unless by another process that is alive; None where nothing is."""
+        try:
+            saved = json.loads(self._saved.read_text())
+            pid, found = int(saved["pid"]), dict(saved["found"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if pid == os.getpid() or not is_alive(pid) else None

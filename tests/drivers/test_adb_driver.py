@@ -83,6 +83,19 @@ def test_conditions_are_set_and_put_back(phone: PhoneBox, driver: AdbDriver) -> 
     driver.close()
 
 
+def test_what_was_found_first_is_put_back_whoever_turns_a_knob_meanwhile(phone: PhoneBox, driver: AdbDriver) -> None:
+    driver.condition({"screen": "dim"})
+    n_commands = len(asked(phone, "settings", "put"))
+    driver.condition({"screen": "dim"})  # the next run: nothing moves
+    assert len(asked(phone, "settings", "put")) == n_commands
+    driver.shell("settings put system screen_brightness 77").wait(10)
+    driver.condition({"screen": "dim"})
+    assert driver.shell("settings get system screen_brightness").next_line(10) == "1"
+    driver.close()
+    assert asked(phone, "settings", "delete", "system", "screen_brightness")
+    assert not asked(phone, "settings", "put", "system", "screen_brightness", "77")[1:]
+
+
 def test_conditions_that_cannot_be_are_refused_with_a_reason(driver: AdbDriver) -> None:
     refused = {a.name: a for a in driver.condition({"governor": "performance", "screen": "bright", "turbo": "on"})}
     assert "denied" in refused["governor"].reason

@@ -129,13 +129,9 @@ class PhoneConditions:
 
     def restore(self) -> None:
         """Puts back what was found, and forgets it; what cannot be put back stays saved for the next time."""
-        done = run_command(self._connection, f"cat {quoted(self._saved)} 2>/dev/null")
-        if done.code != 0 or not done.text.strip():
+        found = self._found()
+        if not found:
             return
-        try:
-            found = {str(k): str(v) for k, v in dict(json.loads(done.text)["found"]).items()}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            found = {}
         known = {s: v for s, v in found.items() if s in SETTINGS and _VALUE.match(v)}
         failed = {setting: value for setting, value in known.items() if self._write(setting, value)}
         if failed != found:
@@ -166,14 +162,20 @@ class PhoneConditions:
         lines = (done.stderr.strip() or done.text.strip()).splitlines()
         return lines[0][:200] if lines else f"exit code {done.code}"
 
+    def _found(self) -> dict[str, str]:
+        """What is saved on the phone, as far as it is what melt saves."""
+        done = run_command(self._connection, f"cat {quoted(self._saved)} 2>/dev/null")
+        try:
+            return {str(k): str(v) for k, v in dict(json.loads(done.text)["found"]).items()}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {}
+
     def _save(self, found: Mapping[str, str]) -> None:
-        """Before the first change; an older save that was not restored yet is the truth and stays."""
-        text = json.dumps({"found": dict(found)})
-        script = (
-            f"[ -s {quoted(self._saved)} ] || {{ echo {quoted(text)} > {quoted(f'{self._saved}.new')} && "
-            f"mv {quoted(f'{self._saved}.new', self._saved)}; }}"
-        )
-        done = run_command(self._connection, script)
+        """Before a change; what was found the first time is what is put back."""
+        first = {s: v for s, v in self._found().items() if s in SETTINGS and _VALUE.match(v)}
+        text = json.dumps({"found": {**found, **first}})
+        new = quoted(f"{self._saved}.new")
+        done = run_command(self._connection, f"echo {quoted(text)} > {new} && mv {new} {quoted(self._saved)}")
         if done.code != 0:
             raise DeviceError(
                 f"{self._connection.name}: what the phone is set to now cannot be saved: {done.stderr.strip()}",
