@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from melt.backends import load_backend
 from melt.drivers import connect
 from melt.drivers.lease import lease, lease_name
-from melt.errors import MeltError
+from melt.errors import MeltError, ProfileError
 from melt.facts import DeviceFacts
 from melt.models.info import ModelInfo, inspect
 from melt.models.memory import predict_memory
@@ -87,16 +87,34 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
     store.check_writable()
     asked = plan.cells()
     backends, profiles, refs = read_names(asked)
-    # One model has one name, so that two ways to write it are one cell.
-    cells = tuple(dict.fromkeys(c.model_copy(update={"model": refs[c.model].text}) for c in asked))
+    # One model and one device have one name each, so that two ways to write it are one cell, and no path is in it.
+    named = by_name(profiles.values())
+    renamed = (c.model_copy(update={"model": refs[c.model].text, "device": profiles[c.device].name}) for c in asked)
+    cells = tuple(dict.fromkeys(renamed))
     with ExitStack() as stack:
-        devices = {name: _open(profile, stack) for name, profile in profiles.items()}
+        devices = {name: _open(profile, stack) for name, profile in named.items()}
         decided = [backends[c.backend].prepare(c, devices[c.device].facts, watcher.building) for c in cells]
         cells = tuple(dict.fromkeys(decided))
         names = dict.fromkeys(c.model for c in cells)
         models = {ref: resolve(ref, progress=watcher.model_progress(ref)) for ref in names}
         session = _Session(plan, store, watcher, devices, models, backends)
         return session.run_all(cells)
+
+
+def by_name(profiles: Iterable[DeviceProfile]) -> dict[str, DeviceProfile]:
+    """Profiles by their names.
+
+    Raises:
+        ProfileError: two files have one name, and results could not tell the devices apart.
+    """
+    found: dict[str, DeviceProfile] = {}
+    for profile in profiles:
+        other = found.setdefault(profile.name, profile)
+        if other.path != profile.path:
+            raise ProfileError(
+                f"{other.path} and {profile.path} are both named {profile.name!r}", "Rename one of them."
+            )
+    return found
 
 
 def read_names(

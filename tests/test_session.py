@@ -436,3 +436,16 @@ def test_the_manifest_says_what_was_run(tiny_model: Path, tmp_path: Path) -> Non
     assert str(tmp_path) not in json.dumps(manifest["job"]) + json.dumps(manifest["device"])
     machine_id = Path("/etc/machine-id")
     assert not machine_id.exists() or machine_id.read_text().strip() not in json.dumps(manifest)
+
+
+def test_a_profile_given_by_its_path_is_known_by_its_name(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "bench-7.yaml"
+    path.write_text("name: bench-7\ndriver: local\n")
+    plan = Plan(devices=(str(path),), models=(str(tiny_model),), context=(32,), gen=(4,), sessions=1, iterations=1)
+    made = run(plan, tmp_path / "results").made[0]
+    assert made.manifest.cell.device == "bench-7"
+    other = tmp_path / "elsewhere" / "bench-7.yaml"
+    other.parent.mkdir()
+    other.write_text("name: bench-7\ndriver: local\n")
+    with pytest.raises(ProfileError, match="are both named 'bench-7'"):
+        run(plan.model_copy(update={"devices": (str(path), str(other))}), tmp_path / "results")
