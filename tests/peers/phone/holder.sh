@@ -1,6 +1,9 @@
 # What outlives a phone's reboots: its storage and its network. Runs in mount, network, uts and ipc namespaces
 # of its own, and keeps them for as long as its input is open; then everything mounted here is gone by itself.
 # Usage: sh -eu holder.sh FOLDER DISK_BYTES
+# Nothing mounted here may show outside. Where the test runs in a chroot, whose root is no mount of its own, the
+# namespace's real root is found by joining it once more.
+mount --make-rprivate / 2>/dev/null || nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
 root=$1/root
 mount -t tmpfs -o mode=755 phone "$root"
 cd "$root"

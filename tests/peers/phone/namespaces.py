@@ -89,7 +89,7 @@ class Namespaces:
         self.index, self._claimed = _claim(index)
         self.link = f"meltbox{self.index}"
         self.address = f"10.213.{self.index}.2"
-        holder = ["unshare", "--mount", "--net", "--uts", "--ipc", "--propagation", "private"]
+        holder = ["unshare", "--mount", "--net", "--uts", "--ipc", "--propagation", "unchanged"]
         script = ["sh", "-eu", str(HERE / "holder.sh"), str(self.folder), str(disk_bytes)]
         self.log = self.folder / "box.log"
         with self.log.open("w") as log:
@@ -145,9 +145,10 @@ class Boot:
         self.ahead_ns = ahead_s * 10**9
         self._folder = folder
         self._log = folder / "box.log"
-        join = ["nsenter", "--target", str(holder), "--mount", "--net", "--uts", "--ipc"]
+        # Joining a mount namespace leads to its root, which is not the test's where that runs in a chroot.
+        join = ["nsenter", "--target", str(holder), "--mount", "--root", "--net", "--uts", "--ipc"]
         clocks = ["--time", "--boottime", str(ahead_s), "--monotonic", str(monotonic_s)]
-        new = ["unshare", "--pid", "--mount", "--fork", "--kill-child", *clocks]
+        new = ["unshare", "--pid", "--mount", "--propagation", "unchanged", "--fork", "--kill-child", *clocks]
         script = ["sh", "-eu", str(HERE / "boot.sh"), str(folder), sys.executable, str(HERE / "init.py")]
         with self._log.open("a") as log:
             self._init = _start([*join, *new, *script], log)
@@ -188,7 +189,7 @@ class Boot:
     def lay_over_proc(self, name: str) -> None:
         """Shows a file of the box's folder ``proc`` in place of the kernel's, as a boot does for those it finds."""
         source, target = self._folder / "proc" / name, self._folder / "root/proc" / name
-        _run("nsenter", "--target", str(self.init), "--mount", "mount", "--bind", str(source), str(target))
+        _run("nsenter", "--target", str(self.init), "--mount", "--root", "mount", "--bind", str(source), str(target))
 
     def close(self) -> None:
         _end(self._init)
