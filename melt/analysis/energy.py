@@ -197,9 +197,8 @@ def _charged(source: Source, charging: Series | None, t0_ns: int, t1_ns: int) ->
         return ""
     if charging is None or not len(charging.t_ns):
         return "whether the battery was charging is not known"
-    first, last = np.searchsorted(charging.t_ns, (t0_ns, t1_ns))
-    states = charging.value[max(0, int(first) - 1) : int(last) + 1]
-    return "the battery was charging, or something else fed the device" if bool((states > 0).any()) else ""
+    fed = bool((charging.states(t0_ns, t1_ns) > 0).any())
+    return "the battery was charging, or something else fed the device" if fed else ""
 
 
 def _charging_series(discovery: Discovery, series: Mapping[str, Series], source: Source) -> Series | None:

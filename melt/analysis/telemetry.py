@@ -188,6 +188,6 @@ def _drop(available: list[Series], idle: Window | None, run: Window) -> float:
 
 def _ever(sources: list[Source], by_name: SeriesByName, quantity: str, run: Window, says: str) -> str:
     for source in sources:
-        if source.quantity == quantity and bool((_within(by_name[source.name], run) > 0).any()):
+        if source.quantity == quantity and bool((by_name[source.name].states(*run) > 0).any()):
             return f"{source.name} {says}"
     return ""

@@ -39,6 +39,14 @@ class Series:
     value: Values
     breaks_ns: tuple[int, ...] = ()
 
+    def states(self, t0_ns: int, t1_ns: int) -> Values:
+        """The values that a state had from t0 to t1: the last one read before, those within, the first one after.
+
+        A state may be read every few seconds only, and what it was between two readings is one of the two.
+        """
+        first, last = np.searchsorted(self.t_ns, (t0_ns, t1_ns))
+        return self.value[max(0, int(first) - 1) : int(last) + 1]
+
 
 @dataclass(frozen=True)
 class ProbeFailure:

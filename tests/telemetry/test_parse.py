@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.telemetry.base import Discovery, Source
-from melt.telemetry.parse import PARSERS, parse, read, series
+from melt.telemetry.parse import PARSERS, Series, parse, read, series
 
 
 def source(**changes: Any) -> Source:
@@ -165,6 +165,22 @@ def test_two_sources_share_a_probe() -> None:
     sources = tuple(source(name=k, parser="named", key=k) for k in ("a", "b"))
     found = series(Discovery(sources=sources), [line(0, "a 1\nb 2")])
     assert {n: s.value.tolist() for n, s in found.items()} == {"a": [1.0], "b": [2.0]}
+
+
+@pytest.mark.parametrize(
+    ("window", "values"),
+    [
+        ((0, 5), [1]),
+        ((12, 18), [1, 2]),
+        ((10, 30), [1, 2, 3]),
+        ((20, 25), [1, 2, 3]),
+        ((40, 50), [3, 4]),
+        ((31, 32), [3, 4]),
+    ],
+)
+def test_a_state_that_is_seldom_read_is_one_of_its_neighbours(window: tuple[int, int], values: list[float]) -> None:
+    one = Series(np.array([10, 20, 30, 40]), np.array([1.0, 2.0, 3.0, 4.0]))
+    assert one.states(*window).tolist() == values
 
 
 def test_large_record_is_read_at_speed() -> None:
