@@ -138,10 +138,6 @@ class Driver(Protocol):
         """
         ...
 
-    def restore(self) -> None:
-        """Puts every condition back as it was found, also one left by a host that crashed."""
-        ...
-
     def death_notes(self, pid: int | None) -> str:
         """What the system's own log says of a process that died: out-of-memory kills and the like."""
         ...

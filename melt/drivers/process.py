@@ -2,18 +2,16 @@
 
 import contextlib
 import os
-import queue
 import signal
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO
 
 from melt.drivers.base import ExitStatus
+from melt.drivers.output import Output
 from melt.events import MAX_LINE_CHARS
 
-_STDERR_LINES = 200
 _KILL_WAIT_S = 5.0
 
 
@@ -30,8 +28,7 @@ class HostProcess:
             start_new_session=True,
         )
         self.pid: int | None = self._child.pid
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._output = Output()
         self._readers = [
             threading.Thread(target=self._read_stdout, args=(self._child.stdout,), daemon=True),
             threading.Thread(target=self._read_stderr, args=(self._child.stderr,), daemon=True),
@@ -42,19 +39,16 @@ class HostProcess:
     def _read_stdout(self, stream: IO[bytes]) -> None:
         # A line longer than any event is cut, so that a stream without line ends cannot fill the host's memory.
         while line := stream.readline(MAX_LINE_CHARS + 2):
-            self._lines.put(line.decode(errors="replace").rstrip("\r\n"))
-        self._lines.put(None)
+            self._output.put(line.decode(errors="replace").rstrip("\r\n"))
+        self._output.put(None)
 
     def _read_stderr(self, stream: IO[bytes]) -> None:
         while line := stream.readline(MAX_LINE_CHARS):
-            self._stderr.append(line.decode(errors="replace").rstrip("\r\n"))
+            self._output.put_error(line.decode(errors="replace").rstrip("\r\n"))
 
     def next_line(self, timeout_s: float) -> str | None:
         """The next line of stdout, None at its end; raises TimeoutError."""
-        try:
-            return self._lines.get(timeout=timeout_s)
-        except queue.Empty as e:
-            raise TimeoutError(f"no line for {timeout_s:.0f} s") from e
+        return self._output.next_line(timeout_s)
 
     def tell(self, text: str) -> None:
         """Writes a line to its stdin; nothing happens where it has already ended."""
@@ -86,10 +80,11 @@ class HostProcess:
 
     def stderr(self) -> str:
         """The last part of what it wrote to stderr."""
-        return "\n".join(self._stderr)
+        return self._output.stderr()
 
     def kill(self) -> None:
         """Ends it and all it started; safe to call when it has already ended."""
+        self._output.abandon()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):

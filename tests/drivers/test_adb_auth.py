@@ -90,9 +90,12 @@ def test_a_phone_that_wants_to_be_paired_is_left_to_adb(gate: Gate, home: Path) 
     assert "adb pair" in e.value.hint
 
 
-def test_a_key_that_is_none_is_named(home: Path) -> None:
+@pytest.mark.parametrize(
+    "content", ["nonsense", "-----BEGIN PRIVATE KEY-----\nbm9uc2Vuc2U=\n-----END PRIVATE KEY-----\n"]
+)
+def test_a_key_that_is_none_is_named(home: Path, content: str) -> None:
     home.mkdir()
-    (home / "adbkey").write_text("nonsense")
+    (home / "adbkey").write_text(content)
     (home / "adbkey.pub").write_text("nonsense")
     with pytest.raises(DeviceError, match="adbkey: cannot be used as an adb key"):
         signers()

@@ -63,7 +63,7 @@ R5CW000000             unauthorized usb:1-2 transport_id:6
 
 def test_devices_are_listed_with_state_and_model() -> None:
     found = {d.serial: d for d in parse_devices(LISTING)}
-    assert found["38171FDJH00000"] == Listed("38171FDJH00000", "device", "Pixel_8", "shiba", "5")
+    assert found["38171FDJH00000"] == Listed("38171FDJH00000", "device", "Pixel_8")
     assert found["R5CW000000"].state == "unauthorized"
     assert found["192.168.1.7:5555"].state == "offline"
     assert found["????????????"].state == "no permissions"

@@ -16,16 +16,8 @@ class Carrier(Protocol):
     """The connection, as its streams see it."""
 
     name: str
-
-    @property
-    def max_data(self) -> int:
-        """The largest packet that the phone takes."""
-        ...
-
-    @property
-    def lost(self) -> MeltError | None:
-        """Why the connection is no more, if so."""
-        ...
+    max_data: int
+    lost: MeltError | None
 
     def send(self, packet: Packet, timeout_s: float | None = ...) -> None:
         """One packet, whole; raises ConnectionLostError."""

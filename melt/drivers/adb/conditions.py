@@ -14,7 +14,6 @@ from melt.errors import DeviceError
 from melt.telemetry.base import Absent
 
 _VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
-_ON = {"on": "true", "off": "false"}
 
 
 @dataclass(frozen=True)
@@ -83,13 +82,13 @@ CONDITIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     },
     "airplane_mode": {"on": {"airplane_mode": "1"}, "off": {"airplane_mode": "0"}},
     "doze": {"on": {"doze": "1"}, "off": {"doze": "0"}},
-    "fixed_performance": {k: {"fixed_performance": v} for k, v in _ON.items()},
+    "fixed_performance": {"on": {"fixed_performance": "true"}, "off": {"fixed_performance": "false"}},
     "charging": {"suspended": {"charging_suspended": "true"}, "on": {"charging_suspended": "false"}},
 }
 
 
 class PhoneConditions:
-    """What was found is on the phone before anything is changed, so that any host's next connection restores it."""
+    """What was found is on the phone before anything is changed, so that any host's next run restores it."""
 
     def __init__(self, connection: Connection, saved: str) -> None:
         self._connection = connection

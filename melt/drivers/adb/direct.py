@@ -22,7 +22,15 @@ from melt.drivers.adb.packets import (
     decode_header,
     features_of,
 )
-from melt.drivers.adb.stream import GONE_HINT, ConnectionLostError, Deadline, SocketStream, connect_tcp
+from melt.drivers.adb.stream import (
+    GONE_HINT,
+    ConnectionLostError,
+    Deadline,
+    Link,
+    SocketStream,
+    connect_tcp,
+    read_exactly,
+)
 from melt.errors import DeviceError, MeltError
 
 _HANDSHAKE_S = 10.0
@@ -30,22 +38,6 @@ _LEAST_DATA_BYTES = 4096  # what the first phones took
 _MAX_GREETINGS = 8
 _TAP_S = 30.0  # for a person to look at the phone and tap
 _WRITE_S = 30.0
-
-
-class Link(Protocol):
-    """Bytes to and from the phone; SocketStream is one."""
-
-    def read(self, max_bytes: int, timeout_s: float | None = None) -> bytes:
-        """At least one byte; none at the end."""
-        ...
-
-    def write(self, data: bytes | memoryview, timeout_s: float | None = None) -> None:
-        """Takes all of the data."""
-        ...
-
-    def close(self) -> None:
-        """Ends it, and a read that waits."""
-        ...
 
 
 class Signer(Protocol):
@@ -83,20 +75,20 @@ class DirectConnection:
         self._writing = threading.Lock()
         self._streams: dict[int, Channel] = {}
         self._last_id = 0
-        self._lost: MeltError | None = None
+        self.lost: MeltError | None = None  # why the connection is no more, if so
         try:
             greeting = self._handshake(signers)
-        except BaseException as e:
+            self.max_data = min(greeting.arg1, MAX_DATA_BYTES)  # the largest packet that the phone takes
+            if self.max_data < _LEAST_DATA_BYTES:
+                raise DeviceError(f"{name}: takes {self.max_data} bytes at once only", "Is it the phone's adb port?")
+        except TimeoutError as e:
             link.close()
-            if isinstance(e, TimeoutError):
-                raise ConnectionLostError(f"{name}: does not answer as a phone does", GONE_HINT) from e
+            raise ConnectionLostError(f"{name}: does not answer as a phone does", GONE_HINT) from e
+        except MeltError:
+            link.close()
             raise
         self.features = features_of(greeting.data)
         self._checksum = greeting.arg0 < VERSION
-        self._max_data = min(greeting.arg1, MAX_DATA_BYTES)
-        if self._max_data < _LEAST_DATA_BYTES:
-            link.close()
-            raise DeviceError(f"{name}: takes {greeting.arg1} bytes at once only", "Is the port the phone's adb port?")
         threading.Thread(target=self._deal, daemon=True).start()
 
     def open(self, service: str, timeout_s: float = _HANDSHAKE_S) -> Channel:
@@ -113,28 +105,18 @@ class DirectConnection:
             raise ConnectionLostError(f"{self.name}: the phone does not answer: {e}", GONE_HINT) from e
         if channel.remote_id is None:
             channel.close()
-            raise self._lost or DeviceError(f"{self.name}: the phone refuses the service {service[:60]!r}")
+            raise self.lost or DeviceError(f"{self.name}: the phone refuses the service {service[:60]!r}")
         return channel
 
     def close(self) -> None:
         """Ends every stream."""
         self._end(ConnectionLostError(f"{self.name}: the connection was closed", GONE_HINT))
 
-    @property
-    def max_data(self) -> int:
-        """The largest packet that the phone takes."""
-        return self._max_data
-
-    @property
-    def lost(self) -> MeltError | None:
-        """Why the connection is no more, if so."""
-        return self._lost
-
     def send(self, packet: Packet, timeout_s: float | None = _WRITE_S) -> None:
         """One packet, whole; raises ConnectionLostError."""
         with self._writing:
-            if self._lost is not None:
-                raise type(self._lost)(self._lost.message, self._lost.hint)
+            if self.lost is not None:
+                raise type(self.lost)(self.lost.message, self.lost.hint)
             try:
                 self._link.write(packet.encode(self._checksum), timeout_s)
             except TimeoutError as e:  # half a packet may be out: nothing can follow it
@@ -177,17 +159,8 @@ class DirectConnection:
 
     def _receive(self, timeout_s: float | None) -> Packet:
         deadline = Deadline(timeout_s)
-        command, arg0, arg1, size = decode_header(self._exactly(HEADER.size, deadline))
-        return Packet(command, arg0, arg1, self._exactly(size, deadline))
-
-    def _exactly(self, size: int, deadline: Deadline) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
-            part = self._link.read(size - len(parts), deadline.left_s())
-            if not part:
-                raise ConnectionLostError(f"{self.name}: the phone ended the connection", GONE_HINT)
-            parts += part
-        return bytes(parts)
+        command, arg0, arg1, size = decode_header(read_exactly(self._link, HEADER.size, deadline.left_s()))
+        return Packet(command, arg0, arg1, read_exactly(self._link, size, deadline.left_s()))
 
     def _deal(self) -> None:
         try:
@@ -202,12 +175,12 @@ class DirectConnection:
             self._end(e if isinstance(e, MeltError) else ConnectionLostError(f"{self.name}: {e}", GONE_HINT))
 
     def _end(self, why: MeltError) -> MeltError:
-        self._lost = self._lost or why
+        self.lost = self.lost or why
         with contextlib.suppress(OSError):
             self._link.close()
         for channel in list(self._streams.values()):
             channel.end()
-        return self._lost
+        return self.lost
 
 
 def unauthorised(serial: str) -> DeviceError:

@@ -1,9 +1,9 @@
 """An Android phone by adb. See ``melt.drivers.base.Driver``."""
 
 import contextlib
+import io
 import json
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -133,7 +133,7 @@ class AdbDriver:
     def _read_inventory(self) -> Inventory:
         if self._inventory is None:
             globs = (*linux.INVENTORY_GLOBS, *android.GLOBS)
-            files = [g for g in globs if g.startswith("/")]
+            files = [g for g in globs if g.startswith("/")]  # the others are words of the runner's inventory
             self._inventory = self._ask(files, {**android_facts.COMMANDS, **android.COMMANDS})
         return self._inventory
 
@@ -161,18 +161,15 @@ class AdbDriver:
 
     def _start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> AdbProcess:
         words = ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else [*argv]
-        # In the work folder, so that nothing is written anywhere else.
-        # adbd's children are the last to be killed for want of memory; a runner should not be.
+        # adbd's children are the last to be killed for want of memory; a runner should not be. It starts in the work
+        # folder, so that nothing is written anywhere else.
         script = f"echo 0 > /proc/$$/oom_score_adj 2>/dev/null; cd {quoted(self._folder)} && exec {quoted(*words)}"
         process = AdbProcess(self._connection, script, heartbeat=True)
         self._processes.append(process)
         return process
 
     def _write(self, path: str, content: bytes) -> None:
-        with tempfile.TemporaryFile() as file:
-            file.write(content)
-            file.seek(0)
-            sync.send(self._connection, file, path, 0o644, int(time.time()))
+        sync.send(self._connection, io.BytesIO(content), path, 0o644, int(time.time()))
 
     @property
     def work_folder(self) -> str:
@@ -227,7 +224,7 @@ class AdbDriver:
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets what the profile asks for; what is refused comes back with its reason."""
         self._begin()
-        return self._conditions.set(wanted) if wanted else ()
+        return self._conditions.set(wanted)
 
     def restore(self) -> None:
         """Puts every condition back; where the phone is gone, the next run does, from what it has saved."""
@@ -239,7 +236,7 @@ class AdbDriver:
 
     def check_alive(self) -> None:
         """Raises ConnectionLostError where the phone gives no sign of life."""
-        sync.stat(self._connection, "/", SIGN_OF_LIFE_S)
+        sync.size_bytes(self._connection, "/", SIGN_OF_LIFE_S)
 
     def death_notes(self, pid: int | None) -> str:
         """What Android's log says of a process that died: low-memory kills and crashes."""

@@ -59,8 +59,7 @@ class PhoneFiles:
         """
         place = f"{self.folder}/files/{file.sha256}/{safe_name(file.name)}"
         report = progress or (lambda _done, _total: None)
-        there = sync.stat(self._connection, place)
-        if there is not None and there.size_bytes == file.size_bytes:
+        if sync.size_bytes(self._connection, place) == file.size_bytes:
             run_command(self._connection, f"touch {quoted(place)}")
             report(file.size_bytes, file.size_bytes)
             return PlacedFile(place, pushed=False)

@@ -56,7 +56,7 @@ def open_phone(profile: DeviceProfile) -> Connection:
 def attached() -> list[tuple[Listed, str]]:
     """Every phone that is there, and why it cannot be used; empty where it can. No server is started for it."""
     server = AdbServer()
-    listed = _listed(server) if server.is_running() else [Listed(serial, "device") for serial in usb_serials()]
+    listed = _with_models(server) if server.is_running() else [Listed(serial, "device") for serial in usb_serials()]
     found = []
     for device in listed:
         try:
@@ -69,20 +69,19 @@ def attached() -> list[tuple[Listed, str]]:
 
 def _by_server(server: AdbServer, profile: DeviceProfile, serial: str | None) -> Connection:
     address = profile.address
-    listed = _listed(server)
     if address.host:
         serial = f"{address.host}:{address.port or DEFAULT_PORT}"
-        known = {d.serial: d.state for d in listed}
-        if known.get(serial) != "device":
+        if Listed(serial, "device") not in [replace(d, model="") for d in server.devices()]:
             said = server.connect(address.host, address.port or DEFAULT_PORT)
             if not said.startswith(("connected", "already connected", "failed to authenticate")):
                 raise ConnectionLostError(f"{profile.name}: adb: {said}", _ATTACH)
-            listed = _listed(server)
+    # Only a choice by model asks: whoever else is attached may be measuring.
+    listed = _with_models(server) if address.model else server.devices()
     chosen = choose(profile.name, listed, serial, address.model)
     return server.open_device(chosen.serial, profile.name)
 
 
-def _listed(server: AdbServer) -> list[Listed]:
+def _with_models(server: AdbServer) -> list[Listed]:
     """The server's devices; one that greeted it without its model is asked for it."""
     return [d if d.model or d.state != "device" else replace(d, model=_model(server, d)) for d in server.devices()]
 
@@ -143,12 +142,14 @@ def _as_adb_prints(model: str) -> str:
 
 def _directly(profile: DeviceProfile, serial: str | None) -> Connection:
     host, port = _network_address(profile.address, serial)
-    opened = open_tcp(host, port, signers(), profile.name) if host else open_usb(profile.name, serial)
-    connection: Connection = opened
-    wanted, model = profile.address.model, ""
-    if wanted and not fnmatchcase(model := _ask_model(connection), wanted):
-        connection.close()
-        raise DeviceError(f"{profile.name}: the phone that is attached is a {model}, and not a {wanted}", _ATTACH)
+    connection: Connection
+    connection = open_tcp(host, port, signers(), profile.name) if host else open_usb(profile.name, serial)
+    wanted = profile.address.model
+    if wanted is not None:
+        model = _ask_model(connection)
+        if not fnmatchcase(model, wanted):
+            connection.close()
+            raise DeviceError(f"{profile.name}: the phone that is attached is a {model}, and not a {wanted}", _ATTACH)
     return connection
 
 

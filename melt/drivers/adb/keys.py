@@ -19,6 +19,7 @@ def signers() -> Sequence[Signer]:
     """
     try:
         from adb_shell.auth.sign_pythonrsa import PythonRSASigner
+        from pyasn1.error import PyAsn1Error
     except ImportError as e:
         raise DeviceError(f"speaking to a phone without an adb server needs {e.name}", EXTRA_HINT) from e
     own = _own_key()
@@ -27,7 +28,7 @@ def signers() -> Sequence[Signer]:
         try:
             public = Path(f"{path}.pub")
             found.append(PythonRSASigner(public.read_text() if public.exists() else None, path.read_text()))
-        except Exception as e:  # whatever the libraries below make of it
+        except (OSError, ValueError, PyAsn1Error) as e:
             raise DeviceError(f"{path}: cannot be used as an adb key", "Is it the private key of a pair?") from e
     return found
 

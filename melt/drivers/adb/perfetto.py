@@ -61,8 +61,8 @@ class RailRecording:
             if not status.ok:
                 said = self.process.stderr().strip().splitlines()[-1:] or [str(status)]
                 raise DeviceError(f"{self._connection.name}: Perfetto: {said[0][:200]}")
-            there = sync.stat(self._connection, self._path)
-            if there is None or there.size_bytes > MAX_TRACE_BYTES:
+            size = sync.size_bytes(self._connection, self._path)
+            if size is None or size > MAX_TRACE_BYTES:
                 raise DeviceError(f"{self._connection.name}: Perfetto left no trace that can be read")
             with tempfile.TemporaryFile() as trace:
                 sync.receive(self._connection, self._path, trace)

@@ -1,5 +1,6 @@
 """A recording on a phone: the sampler, and Perfetto where it gives rails. See ``melt.drivers.base.Recording``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from melt.drivers.adb import sync
@@ -34,31 +35,22 @@ class AdbRecording:
         """
         try:
             problem = end_sampler(self._process)
-            sync.stat(self._connection, "/", SIGN_OF_LIFE_S)  # a phone that hangs would have every command wait
-            problem = problem or self._bring(destination)
-        except BaseException:
+            sync.size_bytes(self._connection, "/", SIGN_OF_LIFE_S)  # a phone that hangs would have every command wait
+            problem = problem or _said(lambda: sync.receive_file(self._connection, self._out, destination))
+            rails = self._rails
+            of_rails = _said(lambda: append_rails(rails.stop(), destination)) if rails else ""
+            return problem or of_rails
+        finally:
             if self._rails is not None:
                 self._rails.kill()
-            raise
-        problem_of_rails = self._add_rails(destination)
-        return problem or problem_of_rails
 
-    def _bring(self, destination: Path) -> str:
-        try:
-            sync.receive_file(self._connection, self._out, destination)
-        except TransientDeviceError:
-            raise
-        except DeviceError as e:
-            return e.message
-        return ""
 
-    def _add_rails(self, destination: Path) -> str:
-        if self._rails is None:
-            return ""
-        try:
-            append_rails(self._rails.stop(), destination)
-        except TransientDeviceError:
-            raise
-        except DeviceError as e:
-            return e.message
-        return ""
+def _said(action: Callable[[], None]) -> str:
+    """What the device said against an action, empty where it went through; raises ConnectionLostError."""
+    try:
+        action()
+    except TransientDeviceError:
+        raise
+    except DeviceError as e:
+        return e.message
+    return ""

@@ -21,6 +21,7 @@ from melt.errors import DeviceError, TransientDeviceError
 DEFAULT_PORT = 5037
 _ANSWER_S = 10.0
 _START_S = 30.0
+_AWAY = ("not found", "offline", "closed", "no devices")  # in what the server says of a phone that may come back
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,6 @@ class Listed:
     serial: str
     state: str  # device, offline, unauthorized, no permissions, recovery, sideload, ...
     model: str = ""  # as it prints it, what is no letter or digit replaced by "_"
-    product: str = ""
-    transport_id: str = ""
 
 
 class AdbServer:
@@ -44,7 +43,7 @@ class AdbServer:
         """Whether something answers there as an adb server does."""
         try:
             self._ask("host:version")
-        except (TransientDeviceError, DeviceError):
+        except DeviceError:
             return False
         return True
 
@@ -133,21 +132,15 @@ class ServerConnection:
 
 
 def parse_devices(text: str) -> list[Listed]:
-    """The rows of ``host:devices-l``: "serial  state key:value key:value". A state may be of several words."""
+    """The rows of ``host:devices-l``: "serial  state key:value key:value". One state is of two words and a reason."""
     found = []
     for line in text.splitlines():
         words = line.split()
-        if len(words) < 2:
-            continue
-        keys = dict(w.split(":", 1) for w in words[2:] if ":" in w and w.split(":", 1)[0] in _KEYS)
-        state = "no permissions" if words[1:3] == ["no", "permissions"] else words[1]
-        found.append(
-            Listed(words[0], state, keys.get("model", ""), keys.get("product", ""), keys.get("transport_id", ""))
-        )
+        if len(words) >= 2:
+            state = "no permissions" if words[1:3] == ["no", "permissions"] else words[1]
+            models = [word.removeprefix("model:") for word in words[2:] if word.startswith("model:")]
+            found.append(Listed(words[0], state, models[0] if models else ""))
     return found
-
-
-_KEYS = ("product", "model", "device", "transport_id", "usb", "features")
 
 
 def _address() -> tuple[str, int]:
@@ -180,12 +173,8 @@ def _send(stream: Stream, request: str, timeout_s: float) -> None:
     if answer != b"FAIL":
         raise DeviceError(f"what answers as the adb server says {answer!r}", "Is another program on its port?")
     reason = _text(stream, timeout_s)
-    kind = (
-        ConnectionLostError
-        if any(word in reason for word in ("not found", "offline", "closed", "no devices"))
-        else None
-    )
-    raise (kind or DeviceError)(f"adb: {reason}", GONE_HINT)
+    away = any(word in reason for word in _AWAY)
+    raise (ConnectionLostError if away else DeviceError)(f"adb: {reason}", GONE_HINT)
 
 
 def _text(stream: Stream, timeout_s: float) -> str:

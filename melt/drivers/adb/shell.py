@@ -4,25 +4,21 @@ Protocol: SHELL.TXT and shell_protocol.h of Android's adb. A packet is an id, a 
 """
 
 import contextlib
-import queue
 import shlex
 import struct
 import threading
-from collections import deque
 from dataclasses import dataclass
 from signal import Signals
 
 from melt.drivers.adb import sync
 from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError, Deadline, Stream
 from melt.drivers.base import ExitStatus
+from melt.drivers.output import Output
 from melt.errors import DeviceError, MeltError
 from melt.events import MAX_LINE_CHARS
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
-MAX_STDIN_BYTES = 65536
 _MAX_PACKET_BYTES = 2**24
-_STDERR_LINES = 200
-_STDERR_LINE_BYTES = 4096
 _READ_BYTES = 2**18
 _KILL_S = 10.0
 _HEARTBEAT_S = 10.0
@@ -133,8 +129,7 @@ class AdbProcess:
     def __init__(self, connection: Connection, script: str, heartbeat: bool = False) -> None:
         self._connection = connection
         self._stream = open_shell(connection, f"echo $$; {script}")
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._output = Output()
         self._code: int | None = None
         self._failure: MeltError | None = None
         self._ended = threading.Event()
@@ -174,7 +169,7 @@ class AdbProcess:
             for kind, rest in self._partial.items():
                 self._put_line(kind, rest)
             self._ended.set()
-            self._lines.put(None)
+            self._output.put(None)
             self._stream.close()
 
     def _take(self, kind: int, content: bytes) -> None:
@@ -193,10 +188,8 @@ class AdbProcess:
 
     def _put_line(self, kind: int, line: bytes | bytearray, whole: bool = False) -> None:
         if line or whole:
-            if kind == STDOUT:
-                self._lines.put(line.decode(errors="replace").rstrip("\r"))
-            else:
-                self._stderr.append(line[:_STDERR_LINE_BYTES].decode(errors="replace").rstrip("\r"))
+            text = line.decode(errors="replace").rstrip("\r")
+            (self._output.put if kind == STDOUT else self._output.put_error)(text)
 
     def _beat(self) -> None:
         """Tells the program that its host is there, and asks the phone whether it is: a link may die in silence.
@@ -206,17 +199,14 @@ class AdbProcess:
         while not self._ended.wait(_HEARTBEAT_S):
             self.tell("")
             try:
-                sync.stat(self._connection, "/", SIGN_OF_LIFE_S)
+                sync.size_bytes(self._connection, "/", SIGN_OF_LIFE_S)
             except (MeltError, OSError) as e:
                 self._failure = self._failure or (e if isinstance(e, MeltError) else ConnectionLostError(str(e)))
                 self._stream.close()
 
     def next_line(self, timeout_s: float) -> str | None:
         """The next line of stdout, None at its end; raises TimeoutError."""
-        try:
-            return self._lines.get(timeout=timeout_s)
-        except queue.Empty as e:
-            raise TimeoutError(f"no line for {timeout_s:.0f} s") from e
+        return self._output.next_line(timeout_s)
 
     def tell(self, text: str) -> None:
         """Writes a line to its stdin; nothing happens where it has already ended."""
@@ -250,10 +240,11 @@ class AdbProcess:
 
     def stderr(self) -> str:
         """The last part of what it wrote to stderr."""
-        return "\n".join(self._stderr)
+        return self._output.stderr()
 
     def kill(self) -> None:
         """Ends it and all it started; where the phone is gone, its watch on stdin does that over there."""
+        self._output.abandon()
         if not self._ended.is_set():
             with contextlib.suppress(MeltError, TimeoutError):
                 run_command(self._connection, f"kill -9 -{self.pid}", _KILL_S)

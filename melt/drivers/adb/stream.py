@@ -15,8 +15,8 @@ class ConnectionLostError(TransientDeviceError):
     """The way to the device broke, at its end or at ours."""
 
 
-class Stream(Protocol):
-    """One service on the device. Reading and writing may go on in two threads."""
+class Link(Protocol):
+    """Bytes to and from somewhere. Reading and writing may go on in two threads."""
 
     def read(self, max_bytes: int, timeout_s: float | None = None) -> bytes:
         """At least one byte; none at the orderly end.
@@ -31,12 +31,16 @@ class Stream(Protocol):
         """Takes all of the data; raises what ``read`` raises."""
         ...
 
-    def readable(self) -> bool:
-        """Whether ``read`` would give something now, its end included."""
+    def close(self) -> None:
+        """Ends it, and a read that waits in another thread; safe to call again."""
         ...
 
-    def close(self) -> None:
-        """Ends the stream, and a read that waits in another thread; safe to call again."""
+
+class Stream(Link, Protocol):
+    """One service on the device."""
+
+    def readable(self) -> bool:
+        """Whether ``read`` would give something now, its end included."""
         ...
 
 
@@ -60,14 +64,14 @@ class Connection(Protocol):
         ...
 
 
-def read_exactly(stream: Stream, size: int, timeout_s: float | None = None) -> bytes:
+def read_exactly(link: Link, size: int, timeout_s: float | None = None) -> bytes:
     """That many bytes; raises TimeoutError, or ConnectionLostError where the stream ends before."""
     parts = bytearray()
     deadline = Deadline(timeout_s)
     while len(parts) < size:
-        part = stream.read(size - len(parts), deadline.left_s())
+        part = link.read(size - len(parts), deadline.left_s())
         if not part:
-            raise ConnectionLostError("the device ended the connection in the middle of an answer", GONE_HINT)
+            raise ConnectionLostError("the device ended the connection", GONE_HINT)
         parts += part
     return bytes(parts)
 

@@ -6,11 +6,10 @@ Protocol: SYNC.TXT and file_sync_protocol.h of Android's adb. A request is an id
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError, Deadline, Stream, read_exactly
+from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError, Stream, read_exactly
 from melt.errors import DeviceError
 
 CHUNK_BYTES = 65536
@@ -25,17 +24,8 @@ _NO_FILE = 2  # ENOENT, which is the same number on every Linux
 Progress = Callable[[int], None]  # bytes so far
 
 
-@dataclass(frozen=True)
-class RemoteStat:
-    """A file on the phone."""
-
-    size_bytes: int
-    mode: int
-    mtime_s: int
-
-
-def stat(connection: Connection, path: str, timeout_s: float = _STEP_S) -> RemoteStat | None:
-    """What is there, links followed; None where nothing is. Also the cheapest sign of life of a phone.
+def size_bytes(connection: Connection, path: str, timeout_s: float = _STEP_S) -> int | None:
+    """The size of what is there, links followed; None where nothing is. Also the cheapest sign of life of a phone.
 
     Raises:
         DeviceError: it may not be looked at.
@@ -43,14 +33,14 @@ def stat(connection: Connection, path: str, timeout_s: float = _STEP_S) -> Remot
     with _sync(connection, timeout_s) as stream:
         stream.write(_request(b"STA2", path), timeout_s)
         answer = _STAT.unpack(read_exactly(stream, _STAT.size, timeout_s))
-    kind, error, _dev, _ino, mode, _links, _uid, _gid, size, _atime, mtime, _ctime = answer
+    kind, error, *_, size, _atime, _mtime, _ctime = answer
     if kind != b"STA2":
         raise DeviceError(f"{connection.name}: answers {kind!r} when asked for {path}")
     if error == _NO_FILE:
         return None
     if error:
         raise DeviceError(f"{connection.name}: {path}: cannot be looked at (errno {error})")
-    return RemoteStat(size, mode, mtime)
+    return int(size)
 
 
 def send(
@@ -60,8 +50,8 @@ def send(
     mode: int,
     mtime_s: int,
     progress: Progress = lambda _done: None,
-) -> int:
-    """Writes a file on the phone and returns its size; what the phone says against it is heard while it goes out.
+) -> None:
+    """Writes a file on the phone; what the phone says against it is heard while it goes out.
 
     Raises:
         DeviceError: the phone refuses it, or its disk is full.
@@ -82,16 +72,14 @@ def send(
         else:
             stream.write(struct.pack("<4sI", b"DONE", mtime_s & 0xFFFFFFFF), _STEP_S)
         _read_status(stream, connection.name, path, _END_S)
-    return sent
 
 
-def receive(connection: Connection, path: str, sink: IO[bytes], progress: Progress = lambda _done: None) -> int:
-    """Brings a file to the host and returns its size.
+def receive(connection: Connection, path: str, sink: IO[bytes]) -> None:
+    """Brings a file to the host.
 
     Raises:
         DeviceError: the phone refuses it.
     """
-    got = 0
     with _sync(connection) as stream:
         if "sendrecv_v2" in connection.features:
             stream.write(_request(b"RCV2", path) + struct.pack("<4sI", b"RCV2", 0), _STEP_S)
@@ -100,14 +88,12 @@ def receive(connection: Connection, path: str, sink: IO[bytes], progress: Progre
         while True:
             kind, size = _header(stream, _STEP_S)
             if kind == b"DONE":
-                return got
+                return
             if kind == b"FAIL":
                 raise _refused(stream, connection.name, path, size)
             if kind != b"DATA" or size > CHUNK_BYTES:
                 raise DeviceError(f"{connection.name}: sends {kind!r} with {size} bytes in the middle of {path}")
             sink.write(read_exactly(stream, size, _STEP_S))
-            got += size
-            progress(got)
 
 
 def receive_file(connection: Connection, path: str, destination: Path) -> None:
@@ -122,10 +108,10 @@ def receive_file(connection: Connection, path: str, destination: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def send_file(connection: Connection, source: Path, path: str, mode: int, progress: Progress) -> int:
+def send_file(connection: Connection, source: Path, path: str, mode: int, progress: Progress) -> None:
     """``send`` of a file on the host."""
     with source.open("rb") as content:
-        return send(connection, content, path, mode, int(source.stat().st_mtime), progress)
+        send(connection, content, path, mode, int(source.stat().st_mtime), progress)
 
 
 @contextmanager
@@ -184,5 +170,6 @@ def _read_status(stream: Stream, name: str, path: str, timeout_s: float) -> None
 
 
 def _refused(stream: Stream, name: str, path: str, size: int) -> DeviceError:
-    reason = read_exactly(stream, min(size, 4096), Deadline(_STEP_S).left_s()).decode(errors="replace")
-    return DeviceError(f"{name}: {path}: {reason}", "Is there room on the phone? Try `melt devices clean`.")
+    reason = read_exactly(stream, min(size, 4096), _STEP_S).decode(errors="replace")
+    hint = "Free some on the phone, or: melt devices clean NAME" if "No space left" in reason else ""
+    return DeviceError(f"{name}: {path}: {reason}", hint)
