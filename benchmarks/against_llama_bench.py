@@ -15,12 +15,11 @@ import random
 import subprocess
 from pathlib import Path
 
-from benchmarks.common import Speeds, last_json_lines, local_device, machine, ratio_line, run_melt
+from benchmarks.common import Speeds, bench_cell, last_json_lines, local_device, machine, ratio_line, run_melt
 from melt.drivers.local import LocalDriver
 from melt.models.info import ModelInfo
 from melt.models.refs import resolve
 from melt.paths import cache_folder
-from melt.plan import Cell
 from melt.toolchain.source import llama_source
 
 POINTS = {512: 128, 2048: 64}  # prompt tokens, and the tokens generated at that depth
@@ -81,15 +80,7 @@ def main() -> None:
 def compare(driver: LocalDriver, program: Path, ref: str, prompt: int, gen: int, args: argparse.Namespace) -> None:
     """Prints one model at one depth."""
     model, n, shuffler = resolve(ref), args.repetitions, random.Random(0)
-    cell = Cell(
-        device="local",
-        model=ref,
-        prompt_tokens=prompt,
-        gen_tokens=gen,
-        threads=THREADS,
-        iterations=n,
-        runner=args.runner,
-    )
+    cell = bench_cell(ref, prompt, gen, n, args.runner, THREADS)
     ours: list[Speeds] = []
     theirs: list[Speeds] = []
     for _ in range(args.rounds):

@@ -40,6 +40,19 @@ def local_device() -> Iterator[LocalDriver]:
         driver.close()
 
 
+def bench_cell(ref: str, prompt: int, gen: int, iterations: int, runner: str, threads: int = 2) -> Cell:
+    """What the benchmarks measure on this machine."""
+    return Cell(
+        device="local",
+        model=ref,
+        prompt_tokens=prompt,
+        gen_tokens=gen,
+        threads=threads,
+        iterations=iterations,
+        runner=runner,
+    )
+
+
 def run_melt(
     driver: LocalDriver, model: ModelInfo, cell: Cell, env: Mapping[str, str] = MappingProxyType({})
 ) -> Speeds:
