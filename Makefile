@@ -60,6 +60,7 @@ runners:
 	@echo "== Building the native runner for $(RUNNERS) and on-device; some four minutes each the first time"
 	@for target in $(RUNNERS) 'on-device --device local --gpu none'; do \
 		MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
+	@$(BIN)/python -m tests.peers.llama_bench.archive
 
 tests:
 	@echo "== Running the tests"

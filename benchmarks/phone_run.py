@@ -71,6 +71,7 @@ def runner_s(run: Run) -> float:
     """From the runner's greeting to its last token."""
     events = list(run.events())
     hello = next(e for e in events if isinstance(e, Hello))
+    assert hello.clock is not None
     last = [e for e in events if isinstance(e, Iteration)][-1]
     return (last.token_t_ns[-1] - hello.clock.t_ns) / 1e9
 

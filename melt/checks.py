@@ -15,6 +15,7 @@ from melt.backends import backend_names, load_backend
 from melt.drivers import connect, driver_names
 from melt.drivers.base import Driver
 from melt.errors import MeltError
+from melt.facts import DeviceFacts
 from melt.paths import cache_folder
 from melt.profile import DeviceProfile, load_profile, profile_paths
 from melt.telemetry.base import Discovery
@@ -121,12 +122,7 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     if facts.virtual_machine:
         text = f"a virtual machine ({facts.virtual_machine}): its clock speed and neighbours are out of sight"
         checks.append(Check("hardware", "warning", text, "Measure on the bare machine for numbers to publish."))
-    for backend in backend_names():
-        try:
-            load_backend(backend).check(facts)
-            checks.append(Check(f"engine {backend}", "ok", facts.engines.get(backend, "ready")))
-        except MeltError as e:
-            checks.append(Check(f"engine {backend}", "problem", e.message, e.hint))
+    checks += _engines(facts)
     checks += _load(facts.logical_cores) if facts.is_host else []
     free = driver.free_bytes()
     fix = f"melt devices clean {profile.name} removes what melt put there."
@@ -136,6 +132,18 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
     checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
     return checks
+
+
+def _engines(facts: DeviceFacts) -> list[Check]:
+    """Those that the device can run; where it can run none, why."""
+    found: list[Check] = []
+    for backend in backend_names():
+        try:
+            load_backend(backend).check(facts)
+            found.append(Check(f"engine {backend}", "ok", facts.engines.get(backend, "ready")))
+        except MeltError as e:
+            found.append(Check(f"engine {backend}", "problem", e.message, e.hint))
+    return [c for c in found if c.state == "ok"] or found
 
 
 def _energy(sources: Sequence[str], charging: bool) -> Check:

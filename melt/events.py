@@ -54,8 +54,8 @@ class Hello(_Event):
     engine_build: dict[str, str] = {}
     system_info: Text = ""
     accelerators: tuple[Accelerator, ...] = ()
-    clock: ClockPair
-    pid: Count
+    clock: ClockPair | None = None  # melt's own runners tell it, and their pid; a stock program may not
+    pid: Count | None = None
 
 
 class ProcessMemory(_Event):
@@ -129,6 +129,16 @@ class Iteration(_Event):
         return ""
 
 
+class Repetitions(_Event):
+    """Timed repetitions of one phase by a program that tells how long each took, but not when: a stock llama-bench."""
+
+    event: Literal["repetitions"] = "repetitions"
+    phase: Literal["prefill", "decode"]
+    tokens: Annotated[int, Field(ge=1, le=2**31, strict=True)]  # read or written by each
+    depth: Count  # tokens in the context before each
+    took_ns: tuple[Annotated[int, Field(ge=1, le=2**62, strict=True)], ...]
+
+
 class OpRow(_Event):
     """Time of one operator on one device, summed over a pass."""
 
@@ -181,7 +191,7 @@ class UnknownLine(_Event):
     reason: str
 
 
-Event = Hello | ModelLoaded | Iteration | Ops | Warned | Failed | Done
+Event = Hello | ModelLoaded | Iteration | Repetitions | Ops | Warned | Failed | Done
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

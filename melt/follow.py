@@ -14,11 +14,12 @@ from melt.events import (
     Iteration,
     ModelLoaded,
     Ops,
+    Repetitions,
     UnknownLine,
     Warned,
     parse_event,
 )
-from melt.plan import Plan
+from melt.plan import Timeouts
 from melt.store import RunFailure
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Heard:
                 self.iterations += not event.warmup
                 problem = event.problem(gen_tokens)
                 self.invalid = self.invalid or (problem and f"iteration {event.index}: {problem}")
+            case Repetitions():
+                self.iterations = max(self.iterations, len(event.took_ns))
             case Warned():
                 self.warnings.append(f"{event.kind}: {event.message}")
             case Failed():
@@ -73,7 +76,11 @@ class Heard:
 
 
 def follow(
-    process: "Process", raw: IO[str], plan: Plan, gen_tokens: int, on_event: Callable[[Event | UnknownLine], None]
+    process: "Process",
+    raw: IO[str],
+    timeouts: Timeouts,
+    gen_tokens: int,
+    on_event: Callable[[Event | UnknownLine], None],
 ) -> tuple[Heard, RunFailure | None]:
     """Reads a runner's stdout to its end, writing every line to ``raw``.
 
@@ -81,7 +88,7 @@ def follow(
         What it said, and why it had to be ended by the host (time-out, wrong protocol), if it had to.
     """
     heard = Heard()
-    deadline = time.monotonic() + plan.timeouts.load_s
+    deadline = time.monotonic() + timeouts.load_s
     while True:
         left_s = deadline - time.monotonic()
         try:
@@ -89,7 +96,7 @@ def follow(
                 raise TimeoutError
             line = process.next_line(left_s)
         except TimeoutError:
-            return heard, _timed_out(heard, plan)
+            return heard, _timed_out(heard, timeouts)
         if line is None:
             return heard, None
         raw.write(line + "\n")
@@ -99,19 +106,19 @@ def follow(
         if isinstance(event, Hello) and event.protocol != PROTOCOL:
             message = f"the runner speaks protocol {event.protocol} and this melt speaks {PROTOCOL}"
             return heard, RunFailure(kind="protocol", message=message)
-        if isinstance(event, ModelLoaded | Iteration | Ops):
-            deadline = time.monotonic() + plan.timeouts.iteration_s
+        if isinstance(event, ModelLoaded | Iteration | Repetitions | Ops):
+            deadline = time.monotonic() + timeouts.iteration_s
         if isinstance(event, Done):
             deadline = time.monotonic() + _EXIT_WAIT_S
 
 
-def _timed_out(heard: Heard, plan: Plan) -> RunFailure | None:
+def _timed_out(heard: Heard, timeouts: Timeouts) -> RunFailure | None:
     if heard.done is not None:
         return None
-    if heard.model is None:
-        return RunFailure(kind="timeout", message=f"the model did not load within {plan.timeouts.load_s:g} s")
+    if heard.model is None and not heard.iterations:
+        return RunFailure(kind="timeout", message=f"the model did not load within {timeouts.load_s:g} s")
     after = f"after {heard.iterations} timed iterations"
-    return RunFailure(kind="timeout", message=f"no iteration within {plan.timeouts.iteration_s:g} s, {after}")
+    return RunFailure(kind="timeout", message=f"no iteration within {timeouts.iteration_s:g} s, {after}")
 
 
 def explain_end(heard: Heard, process: "Process", driver: "Driver") -> RunFailure | None:

@@ -27,7 +27,8 @@ from melt.validation import describe_problems, load_yaml
 
 AcceleratorName = Literal["cpu", "gpu", "npu"]
 # The on-device program's flavour; auto is Python where the device has it and the engine, else native.
-RunnerName = Literal["auto", "python", "native"]
+# auto, python, native, or what `melt runner add` has named.
+RunnerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
 Cores = Annotated[
     str,
@@ -70,7 +71,7 @@ class Cell(_Frozen):
     def id(self) -> str:
         """Twelve hexadecimal digits that stand for this content and nothing else."""
         content = self.model_dump()
-        if self.runner != "native":
+        if self.runner in ("auto", "python"):
             del content["runner"]  # the field came when every runner was Python: those results keep their ids
         if self.cores == "all":
             del content["cores"]  # likewise
@@ -79,7 +80,8 @@ class Cell(_Frozen):
 
     def label(self) -> str:
         """The cell in a few words for a progress line."""
-        engine = f"{self.backend}/{self.accelerator}{'/native' if self.runner == 'native' else ''}"
+        runner = "" if self.runner in ("auto", "python") else f"/{self.runner}"
+        engine = f"{self.backend}/{self.accelerator}{runner}"
         return f"{self.device} · {self.model} · {engine} · {self.prompt_tokens} tokens"
 
 

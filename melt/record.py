@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from melt import __version__
 from melt.cool import wait_until_cool
 from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
+from melt.events import Event, Hello, UnknownLine
 from melt.facts import ClockReading, DeviceFacts
 from melt.follow import Heard, explain_end, follow
 from melt.job import Job
 from melt.models.refs import parse_ref
-from melt.plan import Cell, Plan, to_yaml
+from melt.plan import Cell, Plan, Timeouts, to_yaml
 from melt.profile import DeviceProfile
 from melt.store import (
     EVENTS,
@@ -32,6 +33,7 @@ from melt.store import (
     cannot_write,
 )
 from melt.telemetry.base import Discovery
+from melt.translated import TranslatedProcess
 from melt.watch import Watcher
 
 if TYPE_CHECKING:
@@ -138,7 +140,10 @@ def _measure(
         draft.idle_t_ns = (draft.clock.device_ns, driver.clock().device_ns)
         watcher.phase("load")
         process = driver.launch(argv, draft.job.model_dump(mode="json"), bundle.env)
-        _follow(partial, driver, process, recording, attempt, draft, watcher)
+        timeouts = attempt.plan.timeouts
+        if bundle.translate is not None:
+            process, timeouts = TranslatedProcess(process, bundle.translate), _of_all(timeouts, attempt.cell.iterations)
+        _follow(partial, driver, process, recording, timeouts, attempt, draft, watcher)
     except BaseException:
         with contextlib.suppress(MeltError, OSError):  # what ended the run is what is told, an interrupt above all
             recording.stop(partial / TELEMETRY)
@@ -167,6 +172,7 @@ def _follow(
     driver: "Driver",
     process: "Process",
     recording: "Recording",
+    timeouts: Timeouts,
     attempt: Attempt,
     draft: _Draft,
     watcher: Watcher,
@@ -175,7 +181,13 @@ def _follow(
         if process.pid is not None:
             recording.follow(process.pid)
         with (partial / EVENTS).open("w", encoding="utf-8") as raw:
-            draft.heard, draft.error = follow(process, raw, attempt.plan, attempt.cell.gen_tokens, watcher.event)
+
+            def heard(event: Event | UnknownLine) -> None:
+                if isinstance(event, Hello) and event.pid is not None and process.pid is None:
+                    recording.follow(event.pid)
+                watcher.event(event)
+
+            draft.heard, draft.error = follow(process, raw, timeouts, attempt.cell.gen_tokens, heard)
         if draft.error is None:
             draft.error = explain_end(draft.heard, process, driver)
     finally:
@@ -183,6 +195,12 @@ def _follow(
         (partial / STDERR).write_text(process.stderr(), encoding="utf-8")
     draft.warnings += draft.heard.warnings + draft.heard.unknown_warning()
     draft.flags += _flags(attempt)
+
+
+def _of_all(timeouts: Timeouts, iterations: int) -> Timeouts:
+    """For a program that says nothing until all iterations of a phase are over, its model's loading included."""
+    whole_s = timeouts.load_s + iterations * timeouts.iteration_s
+    return timeouts.model_copy(update={"load_s": whole_s, "iteration_s": whole_s})
 
 
 def _flags(attempt: Attempt) -> list[Flag]:

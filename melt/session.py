@@ -31,6 +31,7 @@ _ENGINE = "engine as the device tells it"
 CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS")
 
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -127,11 +128,11 @@ def read_names(
     """
     problems: list[MeltError] = []
 
-    def read(reader: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    def read(reader: Callable[[K], T], asked: Iterable[K]) -> dict[K, T]:
         found = {}
-        for name in dict.fromkeys(names):
+        for one in dict.fromkeys(asked):
             try:
-                found[name] = reader(name)
+                found[one] = reader(one)
             except MeltError as e:
                 problems.append(e)
         return found
@@ -139,9 +140,11 @@ def read_names(
     backends = read(load_backend, (c.backend for c in cells))
     profiles = read(load_profile, (c.device for c in cells))
     refs = read(_read_ref, (c.model for c in cells))
+    read(lambda cell: backends[cell.backend].check_cell(cell), (c for c in cells if c.backend in backends))
     if problems:
         hints = dict.fromkeys(p.hint for p in problems if p.hint)
-        raise type(problems[0])("\n".join(p.message for p in problems), "\n".join(hints))
+        messages = dict.fromkeys(p.message for p in problems)
+        raise type(problems[0])("\n".join(messages), "\n".join(hints))
     return backends, profiles, refs
 
 

@@ -5,12 +5,16 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from melt.plan import Plan, load_plan
 from tests.conftest import KEPT_BUILDS
+from tests.peers.adb_server import own_adb_server
+from tests.peers.phone.box import PhoneBox
 from tests.store_factory import write_store
 
 ROOT = Path(__file__).parent.parent
@@ -41,24 +45,39 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(workplace: Path, argv: list[str]) -> "subprocess.CompletedProcess[str]":
+def run(
+    workplace: Path, argv: list[str], more: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[str]":
     builds = argv[:3] == ["melt", "runner", "build"]  # minutes of compiling, once
     environment = os.environ | {
         "MELT_CACHE": str(KEPT_BUILDS if builds else workplace / "cache"),
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        **more,
     }
     return subprocess.run(
         argv, capture_output=True, text=True, cwd=workplace, env=environment, timeout=600, check=False
     )
 
 
+@pytest.fixture(scope="module")
+def attached_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which an adb server has one phone attached."""
+    if os.geteuid() != 0:
+        pytest.skip("a phone in a box needs root")
+    folder = tmp_path_factory.mktemp("attached")
+    with PhoneBox("pixel-8", folder / "phone", variant="unplugged") as phone, own_adb_server(folder / "home") as port:
+        subprocess.run(["adb", "-P", str(port), "connect", phone.address], check=True, capture_output=True)
+        yield {"ADB_SERVER_SOCKET": f"tcp:127.0.0.1:{port}", "MELT_CACHE": str(KEPT_BUILDS)}
+
+
 @pytest.mark.parametrize(("doc", "line"), [c for c in commands() if c[1].startswith("melt ")])
-def test_a_command_shown_works(workplace: Path, doc: str, line: str) -> None:
+def test_a_command_shown_works(workplace: Path, doc: str, line: str, request: pytest.FixtureRequest) -> None:
+    attached = request.getfixturevalue("attached_phone") if doc == "android.md" else {}
     argv = shlex.split(line)
     if argv[1] == "run" and "--dry-run" not in argv:
         results = ["--results", "results/short"]
         argv += [*SHORT, *results]
-    done = run(workplace, argv)
+    done = run(workplace, argv, attached)
     assert done.returncode == 0, done.stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 from melt.drivers.process import HostProcess
 from melt.events import Event, UnknownLine
 from melt.follow import Heard, explain_end, follow
-from melt.plan import Plan
+from melt.plan import Timeouts
 from melt.store import RunFailure
 
 RECORDED = (Path(__file__).parent / "data" / "events" / "smollm2-135m-2-cores.jsonl").read_text().splitlines()
@@ -42,7 +42,7 @@ def ended(code: str, notes: str = "", **timeouts: float) -> tuple[Heard, RunFail
     limits = {"load_s": 20.0, "iteration_s": 20.0, **timeouts}
     try:
         driver: Any = Notes(notes)
-        heard, failure = follow(process, raw, Plan(timeouts=limits), 16, seen.append)
+        heard, failure = follow(process, raw, Timeouts(**limits), 16, seen.append)
         return heard, failure or explain_end(heard, process, driver), raw.getvalue()
     finally:
         process.kill()

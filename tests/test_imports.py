@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("melt.drivers", "melt.models"),
     ("melt.toolchain",),
     ("melt.backends", "melt.store"),
-    ("melt.watch", "melt.estimate", "melt.cool", "melt.follow", "melt.record", "melt.checks"),
+    ("melt.watch", "melt.estimate", "melt.cool", "melt.translated", "melt.follow", "melt.record", "melt.checks"),
     ("melt.session",),
     ("melt.analysis",),
     ("melt.report",),

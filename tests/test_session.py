@@ -190,7 +190,7 @@ def test_a_runner_that_dies_is_a_failed_run_and_the_plan_goes_on(
     killed: list[int] = []
 
     def kill_the_first(event: Event | UnknownLine) -> None:
-        if isinstance(event, Hello) and not killed:
+        if isinstance(event, Hello) and event.pid and not killed:
             killed.append(event.pid)
             os.kill(event.pid, signal_number)
 
@@ -211,7 +211,7 @@ def test_a_crash_is_tried_again_without_extra_buffers_and_flagged(tiny_model: Pa
     killed: list[int] = []
 
     def crash_once(event: Event | UnknownLine) -> None:
-        if isinstance(event, Hello) and not killed:
+        if isinstance(event, Hello) and event.pid and not killed:
             killed.append(event.pid)
             os.kill(event.pid, signal.SIGSEGV)
 
@@ -231,7 +231,7 @@ def test_a_runner_that_hangs_is_ended(tiny_model: Path, tmp_path: Path) -> None:
     def stop(event: Event | UnknownLine) -> None:
         if isinstance(event, ModelLoaded):
             os.kill(pids[0], signal.SIGSTOP)
-        if isinstance(event, Hello):
+        if isinstance(event, Hello) and event.pid:
             pids.append(event.pid)
 
     timeouts = {"load_s": 60, "iteration_s": 0.5}

@@ -44,6 +44,9 @@ def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observed) -> lis
 
 def _accelerator(rec: Recorded) -> list[Flag]:
     asked, ran = rec.manifest.cell.accelerator, rec.loaded.effective_accelerator if rec.loaded else None
+    if rec.loaded is None and rec.hello is not None and asked not in {a.kind for a in rec.hello.accelerators}:
+        seen = ", ".join(a.name for a in rec.hello.accelerators) or "none"
+        return [Flag(name="accelerator_fallback", evidence=f"asked for {asked}; what the program saw: {seen}")]
     if rec.loaded is None or ran in (None, asked):
         return []
     where = ", ".join(f"{b.kind} {b.bytes / 2**20:.1f} MiB on {b.device}" for b in rec.loaded.buffers)

@@ -25,7 +25,7 @@ def others_load(rec: Recorded, by_name: Mapping[str, Series]) -> Others | None:
     """The load of the whole device less the runner's own; None where either was not sampled well enough."""
     cores = rec.manifest.device.logical_cores
     device, own = (_utilisation(rec, by_name, site) for site in ("system", "process"))
-    if device is None or own is None or not cores:
+    if device is None or own is None or not cores or not rec.timed:
         return None
     start, end = rec.timed[0].prefill.t_start_ns, rec.timed[-1].token_t_ns[-1]
     # A sample is the mean between two readings, and stamped in the middle of them.

@@ -11,6 +11,7 @@ from melt.telemetry.parse import Series
 
 NS = 1e-9
 PHASES = ("prefill", "decode")
+NO_TIMES = "the program does not tell when its phases were"
 SHORT_GAP_S = 0.1  # no sensor gives ten samples of less
 
 
@@ -39,8 +40,11 @@ def phase_energies(rec: Recorded, series: Mapping[str, Series]) -> PhaseEnergies
     sensors = sorted({s.sensor for s in discovery.sources if s.counts_in_total})
     if not sensors:
         missing = dict.fromkeys(PHASES, "no power sensor")
-        return PhaseEnergies(reasons=tuple(missing for _ in rec.timed))
+        return PhaseEnergies(reasons=tuple(missing for _ in rec.timed or rec.durations))
     idle = total_energy(discovery, series, *idle_t_ns) if idle_t_ns else PhaseEnergy(reason="no idle baseline")
+    if not rec.timed:
+        missing = dict.fromkeys(PHASES, NO_TIMES)
+        return PhaseEnergies(", ".join(sensors), idle.mean_power_w, reasons=tuple(missing for _ in rec.durations))
     found = []
     for one in rec.timed:
         phases = {p: total_energy(discovery, series, *w) for p, w in windows(one).items()}

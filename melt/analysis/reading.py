@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 
-from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, Ops, Warned
+from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, Ops, Repetitions, Warned
 from melt.store import Manifest, Run, RunFailure
 
+NS = 1e-9
 CLOCKS_MAY_DIFFER_S = 300.0  # the host's clock may be set while a run goes on
 
 
@@ -18,6 +20,7 @@ class Recorded:
     hello: Hello | None
     loaded: ModelLoaded | None
     passes: tuple[Iteration, ...]  # every pass in order, warm-ups included
+    repetitions: tuple[Repetitions, ...]  # of a program that gives durations only
     ops: tuple[Ops, ...]
     warnings: tuple[Warned, ...]
     done: Done | None
@@ -41,6 +44,18 @@ class Recorded:
         return tuple(p for p in self.passes if not p.warmup) if self.status == "ok" else ()
 
     @property
+    def durations(self) -> tuple[tuple[float, float], ...]:
+        """Of a program that gives durations only: of each repetition the prefill's and one decoded token's seconds.
+
+        The two are separate tests, so one repetition's pair shares a number and nothing else.
+        """
+        if not self.ok or self.timed:
+            return ()
+        prefill_s = [ns * NS for r in self.repetitions if r.phase == "prefill" for ns in r.took_ns]
+        tpot_s = [ns * NS / r.tokens for r in self.repetitions if r.phase == "decode" for ns in r.took_ns]
+        return tuple(zip_longest(prefill_s, tpot_s, fillvalue=math.nan))
+
+    @property
     def ok(self) -> bool:
         """Whether its measurements may be used."""
         return self.status == "ok"
@@ -56,6 +71,7 @@ def read(run: Run) -> Recorded:
     loaded: ModelLoaded | None = None
     done: Done | None = None
     passes: list[Iteration] = []
+    repetitions: list[Repetitions] = []
     ops: list[Ops] = []
     warnings: list[Warned] = []
     unknown = 0
@@ -67,6 +83,8 @@ def read(run: Run) -> Recorded:
                 loaded = loaded or event
             case Iteration():
                 passes.append(event)
+            case Repetitions():
+                repetitions.append(event)
             case Ops():
                 ops.append(event)
             case Warned():
@@ -79,12 +97,26 @@ def read(run: Run) -> Recorded:
                 unknown += 1
     status, failure = run.manifest.status, run.manifest.error
     if status == "ok":
-        failure = _contradiction(run.manifest, passes, done)
+        failure = _contradiction(run.manifest, passes, repetitions, done)
         status = "failed" if failure else "ok"
-    return Recorded(run, hello, loaded, tuple(passes), tuple(ops), tuple(warnings), done, unknown, status, failure)
+    return Recorded(
+        run,
+        hello,
+        loaded,
+        tuple(passes),
+        tuple(repetitions),
+        tuple(ops),
+        tuple(warnings),
+        done,
+        unknown,
+        status,
+        failure,
+    )
 
 
-def _contradiction(manifest: Manifest, passes: list[Iteration], done: Done | None) -> RunFailure | None:
+def _contradiction(
+    manifest: Manifest, passes: list[Iteration], repetitions: list[Repetitions], done: Done | None
+) -> RunFailure | None:
     """Why a run that says ok cannot be believed, or None."""
     timed = [p for p in passes if not p.warmup]
     if done is None or done.status != "ok":
@@ -92,6 +124,9 @@ def _contradiction(manifest: Manifest, passes: list[Iteration], done: Done | Non
     told = manifest.job.get("iterations")
     wanted = told if isinstance(told, int) else manifest.cell.iterations
     wanted = wanted if manifest.cell.workload == "fixed" else 1
+    if repetitions and not timed:
+        problem = _impossible_repetitions(repetitions, manifest, max(1, wanted))
+        return RunFailure(kind="invalid_events", message=problem) if problem else None
     if len(timed) < max(1, wanted):
         message = f"The manifest says ok, but {len(timed)} of {max(1, wanted)} timed iterations are in its events."
         return RunFailure(kind="incomplete_events", message=message)
@@ -115,6 +150,22 @@ def _impossible(one: Iteration, before: Iteration | None, manifest: Manifest) ->
     run_s = _duration_s(manifest)
     if took_s > run_s + CLOCKS_MAY_DIFFER_S:
         return f"it took {took_s:.0f} s, and the whole run {run_s:.0f} s"
+    return ""
+
+
+def _impossible_repetitions(found: list[Repetitions], manifest: Manifest, wanted: int) -> str:
+    """What durations claim that cannot be, or nothing."""
+    cell = manifest.cell
+    tests = {"prefill": (cell.prompt_tokens, 0), "decode": (cell.gen_tokens, cell.prompt_tokens)}
+    if sorted(r.phase for r in found) != sorted(tests):
+        return f"Tests of {', '.join(r.phase for r in found)}, where one of each phase should be."
+    for one in found:
+        if (one.tokens, one.depth) != tests[one.phase]:
+            return f"A {one.phase} of {one.tokens} tokens at depth {one.depth}, which the cell does not ask for."
+        if len(one.took_ns) < wanted:
+            return f"{len(one.took_ns)} of {wanted} repetitions of the {one.phase}."
+        if sum(one.took_ns) * 1e-9 > _duration_s(manifest) + CLOCKS_MAY_DIFFER_S:
+            return f"The {one.phase} took longer than the whole run."
     return ""
 
 

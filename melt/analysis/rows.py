@@ -12,6 +12,7 @@ from melt.analysis.columns import ENERGY, PER_ITERATION, PER_RUN, names
 from melt.analysis.flags import throttling
 from melt.analysis.latency import cold_ttft_s, latencies, speeds
 from melt.analysis.passport import conditions, passport_id
+from melt.analysis.phases import PHASES
 from melt.analysis.reading import Recorded
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Observed
@@ -57,7 +58,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "flags": ",".join(sorted(f.name for f in flags)),
         "started_at": manifest.started_at,
         **_settings(rec),
-        "n_iterations": len(rec.timed),
+        "n_iterations": len(rec.timed) or len(rec.durations),
         "n_unknown_lines": rec.n_unknown_lines,
         **one.metrics,
         "energy_sensor": observed.energy.sensor or np.nan,
@@ -68,7 +69,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
 
 def _settings(rec: Recorded) -> dict[str, Any]:
     cell, model, loaded = rec.manifest.cell, rec.manifest.model, rec.loaded
-    threads = cell.threads or (loaded.threads if loaded else None)
+    threads = cell.threads or (loaded.threads if loaded else rec.manifest.job.get("threads"))
     return {
         "device": cell.device,
         "backend": cell.backend,
@@ -169,7 +170,6 @@ def _iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any
     """A run's timed iterations as rows of ``iterations``."""
     absent = {m.name: math.nan for m in ENERGY}
     for i, one in enumerate(rec.timed):
-        reasons = observed.energy.reasons[i] if observed.energy.reasons else {"prefill": "", "decode": ""}
         yield {
             "run_id": rec.run_id,
             "iteration": i,
@@ -178,9 +178,26 @@ def _iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any
             "gen_tokens": len(one.token_t_ns),
             **latencies(one),
             **(observed.energy.columns[i] if observed.energy.columns else absent),
-            "energy_prefill_reason": reasons["prefill"] or np.nan,
-            "energy_decode_reason": reasons["decode"] or np.nan,
+            **_energy_reasons(observed, i),
         }
+    cell = rec.manifest.cell
+    for i, (prefill_s, tpot_s) in enumerate(rec.durations):
+        times = {"prefill_s": prefill_s, "tpot_s": tpot_s}
+        yield {
+            "run_id": rec.run_id,
+            "iteration": i,
+            "prompt_tokens": cell.prompt_tokens,
+            "gen_tokens": cell.gen_tokens,
+            **{m.name: math.nan for m in PER_ITERATION},
+            **times,
+            **speeds(times, cell.prompt_tokens),
+            **_energy_reasons(observed, i),
+        }
+
+
+def _energy_reasons(observed: Observed, iteration: int) -> dict[str, Any]:
+    reasons = observed.energy.reasons[iteration] if observed.energy.reasons else {}
+    return {f"energy_{phase}_reason": reasons.get(phase) or np.nan for phase in PHASES}
 
 
 def tokens_frame(recorded: Sequence[Recorded]) -> pd.DataFrame:

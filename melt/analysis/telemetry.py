@@ -20,6 +20,7 @@ from melt.telemetry.parse import Series, series
 
 # Clocks, and what other sources are made of, are left to the samples frame.
 NOT_SUMMARISED = ("frequency_hz",)
+SETTLED_WITHIN = 0.01
 Values = NDArray[np.float64]
 _STAMP = re.compile(r'\{"t_ns":\s*([0-9]{1,18}),')
 NO_ENERGY = PhaseEnergies()
@@ -47,7 +48,7 @@ class Observed:
 def observe(rec: Recorded) -> Observed:
     """The figures of one run; a run without telemetry, or that failed, has none."""
     found = rec.manifest.telemetry
-    if not rec.timed or not found.sources:
+    if not rec.ok or not found.sources:
         return Observed()
     text = telemetry_text(rec)
     before = tuple(s for s in found.sources if _asked_before_loading(s))
@@ -113,7 +114,7 @@ def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
     available = [s for s in sources if s.quantity == "memory_bytes" and s.site == "system"]
     return Observed(
         peak_pss_bytes=_max(values("pss", "process", run)),
-        peak_rss_bytes=_max(values("hwm", "process", run)),
+        peak_rss_bytes=_settled(values("hwm", "process", run)),
         runtime_baseline_bytes=_before_loading(rec, sources, by_name),
         available_drop_bytes=_drop([by_name[s.name] for s in available if "avail" in _memory_kind(s)], idle, run),
         max_temp_c=_max(np.concatenate([np.empty(0), *_of(sources, by_name, "temperature_c", run)])),
@@ -127,7 +128,10 @@ def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
 
 
 def run_window(rec: Recorded) -> Window:
-    """From the start of loading to the last timed token, device clock."""
+    """From the start of loading to the last timed token, device clock; of a program that tells neither, all after
+    the idle baseline."""
+    if not rec.timed:
+        return (rec.manifest.idle_t_ns[1] if rec.manifest.idle_t_ns else 0), 2**62
     start = rec.loaded.t_start_ns if rec.loaded else rec.passes[0].prefill.t_start_ns
     return start, rec.timed[-1].token_t_ns[-1]
 
@@ -150,6 +154,14 @@ def _of(sources: list[Source], by_name: SeriesByName, quantity: str, window: Win
 def _max(values: Values) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.max()) if finite.size else math.nan
+
+
+def _settled(high_water: Values) -> float:
+    """The last of a high-water mark, where the one before it was nearly the same: else it may have risen unread."""
+    finite = high_water[np.isfinite(high_water)]
+    if len(finite) < 2 or finite[-1] > finite[-2] * (1 + SETTLED_WITHIN):
+        return math.nan
+    return float(finite[-1])
 
 
 def _mean_of_first(series_values: list[Values]) -> float:

@@ -1,6 +1,7 @@
 """What a backend gives: from a cell, a model and a device to the files, the program and the job."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -30,17 +31,24 @@ class Bundle:
     job: Job
     sampler: tuple[str, ...] = ()  # the program that records telemetry; its spec's path comes last
     env: Mapping[str, str] = field(default_factory=dict)  # for the runner
+    # Of a program that does not speak protocol 1: what a line of its stdout means, as lines of the protocol.
+    translate: Callable[[str], Sequence[str]] | None = None
 
     @property
     def runner_sha256(self) -> str | None:
-        """The program's content, where the bundle brings it along."""
-        return self.files["runner"].sha256 if "runner" in self.files else None
+        """The program's content, where the bundle brings it along; of several files, the hash of their hashes."""
+        found = sorted({self.files[a].sha256 for a in self.argv if a in self.files and a != self.job.model})
+        return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else next(iter(found), None)
 
 
 class Backend(Protocol):
     """One engine, as the host sees it."""
 
     name: str
+
+    def check_cell(self, cell: Cell) -> None:
+        """Raises ``RunnerError`` where no device could run the cell: it asks for what this backend does not have."""
+        ...
 
     def check(self, facts: DeviceFacts) -> None:
         """Raises ``RunnerError`` where the device cannot run this engine, saying how it could."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from melt.backends.base import Building, Bundle
 from melt.backends.cores import cpu_mask
-from melt.drivers.base import DeviceFile, Progress
+from melt.backends.workload import job_for, model_file
+from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
 from melt.facts import DeviceFacts
-from melt.job import Job, Workload
 from melt.plan import Cell
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import built_on_device
@@ -20,6 +20,7 @@ from melt.toolchain.targets import ON_DEVICE, Target, has_target, phone_gpu_targ
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
 
+RUNNERS = ("auto", "python", "native")
 _NO_PYTHON = "llama.cpp: llama-cpp-python is not installed on this device"
 _INSTALL = "On the machine at hand: pip install 'melt-bench[local]' (it compiles for some minutes)."
 
@@ -41,6 +42,14 @@ class LlamaCpp:
             target_for(facts)
         except MeltError as e:
             raise RunnerError(f"{_NO_PYTHON}, and {e.message}", e.hint) from e
+
+    def check_cell(self, cell: Cell) -> None:
+        """Raises RunnerError where the runner is none of this backend's."""
+        if cell.runner not in RUNNERS:
+            raise RunnerError(
+                f"runner {cell.runner!r}: {self.name} has {', '.join(RUNNERS)}",
+                "What `melt runner add` took goes with --backend llamabench.",
+            )
 
     def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
         """The native runner, where the cell takes it and it is not there yet."""
@@ -72,32 +81,9 @@ class LlamaCpp:
         return decided
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
-        """The runner, the model and the job; threads default to the physical cores, or to those of the mask."""
-        mask = cpu_mask(cell.cores, facts)
-        job = Job(
-            job_id=job_id,
-            engine=self.name,
-            model="model",
-            accelerator=cell.accelerator,
-            threads=cell.threads or _threads(mask, facts),
-            cpu_mask=mask,
-            batch=cell.batch,
-            ubatch=cell.ubatch,
-            flash_attn=cell.flash_attn,
-            type_k=cell.type_k,
-            type_v=cell.type_v,
-            warmups=cell.warmups,
-            iterations=cell.iterations,
-            workload=Workload(
-                kind=cell.workload,
-                prompt_tokens=cell.prompt_tokens,
-                gen_tokens=cell.gen_tokens,
-                seed=cell.seed,
-                seconds=cell.sustained_s if cell.workload == "sustained" else None,
-            ),
-        )
-        path = Path(model.path)
-        weights = DeviceFile(path.name, path, model.sha256, model.file_bytes)
+        """The runner, the model and the job."""
+        job = job_for(cell, facts, job_id, self.name)
+        weights = model_file(model)
         if self._flavour(cell, facts) == "native":
             program = self._programs.get(_place(cell)) or self._program(cell, facts, _silently)
             files = {"runner": program_file(program), "model": weights}
@@ -140,16 +126,12 @@ class LlamaCpp:
 
     def _flavour(self, cell: Cell, facts: DeviceFacts) -> Literal["python", "native"]:
         if cell.runner != "auto":
-            return cell.runner
+            return "python" if cell.runner == "python" else "native"
         return "python" if self._has_python(facts) and not self._own_build(cell, facts) else "native"
 
 
 def _is_phone(facts: DeviceFacts) -> bool:
     return facts.platform == "android"
-
-
-def _threads(mask: int | None, facts: DeviceFacts) -> int:
-    return mask.bit_count() if mask else facts.physical_cores or facts.logical_cores or 1
 
 
 def _place(cell: Cell) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from melt.cli import printable
 from melt.cli.build_bar import build_bar
 from melt.drivers.base import Progress as ByteProgress
 from melt.estimate import Rate
-from melt.events import Event, Iteration, ModelLoaded, UnknownLine
+from melt.events import Event, Iteration, ModelLoaded, Repetitions, UnknownLine
 from melt.models.info import ModelInfo
 from melt.plan import Cell, Plan
 from melt.profile import load_profile
@@ -147,6 +147,10 @@ class Live(Watcher):
         """Notes where the runner is, and the last speed."""
         if isinstance(event, ModelLoaded):
             self.phase("warm-up" if self._plan.warmups else f"measure 1/{self._plan.iterations}")
+        if isinstance(event, Repetitions):
+            speed = event.tokens * len(event.took_ns) / (sum(event.took_ns) / 1e9)
+            self._speed = f"{event.phase} {speed:.1f} tok/s"
+            self.phase("measure decode" if event.phase == "prefill" else "end")
         if isinstance(event, Iteration):
             upcoming = 1 if event.warmup else event.index + 2
             self._speed = self._speed if event.warmup else _speed(event)

@@ -60,8 +60,8 @@ def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: s
     "--runner",
     "runners",
     multiple=True,
-    type=click.Choice(["auto", "python", "native"]),
-    help="The program on the device: Python where it has it, or native.  [default: auto]",
+    metavar="NAME",
+    help="The program on the device: auto, python, native, or one that `melt runner add` took.  [default: auto]",
 )
 @click.option("--context", type=Numbers(), help="Prompt lengths in tokens.  [default: 128,512,2048]")
 @click.option("--gen", type=Numbers(), help="Tokens to generate at that depth.  [default: 64]")

@@ -15,6 +15,7 @@ from melt.drivers.base import ShellDriver
 from melt.drivers.lease import lease, lease_name
 from melt.errors import MeltError, RunnerError
 from melt.profile import load_profile
+from melt.toolchain.archives import add_program, programs, remove_program
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import GPUS, Gpu, build_on_device
 from melt.toolchain.targets import ON_DEVICE, TARGETS, Target, find_target
@@ -24,7 +25,7 @@ BY_THE_DEVICE = "the device's own compilers, for its GPU: CUDA on a Jetson, or V
 
 @click.group(epilog="\b\nExamples:\n  melt runner list\n  melt runner build linux-aarch64-musl")
 def runner() -> None:
-    """Build the program that runs on devices without Python.
+    """Build the program that runs on devices without Python, or bring a llama-bench of your own.
 
     `melt run` builds what it needs by itself; here it can be done beforehand, or for a device that is not attached.
     """
@@ -33,11 +34,15 @@ def runner() -> None:
 @runner.command("list", epilog="\b\nExamples:\n  melt runner list\n  melt runner list --json")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def list_targets(as_json: bool) -> None:
-    """List the targets, and what is built of them."""
+    """List the targets, what is built of them, and every llama-bench that was added."""
     rows = [_row(target) for target in TARGETS.values()]
     rows.append(
         {"name": ON_DEVICE, "for": BY_THE_DEVICE, "needs_cpu_features": [], "state": "needs --device", "path": None}
     )
+    rows += [
+        {"name": p.name, "for": p.what, "needs_cpu_features": [], "state": "added", "path": str(p.folder)}
+        for p in programs()
+    ]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -92,6 +97,29 @@ def build_target(target: str, device: str | None, gpu: Gpu | None) -> None:
     with build_bar(Console(stderr=True), wanted.name) as show:
         path = build(wanted, show)
     click.echo(path)
+
+
+@runner.command(
+    "add",
+    epilog="\b\nExamples:\n  melt runner add llama-b7000-bin-android-arm64.tar.gz\n"
+    "  melt runner add build.zip --name adreno\n  melt run --device pixel8 --backend llamabench --runner adreno ...",
+)
+@click.argument("archive", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--name", help="What plans call it.  [default: the archive's name]")
+def add(archive: Path, name: str | None) -> None:
+    """Take llama-bench and its libraries from ARCHIVE, a llama.cpp release or a build of your own (.tar.gz, .zip).
+
+    The backend llamabench runs it as it is, with its own timings: prefill and decode speed, and no more than those.
+    """
+    program = add_program(archive, name)
+    click.echo(f"{program.name}: {program.what}, {len(program.files)} files")
+
+
+@runner.command("remove", epilog="\b\nExample:\n  melt runner remove adreno")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget a llama-bench that was added."""
+    remove_program(name)
 
 
 def _build_on(device: str, gpu: Gpu) -> Path:

@@ -24,6 +24,7 @@ METRICS = (
     ("decode_j_per_token", "J/token", 1.0, 3),
 )
 
+MIN_MODEL_WIDTH = 12  # a narrow terminal cuts numbers' columns before the names
 
 # What may tell two rows apart beside model and context; a column is shown where it varies.
 TELLING = ("device", "backend", "accelerator", "runner", "gen_tokens", "threads", "ubatch", "type_k", "type_v")
@@ -53,12 +54,12 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
 
 def _table(cells: Any) -> Table:
     shown = [c for c in METRICS if cells[c[0]].notna().any()]
-    telling = [c for c in TELLING if c in cells and cells[c].nunique(dropna=False) > 1]
+    telling = _telling(cells)
     if cells.duplicated(["model", "prompt_tokens", *telling]).any():
         telling.append("conditions_id")  # nothing else tells them apart
     caption = "medians over n sessions; tokens a second; ± half the 95 % interval"
     table = Table(box=box.SIMPLE_HEAD, caption=caption, padding=(0, 0, 0, 1))
-    table.add_column("model", overflow="fold")
+    table.add_column("model", overflow="fold", min_width=MIN_MODEL_WIDTH)
     for heading in (*telling, "context", "n", *(c[1] for c in shown)):
         table.add_column(heading.removesuffix("_tokens"), justify="right", no_wrap=True)
     for row in cells.sort_values(["model", "prompt_tokens", *telling]).to_dict("records"):
@@ -67,6 +68,16 @@ def _table(cells: Any) -> Table:
         values = [_value(row, column, factor, digits) for column, _, factor, digits in shown]
         table.add_row(name, *told, str(row["prompt_tokens"]), str(row["n_sessions"]), *values)
     return table
+
+
+def _telling(cells: Any) -> list[str]:
+    """The columns that vary, but for one that goes with another: a backend with one runner needs none beside it."""
+    found: list[str] = []
+    for column in TELLING:
+        groups = cells.groupby(found, dropna=False) if found else cells.assign(all=0).groupby("all")
+        if column in cells and (groups[column].nunique(dropna=False) > 1).any():
+            found.append(column)
+    return found
 
 
 def _short(name: str) -> str:

@@ -39,13 +39,16 @@ class ModelCard:
 
 
 def devices(results: Results) -> dict[str, list[Fact]]:
-    """Facts of each device by name; of several states of one device the newest."""
-    newest = {m.cell.device: m for m in results.manifests.values() if m.status != "skipped"}
-    newest = newest or {m.cell.device: m for m in results.manifests.values()}
-    return {text.name(device): _device(m) for device, m in newest.items()}
+    """Facts of each device by name; of several states of one device the newest, and every engine that ran."""
+    tried = [m for m in results.manifests.values() if m.status != "skipped"] or [*results.manifests.values()]
+    newest = {m.cell.device: m for m in tried}
+    engines = {
+        device: dict.fromkeys(_engine(m.versions) for m in tried if m.cell.device == device) for device in newest
+    }
+    return {text.name(device): _device(m, [e for e in engines[device] if e]) for device, m in newest.items()}
 
 
-def _device(manifest: Manifest) -> list[Fact]:
+def _device(manifest: Manifest, engines: list[str]) -> list[Fact]:
     d = manifest.device
     cores = f"{d.physical_cores or '?'} cores, {d.logical_cores or '?'} threads"
     facts = [
@@ -59,7 +62,7 @@ def _device(manifest: Manifest) -> list[Fact]:
         ("Clock governor", d.governor),
         ("Power mode", d.power_mode),
         ("Virtual machine", d.virtual_machine),
-        ("Engine", _engine(manifest.versions)),
+        *(("Engine", engine) for engine in engines),
         ("melt", manifest.versions.get("melt")),
     ]
     return [Fact(name, text.clean(value)) for name, value in facts if value]

@@ -42,6 +42,8 @@ def traces(setting: Setting, results: Results) -> list[Drawing]:
 
 def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing | None:
     rec = next(r for r in results.recorded if r.run_id == run_id)
+    if not rec.timed:
+        return None  # of a program that does not tell when its phases were
     samples = results.samples_of(run_id)
     zero = rec.loaded.t_start_ns if rec.loaded else rec.passes[0].prefill.t_start_ns
     end = rec.timed[-1].token_t_ns[-1]

@@ -1,7 +1,6 @@
 """Phones in boxes, and adb servers of the tests' own."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from melt.drivers.adb.direct import open_tcp
 from melt.drivers.adb.server import AdbServer
 from melt.drivers.adb.stream import Connection
 from melt.profile import Address, DeviceProfile
+from tests.peers.adb_server import own_adb_server
 from tests.peers.phone.box import PhoneBox
 
 Connector = Literal["direct", "server"]
@@ -36,17 +36,10 @@ def phone(tmp_path: Path) -> Iterator[PhoneBox]:
 
 @pytest.fixture
 def adb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Google's adb server on a port of its own, with a home of its own; gives the port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    home = tmp_path / "adb-home"
-    home.mkdir()
-    env = {**os.environ, "HOME": str(home), "ADB_SERVER_SOCKET": "", "ANDROID_ADB_SERVER_PORT": str(port)}
-    del env["ADB_SERVER_SOCKET"]
-    subprocess.run(["adb", "start-server"], env=env, check=True, capture_output=True, timeout=30)
-    monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{port}")
-    yield port
-    subprocess.run(["adb", "kill-server"], env=env, check=False, capture_output=True, timeout=30)
+    """Google's adb server, which melt finds; gives the port."""
+    with own_adb_server(tmp_path / "adb-home") as port:
+        monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{port}")
+        yield port
 
 
 @pytest.fixture(params=["direct", "server"])

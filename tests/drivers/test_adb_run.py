@@ -17,8 +17,10 @@ from melt.events import Event, Iteration, ModelLoaded, UnknownLine
 from melt.plan import Plan
 from melt.session import Outcome, run
 from melt.store import Run
+from melt.toolchain.archives import add_program, remove_program
 from melt.watch import Watcher
 from tests.drivers.conftest import Connector, melt_cli
+from tests.peers.llama_bench.archive import release_archive
 from tests.peers.perfetto_trace import rail_trace
 from tests.peers.phone.box import PhoneBox
 
@@ -261,3 +263,23 @@ def test_rails_of_perfetto_give_the_joules_of_a_charging_phone(
     assert row["energy_decode_j"] == pytest.approx(3.5 * decode_s, rel=0.02)
     assert "power monitor" in row["energy_sensor"]
     assert not list((phone.root / "data/misc/perfetto-traces").glob("melt*"))
+
+
+def test_a_release_archive_of_llama_cpp_is_measured_on_a_phone(
+    phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    name = f"box-{os.getpid()}"
+    add_program(release_archive(tmp_path / "llama-b1-bin-android.tar.gz", "android"), name)
+    try:
+        profile = write_profile(tmp_path, phone, "direct", sensors={"period_ms": 100})
+        plan = a_plan(profile, tiny_model, backends=("llamabench",), runners=(name,), gen=(3000,))
+        made = last(run(plan, tmp_path / "results"))
+        assert made.manifest.status == "ok", made.manifest.error
+        assert not [p for p in phone.processes() if "llama-bench" in p.argv[0]]
+        assert not list((phone.disk / "melt/jobs").glob("llama-bench.*"))
+    finally:
+        remove_program(name)
+    row = melt.load(tmp_path / "results").runs.iloc[0]
+    assert row["decode_tok_per_s"] > 0
+    assert row["peak_rss_bytes"] > 1e6
+    assert row["max_temp_c"] > 0

@@ -94,6 +94,7 @@ def _lay_tools(folder: Path, recording: Recording, machine: Machine) -> None:
         (folder / tool.name).unlink(missing_ok=True)
         _put(folder / tool.name, tool.read_text(encoding="utf-8"), 0o755)
     if machine == "x86_64":
+        (folder / "linker64").symlink_to("/lib64/ld-linux-x86-64.so.2")  # programs for Android name this loader
         (folder / "uname").unlink()
         (folder / "uname").symlink_to("toybox")
 

@@ -1,0 +1,52 @@
+# Runs a stock llama-bench: a prefill, then a decode at that depth.
+#   sh llama_bench.sh PROMPT GEN N_FILES N_ARGS (NAME PLACE)... ARG... JOB [ANYTHING...]
+# Its files lie apart on the device, each by its content; llama.cpp looks for its libraries in the current folder.
+set -e
+prompt=$1 gen=$2 files=$3 args=$4
+shift 4
+eval "job=\${$((2 * files + args + 1))}"
+jobs=$(dirname "$job")
+rm -rf "$jobs"/llama-bench.* # of a run that was killed
+folder=$(mktemp -d -p "$jobs" llama-bench.XXXXXX)
+while [ "$files" -gt 0 ]; do
+    ln -s "$2" "$folder/$1"
+    shift 2
+    files=$((files - 1))
+done
+# The job and what comes after it are for melt's own runners: the arguments go to the end, the rest falls away.
+surplus=$(($# - args))
+while [ "$args" -gt 0 ]; do
+    first=$1
+    shift
+    set -- "$@" "$first"
+    args=$((args - 1))
+done
+shift "$surplus"
+cd "$folder"
+LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} ADSP_LIBRARY_PATH=$folder
+export LD_LIBRARY_PATH ADSP_LIBRARY_PATH
+# The host's end is the end of this input: then the whole process group goes, and what was made here.
+exec 3<&0
+(
+    trap '' HUP
+    while read -r _; do :; done
+    rm -rf "$folder"
+    kill -9 0
+) <&3 >/dev/null 2>&1 &
+watchdog=$!
+
+finish() {
+    kill "$watchdog" 2>/dev/null || true
+    rm -rf "$folder"
+    [ "$1" -le 128 ] || kill -"$(($1 - 128))" $$ # as its child ended
+    exit "$1"
+}
+
+./llama-bench -p "$prompt" -n 0 "$@" </dev/null 3<&- || finish $?
+# The decode has the larger context, so its memory is the one to watch.
+./llama-bench -p 0 -n "$gen" -d "$prompt" "$@" </dev/null 3<&- &
+child=$!
+echo "{\"pid\": $child}"
+status=0
+wait "$child" || status=$?
+finish "$status"

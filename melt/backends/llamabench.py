@@ -1,0 +1,146 @@
+"""A stock llama-bench of a llama.cpp release archive: its own timings in melt's results, and no more than those.
+
+The archive is one that ``melt runner add`` took: with it a phone's GPU or NPU is measured without an NDK.
+"""
+
+import hashlib
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from melt.backends.base import Building, Bundle
+from melt.backends.cores import cpu_mask
+from melt.backends.llama_bench_rows import LlamaBenchOutput
+from melt.backends.workload import job_for, model_file
+from melt.drivers.base import DeviceFile
+from melt.drivers.runner import program_file, runner_file
+from melt.errors import MeltError, RunnerError
+from melt.facts import DeviceFacts
+from melt.job import Job
+from melt.plan import Cell
+from melt.toolchain.archives import Program, find_program, programs
+from melt.toolchain.build import build, built
+from melt.toolchain.targets import target_for
+
+if TYPE_CHECKING:
+    from melt.models.info import ModelInfo
+
+ALL_LAYERS = "999"
+_ADD = "Add llama.cpp's release archive for such a device: melt runner add ARCHIVE"
+_FLASH_ATTENTION = {"on": "1", "off": "0"}  # auto is what it does unasked, and older ones know no such word
+# llama.cpp's names of a phone's devices, where a build has several.
+_DEVICES = {"gpu": ("libggml-opencl.so", "GPUOpenCL"), "npu": ("libggml-hexagon.so", "HTP0")}
+
+
+class LlamaBench:
+    """See ``melt.backends.base.Backend``."""
+
+    name = "llamabench"
+
+    def check_cell(self, cell: Cell) -> None:
+        """Raises RunnerError where the named program was not added, or llama-bench has no such workload."""
+        if cell.workload != "fixed":
+            raise RunnerError(f"{self.name}: llama-bench has no {cell.workload} workload", "Take workload: fixed.")
+        if cell.runner != "auto":
+            find_program(cell.runner)
+
+    def check(self, facts: DeviceFacts) -> None:
+        """Raises RunnerError where no program that was added fits the device."""
+        _fitting(facts)
+
+    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
+        """The native runner, which samples beside llama-bench on a device without Python."""
+        if facts.python is not None:
+            return None
+        try:
+            target = target_for(facts)
+        except MeltError:
+            return None  # prepare tells it as the error it is
+        return None if built(target).exists() else f"the native runner for {target.name}, which takes the telemetry"
+
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
+        """Chooses the program, and builds what samples beside it where that is not there yet."""
+        cpu_mask(cell.cores, facts)
+        program = _program(cell, facts)
+        if facts.python is None:
+            target = target_for(facts)
+            with building(target.name) as progress:
+                build(target, progress)
+        return cell.model_copy(update={"runner": program.name})
+
+    def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
+        """The program with its libraries, the script that starts it, the model, and a sampler."""
+        program = _program(cell, facts)
+        job = job_for(cell, facts, job_id, self.name)
+        names = {**{f: f for f in program.files}, **program.links}
+        arguments = _arguments(cell, job, program)
+        counts = (cell.prompt_tokens, cell.gen_tokens, len(names), len(arguments))
+        placed = [word for name in sorted(names) for word in (name, f"file:{names[name]}")]
+        brought = {f"file:{name}": _file(program, name) for name in program.files}
+        sampling, sampler = _sampler(facts)
+        # A phone's GPU and NPU libraries are its maker's, outside the loader's own folders.
+        is_accelerated_phone = cell.accelerator != "cpu" and program.system == "android"
+        vendor = {"LD_LIBRARY_PATH": "/vendor/lib64"} if is_accelerated_phone else {}
+        return Bundle(
+            files={"script": _script(), "model": model_file(model), "sampler": sampling, **brought},
+            argv=("sh", "script", *map(str, counts), *placed, *arguments),
+            job=job,
+            sampler=sampler,
+            env=vendor,
+            translate=LlamaBenchOutput(),
+        )
+
+
+def _arguments(cell: Cell, job: Job, program: Program) -> list[str]:
+    """llama-bench's own, but for the test."""
+    words = ["-m", "model", "-o", "jsonl", "-r", str(cell.iterations), "-t", str(job.threads)]
+    words += ["-b", str(cell.batch), "-ub", str(cell.ubatch), "-ctk", cell.type_k, "-ctv", cell.type_v]
+    words += ["-ngl", "0" if cell.accelerator == "cpu" else ALL_LAYERS]
+    words += ["-fa", _FLASH_ATTENTION[cell.flash_attn]] if cell.flash_attn in _FLASH_ATTENTION else []
+    words += ["-C", f"{job.cpu_mask:#x}", "--cpu-strict", "1"] if job.cpu_mask else []
+    words += [] if cell.warmups else ["--no-warmup"]
+    library, device = _DEVICES.get(cell.accelerator, ("", ""))
+    return [*words, *(["-dev", device] if library in program.files or library in program.links else [])]
+
+
+def _program(cell: Cell, facts: DeviceFacts) -> Program:
+    fitting = {p.name: p for p in _fitting(facts)}
+    if cell.runner == "auto" and len(fitting) == 1:
+        return next(iter(fitting.values()))
+    if cell.runner == "auto":
+        raise RunnerError(
+            f"{cell.device}: several llama-bench programs fit it: {', '.join(fitting)}", "Name one: --runner NAME"
+        )
+    if cell.runner not in fitting:
+        named = find_program(cell.runner)
+        raise RunnerError(f"{cell.device}: {named.name} is {named.what}, and the device is {_kind(facts)}", _ADD)
+    return fitting[cell.runner]
+
+
+def _fitting(facts: DeviceFacts) -> list[Program]:
+    found = [p for p in programs() if p.fits(facts)]
+    if not found:
+        raise RunnerError(f"llamabench: no llama-bench was added that runs on {_kind(facts)}", _ADD)
+    return found
+
+
+def _kind(facts: DeviceFacts) -> str:
+    return f"{facts.platform} on {facts.machine}"
+
+
+def _file(program: Program, name: str) -> DeviceFile:
+    path = program.folder / name
+    return DeviceFile(name, path, program.files[name], path.stat().st_size)
+
+
+def _script() -> DeviceFile:
+    with as_file(files("melt.backends") / "llama_bench.sh") as path:
+        content = path.read_bytes()
+        return DeviceFile(path.name, Path(path), hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _sampler(facts: DeviceFacts) -> tuple[DeviceFile, tuple[str, ...]]:
+    """melt's own runner for the telemetry, which is Python's where the device has it."""
+    if facts.python is not None:
+        return runner_file(), (facts.python, "sampler", "sample")
+    return program_file(build(target_for(facts))), ("sampler", "sample")

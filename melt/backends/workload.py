@@ -1,0 +1,50 @@
+"""The job of a cell and its model's file: what every backend that runs llama.cpp gives its program."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from melt.backends.cores import cpu_mask
+from melt.drivers.base import DeviceFile
+from melt.facts import DeviceFacts
+from melt.job import Job, Workload
+from melt.plan import Cell
+
+if TYPE_CHECKING:
+    from melt.models.info import ModelInfo
+
+
+def model_file(model: "ModelInfo") -> DeviceFile:
+    """The weights as they go to a device."""
+    path = Path(model.path)
+    return DeviceFile(path.name, path, model.sha256, model.file_bytes)
+
+
+def job_for(cell: Cell, facts: DeviceFacts, job_id: str, engine: str) -> Job:
+    """The job of a run, its model by the key ``model``; threads default to the physical cores, or to the mask's."""
+    mask = cpu_mask(cell.cores, facts)
+    return Job(
+        job_id=job_id,
+        engine=engine,
+        model="model",
+        accelerator=cell.accelerator,
+        threads=cell.threads or _threads(mask, facts),
+        cpu_mask=mask,
+        batch=cell.batch,
+        ubatch=cell.ubatch,
+        flash_attn=cell.flash_attn,
+        type_k=cell.type_k,
+        type_v=cell.type_v,
+        warmups=cell.warmups,
+        iterations=cell.iterations,
+        workload=Workload(
+            kind=cell.workload,
+            prompt_tokens=cell.prompt_tokens,
+            gen_tokens=cell.gen_tokens,
+            seed=cell.seed,
+            seconds=cell.sustained_s if cell.workload == "sustained" else None,
+        ),
+    )
+
+
+def _threads(mask: int | None, facts: DeviceFacts) -> int:
+    return mask.bit_count() if mask else facts.physical_cores or facts.logical_cores or 1

@@ -1,0 +1,44 @@
+"""A process that does not speak protocol 1, as one that does."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from melt.drivers.base import ExitStatus, Process
+
+
+class TranslatedProcess:
+    """See ``melt.drivers.base.Process``. What a line of stdout means is the backend's word, and which process it is
+    that measures: what was started may be a script."""
+
+    def __init__(self, process: "Process", translate: Callable[[str], Sequence[str]]) -> None:
+        self._process = process
+        self._translate = translate
+        self._lines: deque[str] = deque()
+        self.pid: int | None = None
+
+    def next_line(self, timeout_s: float) -> str | None:
+        """The next line of the protocol, None at the end; raises TimeoutError."""
+        while not self._lines:
+            line = self._process.next_line(timeout_s)
+            if line is None:
+                return None
+            self._lines.extend(self._translate(line))
+        return self._lines.popleft()
+
+    def wait(self, timeout_s: float) -> "ExitStatus":
+        """How it ended; raises TimeoutError."""
+        return self._process.wait(timeout_s)
+
+    def stderr(self) -> str:
+        """The last part of what it wrote to stderr."""
+        return self._process.stderr()
+
+    def end_of_input(self) -> None:
+        """Closes its stdin."""
+        self._process.end_of_input()
+
+    def kill(self) -> None:
+        """Ends it and all it started."""
+        self._process.kill()

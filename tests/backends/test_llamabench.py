@@ -1,0 +1,333 @@
+"""A stock llama-bench from a release archive: taken, run, read; what it does not measure stays absent."""
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import melt
+from melt.backends.llama_bench_rows import LlamaBenchOutput
+from melt.backends.llamabench import LlamaBench
+from melt.errors import RunnerError
+from melt.events import Done, Hello, Repetitions, UnknownLine, parse_event
+from melt.facts import DeviceFacts
+from melt.plan import Cell, Plan
+from melt.report import write_report
+from melt.session import run
+from melt.toolchain.archives import add_program, find_program, programs, remove_program
+from tests.drivers.conftest import melt_cli
+from tests.peers.llama_bench.archive import llama_bench, release_archive
+
+PHONE = DeviceFacts(platform="android", machine="x86_64", logical_cores=8)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    before = os.environ.get("MELT_CACHE")
+    os.environ["MELT_CACHE"] = str(Path(__file__).parents[2] / ".test-cache")  # made by `make runners`
+    try:
+        return release_archive(tmp_path_factory.mktemp("release") / "llama-b1-bin-linux-x64.tar.gz")
+    finally:
+        os.environ.pop("MELT_CACHE") if before is None else os.environ.update(MELT_CACHE=before)
+
+
+def a_plan(model: Path, **more: object) -> Plan:
+    few = {"devices": ("local",), "backends": ("llamabench",), "threads": (1,), "idle_s": 0.2, "sessions": 1}
+    return Plan.model_validate(
+        {**few, "models": (str(model),), "context": (64,), "gen": (16,), "iterations": 2, **more}
+    )
+
+
+def test_an_archive_is_taken_with_its_links(archive: Path) -> None:
+    program = add_program(archive)
+    assert (program.name, program.machine, program.system) == ("llama-b1-bin-linux-x64", "x86_64", "glibc")
+    assert set(program.files) >= {"llama-bench"}
+    assert "LICENSE" not in program.files
+    assert program.links["libllama.so"] in program.files
+    assert programs() == [program]
+    assert add_program(archive, "again").files == program.files
+    remove_program("again")
+    with pytest.raises(RunnerError, match=r"no llama-bench is named 'agai'"):
+        find_program("agai")
+
+
+def test_a_stock_llama_bench_is_measured(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(archive, "stock")
+    outcome = run(a_plan(tiny_model, backends=("llamabench", "llama.cpp"), gen=(3000,)), tmp_path / "r")
+    assert outcome.complete, [r.manifest.error for r in outcome.made]
+    runs = melt.load(tmp_path / "r").runs.set_index("backend")
+    stock, ours = dict(runs.loc["llamabench"]), dict(runs.loc["llama.cpp"])
+    assert (stock["runner"], stock["n_iterations"], stock["threads"]) == ("llama-bench", 2, 1)
+    for speed in ("prefill_tok_per_s", "decode_tok_per_s"):
+        assert 0.1 < stock[speed] / ours[speed] < 10
+    assert stock["peak_rss_bytes"] > 1e6  # the sampler's, which is not llama-bench's affair
+    for absent in ("ttft_s", "itl_p50_s", "load_s", "weights_bytes", "energy_decode_j"):
+        assert math.isnan(stock[absent]), absent
+    rows = [json.loads(line) for line in _lines_of(outcome.made[0].folder, outcome.made[1].folder)]
+    told = [r["row"] for r in rows if r["event"] == "repetitions"]
+    assert [(t["n_prompt"], t["n_gen"], t["n_depth"]) for t in told] == [(64, 0, 0), (0, 3000, 64)]
+    assert {"/" in t["model_filename"] for t in told} == {False}  # where a file lay is no part of results
+    iterations = melt.load(tmp_path / "r").iterations
+    assert len(iterations) == 4
+
+
+def _lines_of(*folders: Path) -> list[str]:
+    [path] = [f / "events.jsonl" for f in folders if "llama-bench" in (f / "events.jsonl").read_text()]
+    return path.read_text().splitlines()
+
+
+def test_a_second_run_has_nothing_to_do(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(archive, "stock")
+    assert len(run(a_plan(tiny_model), tmp_path / "r").made) == 1
+    assert run(a_plan(tiny_model, runners=("stock",)), tmp_path / "r").already_there == 1
+
+
+def test_a_gpu_that_it_does_not_see_is_flagged(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(archive, "stock")
+    run(a_plan(tiny_model, accelerators=("gpu",)), tmp_path / "r")
+    flags = melt.load(tmp_path / "r").flags.set_index("flag")
+    assert flags.loc["accelerator_fallback", "evidence"] == "asked for gpu; what the program saw: CPU"
+
+
+def test_what_it_refuses_is_a_failed_run_with_its_words(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(archive, "stock")
+    outcome = run(a_plan(tiny_model, type_v=("q4_0",), flash_attn=("off",)), tmp_path / "r")
+    [error] = [r.manifest.error for r in outcome.made]
+    assert error is not None
+    assert error.kind == "runner"
+    assert "exit code 1" in error.message
+    assert "failed to create context" in error.message
+
+
+def test_it_does_not_outlive_its_host(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Its input ends with the host; llama-bench itself would not notice."""
+    program = add_program(archive, "stock")
+    code = (
+        "import sys, melt; from melt.plan import Plan\n"
+        f"melt.run(Plan(devices=['local'], backends=['llamabench'], models=[{str(tiny_model)!r}], context=[64], "
+        f"gen=[20000], threads=[1], iterations=1000, idle_s=0.1, memory_check=False), {str(tmp_path / 'r')!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as host:
+        try:
+            _wait_for(lambda: _running(program.folder))
+        finally:
+            os.killpg(host.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while _running(program.folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _running(program.folder)
+
+
+def _running(folder: Path) -> list[str]:
+    found = []
+    for exe in Path("/proc").glob("[0-9]*/exe"):
+        try:
+            if exe.readlink() == folder / "llama-bench":
+                found.append(exe.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def _wait_for(what: Any, limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class TestRefusals:
+    def test_what_was_never_added(self, tiny_model: Path, tmp_path: Path) -> None:
+        with pytest.raises(RunnerError, match="no llama-bench was added that runs on linux on x86_64") as e:
+            run(a_plan(tiny_model), tmp_path / "r")
+        assert "melt runner add" in e.value.hint
+        with pytest.raises(RunnerError, match="no llama-bench is named 'adreno'"):
+            run(a_plan(tiny_model, runners=("adreno",)), tmp_path / "r")
+
+    def test_a_name_that_goes_with_another_backend(self, tiny_model: Path, tmp_path: Path) -> None:
+        with pytest.raises(RunnerError, match=r"runner 'adreno': llama.cpp has auto, python, native"):
+            run(a_plan(tiny_model, backends=("llama.cpp",), runners=("adreno",)), tmp_path / "r")
+
+    def test_a_program_of_another_system(self, archive: Path, tmp_path: Path) -> None:
+        add_program(archive, "desktop")
+        with pytest.raises(RunnerError, match="no llama-bench was added that runs on android on x86_64"):
+            LlamaBench().check(PHONE)
+        phone = release_archive_of(archive, tmp_path, system="android")
+        add_program(phone, "for-phones")
+        LlamaBench().check(PHONE)
+        cell = Cell(device="pixel8", model="m", backend="llamabench", runner="desktop")
+        with pytest.raises(RunnerError, match=r"desktop is llama-bench for x86_64, glibc .* the device is android"):
+            LlamaBench().prepare(cell, PHONE, NotImplemented)
+
+    def test_several_that_fit(self, archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+        add_program(archive, "one")
+        add_program(archive, "two")
+        with pytest.raises(RunnerError, match="several llama-bench programs fit it: one, two"):
+            run(a_plan(tiny_model), tmp_path / "r")
+
+    def test_another_workload(self, archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+        add_program(archive, "one")
+        with pytest.raises(RunnerError, match="no sustained workload"):
+            run(a_plan(tiny_model, workload="sustained", sustained_s=5.0), tmp_path / "r")
+
+    @pytest.mark.parametrize("name", ["..", "a/b", "auto", "", "-x", "x" * 65])
+    def test_a_name_that_is_none(self, archive: Path, name: str) -> None:
+        with pytest.raises(RunnerError, match="is no name for a runner"):
+            add_program(archive, name)
+
+    @pytest.mark.parametrize(
+        ("content", "match"),
+        [(b"nonsense", "cannot be read as an archive"), (b"", "cannot be read as an archive"), (None, "No such file")],
+    )
+    def test_a_file_that_is_no_archive(self, tmp_path: Path, content: bytes | None, match: str) -> None:
+        path = tmp_path / "x.tar.gz"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(RunnerError, match=match):
+            add_program(path)
+        assert not programs()
+
+    def test_an_archive_that_was_cut(self, archive: Path, tmp_path: Path) -> None:
+        cut = tmp_path / "cut.tar.gz"
+        cut.write_bytes(archive.read_bytes()[:500_000])
+        with pytest.raises(RunnerError, match="cannot be read as an archive"):
+            add_program(cut)
+        assert not programs()
+
+    def test_hostile_members_stay_inside(self, tmp_path: Path) -> None:
+        path = tmp_path / "evil.tar.gz"
+        program = llama_bench_head()
+        with tarfile.open(path, "w:gz") as tar:
+            for name, content in {
+                "../../llama-bench": program,
+                "/etc/libevil.so": b"x",
+                "a/b/../../../libup.so": b"y",
+            }.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            link = tarfile.TarInfo("../../libpasswd.so")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+        with pytest.raises(RunnerError, match="no 64-bit Linux or Android program"):
+            add_program(path, "evil")
+        assert not list(tmp_path.rglob("lib*.so"))
+        assert not Path("/etc/libevil.so").exists()
+
+    def test_a_zip_is_taken_too(self, archive: Path, tmp_path: Path) -> None:
+        program = add_program(archive, "tar")
+        path = tmp_path / "b1.zip"
+        with zipfile.ZipFile(path, "w") as members:
+            for name in program.files:
+                members.write(program.folder / name, f"build/bin/{name}")
+            link = zipfile.ZipInfo("build/bin/libllama.so")
+            link.external_attr = 0o120777 << 16
+            members.writestr(link, program.links["libllama.so"])
+        again = add_program(path, "zip")
+        assert again.files == program.files
+        assert again.links == {"libllama.so": program.links["libllama.so"]}
+
+    def test_two_builds_in_one_archive(self, archive: Path, tmp_path: Path) -> None:
+        program = add_program(archive, "one")
+        path = tmp_path / "two.zip"
+        with zipfile.ZipFile(path, "w") as members:
+            for folder in ("arm", "x86"):
+                members.write(program.folder / "llama-bench", f"{folder}/llama-bench")
+        with pytest.raises(RunnerError, match="has llama-bench twice"):
+            add_program(path, "two")
+
+
+def llama_bench_head() -> bytes:
+    return b"\x7fELF\x02\x01" + bytes(58)
+
+
+def release_archive_of(archive: Path, folder: Path, system: Any) -> Path:
+    """The same release for another system: the program is compiled already."""
+    os.environ["MELT_CACHE"], before = str(Path(__file__).parents[2] / ".test-cache"), os.environ["MELT_CACHE"]
+    try:
+        assert llama_bench().exists()
+        return release_archive(folder / f"llama-{system}.tar.gz", system)
+    finally:
+        os.environ["MELT_CACHE"] = before
+
+
+class TestRows:
+    BUILD: ClassVar[dict[str, Any]] = {"build_commit": "abc", "build_number": 7000}
+    ROW: ClassVar[dict[str, Any]] = {**BUILD, "n_prompt": 64, "n_gen": 0, "samples_ns": [10, 20]}
+
+    def say(self, **more: Any) -> str:
+        return json.dumps({**self.ROW, **more})
+
+    def test_both_tests_make_a_whole_stream(self) -> None:
+        read = LlamaBenchOutput()
+        lines = [*read(self.say()), *read('{"pid": 42}'), *read(self.say(n_prompt=0, n_gen=16, n_depth=64))]
+        prefill, hello, decode, done = [parse_event(line) for line in lines]
+        assert prefill == Repetitions(phase="prefill", tokens=64, depth=0, took_ns=(10, 20))
+        assert isinstance(hello, Hello)
+        assert (hello.pid, hello.runner_version, hello.engine_version) == (42, "b7000", "abc")
+        assert decode == Repetitions(phase="decode", tokens=16, depth=64, took_ns=(10, 20))
+        assert done == Done(status="ok")
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "",
+            "ggml_vulkan: 1 device",
+            "{}",
+            "[]",
+            json.dumps({**ROW, "n_gen": 3}),
+            json.dumps({**ROW, "samples_ns": []}),
+        ],
+    )
+    def test_what_is_no_row_is_passed_on(self, line: str) -> None:
+        assert LlamaBenchOutput()(line) == [line]
+        assert isinstance(parse_event(line), UnknownLine)
+
+    @given(
+        st.text()
+        | st.recursive(st.none() | st.integers() | st.text(), lambda c: st.dictionaries(st.text(), c)).map(json.dumps)
+    )
+    def test_no_line_makes_it_raise(self, line: str) -> None:
+        for said in LlamaBenchOutput()(line):
+            parse_event(said)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"n_prompt": -1}, {"n_prompt": "64"}, {"n_prompt": 2**40}, {"samples_ns": [0]}, {"samples_ns": [1.5]}],
+    )
+    def test_numbers_that_cannot_be_are_no_row(self, wrong: dict[str, Any]) -> None:
+        line = self.say(**wrong)
+        assert LlamaBenchOutput()(line) == [line]
+
+
+def test_the_command_line_takes_lists_and_forgets_an_archive(archive: Path, tmp_path: Path) -> None:
+    added = melt_cli("runner", "add", str(archive), "--name", "b1")
+    assert added.stdout == "b1: llama-bench for x86_64, glibc (backend llamabench), 5 files\n"
+    listed = json.loads(melt_cli("runner", "list", "--json").stdout)
+    assert [row["state"] for row in listed if row["name"] == "b1"] == ["added"]
+    assert melt_cli("runner", "remove", "b1").returncode == 0
+    gone = melt_cli("runner", "remove", "b1")
+    assert gone.returncode == 3
+    assert "no llama-bench is named 'b1'" in gone.stderr
+    assert melt_cli("runner", "add", str(tmp_path)).returncode == 2
+
+
+def test_a_report_sets_engines_side_by_side(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(archive, "stock")
+    run(a_plan(tiny_model, backends=("llamabench", "llama.cpp"), context=(64, 128)), tmp_path / "r")
+    page = write_report(melt.load(tmp_path / "r"), tmp_path / "out").read_text()
+    assert "llama.cpp stock (backends CPU)" in page
+    for heading in ("local · llama.cpp · cpu", "local · llamabench · cpu"):
+        assert heading in page
