@@ -102,6 +102,7 @@ MEMORY = (
     Metric("peak_rss_bytes", "bytes", "peak resident set of the runner's process", "lower", "Peak memory"),
     Metric("peak_pss_bytes", "bytes", "largest proportional set of the runner's process that was sampled", "lower"),
     Metric("available_drop_bytes", "bytes", "device-wide available memory when idle less its trough", "lower"),
+    Metric("gpu_memory_rise_bytes", "bytes", "memory of the GPU, all processes: its peak less what it was when idle"),
     Metric("weights_bytes", "bytes", "the engine's weight buffers less repacked_bytes"),
     Metric("repacked_bytes", "bytes", "second copy of weights, repacked for the processor (buffers named *_REPACK)"),
     Metric("kv_bytes", "bytes", "the engine's KV cache"),

@@ -138,6 +138,7 @@ def _memory(rec: Recorded, observed: Observed) -> dict[str, float]:
         "peak_rss_bytes": peak,
         "peak_pss_bytes": float(np.fmax(observed.peak_pss_bytes, max(shares, default=math.nan))),
         "available_drop_bytes": observed.available_drop_bytes,
+        "gpu_memory_rise_bytes": observed.gpu_memory_rise_bytes,
         **buffers,
         "explained_memory_bytes": explained,
         "runtime_baseline_bytes": baseline,

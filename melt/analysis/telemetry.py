@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from melt.analysis.others import Others, others_load
 from melt.analysis.phases import PhaseEnergies, phase_energies
 from melt.analysis.reading import Recorded
+from melt.analysis.stats import median
 from melt.store import TELEMETRY
 from melt.telemetry.base import Discovery, Source
 from melt.telemetry.parse import Series, series
@@ -36,6 +37,7 @@ class Observed:
     peak_rss_bytes: float = math.nan
     runtime_baseline_bytes: float = math.nan
     available_drop_bytes: float = math.nan
+    gpu_memory_rise_bytes: float = math.nan
     max_temp_c: float = math.nan
     idle_utilisation: float = math.nan
     swapped_bytes: float = 0.0
@@ -117,6 +119,9 @@ def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
         peak_rss_bytes=_settled(values("hwm", "process", run)),
         runtime_baseline_bytes=_before_loading(rec, sources, by_name),
         available_drop_bytes=_drop([by_name[s.name] for s in available if "avail" in _memory_kind(s)], idle, run),
+        gpu_memory_rise_bytes=_rise_from_idle(
+            [by_name[s.name] for s in sources if s.quantity == "memory_bytes" and s.site == "gpu"], idle, run
+        ),
         max_temp_c=_max(np.concatenate([np.empty(0), *_of(sources, by_name, "temperature_c", run)])),
         idle_utilisation=_mean_of_first(_of([s for s in sources if s.site == "system"], by_name, "utilisation", idle)),
         swapped_bytes=sum((_rise(v) for v in _of(sources, by_name, "swap_bytes", run)), 0.0),
@@ -196,6 +201,13 @@ def _drop(available: list[Series], idle: Window | None, run: Window) -> float:
     if not np.isfinite(before).any() or not np.isfinite(during).any():
         return math.nan
     return float(np.nanmedian(before) - np.nanmin(during))
+
+
+def _rise_from_idle(held: list[Series], idle: Window | None, run: Window) -> float:
+    """The most that was held while running less the median while idle."""
+    if not held or idle is None:
+        return math.nan
+    return _max(_within(held[0], run)) - median(_within(held[0], idle))
 
 
 def _ever(sources: list[Source], by_name: SeriesByName, quantity: str, run: Window, says: str) -> str:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from melt.telemetry.base import Absent, Inventory, Probe, Source
+from melt.telemetry.base import Absent, Inventory, Probe, Quantity, Site, Source
 
+_NATIVE_S = 1.0
 SLOW_MS = 1000  # temperatures, clocks and memory of the whole device change no faster than this matters
 
 # What an errno means to somebody who wonders why there is no figure.
@@ -49,3 +50,18 @@ def why(inventory: Inventory, path: str) -> str:
     if error is None:
         return "the file is not there" if inventory.text(path) is None else "its content is not understood"
     return f"{REASONS.get(error, 'it cannot be read')} ({error})"
+
+
+def source(name: str, parser: str, quantity: Quantity | str, site: Site, sensor: str) -> Source:
+    """A source that has its probe to itself and changes about once a second."""
+    return Source.model_validate(
+        {
+            "name": name,
+            "probe": name,
+            "parser": parser,
+            "quantity": quantity,
+            "site": site,
+            "sensor": sensor,
+            "native_period_s": _NATIVE_S,
+        }
+    )

@@ -151,6 +151,7 @@ PARSERS: dict[str, Parser] = {
     "process_ticks": _process_ticks,
     "charging_status": _charging_status,
     "throttled_bits": _throttled_bits,
+    "labelled": _labelled,
     "battery_service": _battery_service,
     "battery_service_charging": _battery_service_charging,
     "thermal_status": _thermal_status,

@@ -272,7 +272,7 @@ def test_a_release_archive_of_llama_cpp_is_measured_on_a_phone(
     add_program(release_archive(tmp_path / "llama-b1-bin-android.tar.gz", "android"), name)
     try:
         profile = write_profile(tmp_path, phone, "direct", sensors={"period_ms": 100})
-        plan = a_plan(profile, tiny_model, backends=("llamabench",), runners=(name,), gen=(3000,))
+        plan = a_plan(profile, tiny_model, backends=("llamabench",), runners=(name,), gen=(3000,), idle_s=2.5)
         made = last(run(plan, tmp_path / "results"))
         assert made.manifest.status == "ok", made.manifest.error
         assert not [p for p in phone.processes() if "llama-bench" in p.argv[0]]
@@ -283,3 +283,4 @@ def test_a_release_archive_of_llama_cpp_is_measured_on_a_phone(
     assert row["decode_tok_per_s"] > 0
     assert row["peak_rss_bytes"] > 1e6
     assert row["max_temp_c"] > 0
+    assert row["gpu_memory_rise_bytes"] == 0.0  # nothing of it ran there

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from melt.analysis.energy import phase_energy
 from melt.profile import Sensors
-from melt.telemetry.android import discover
+from melt.telemetry.android import GPU_MEMORY, discover
 from melt.telemetry.android_facts import facts, properties
 from melt.telemetry.base import Discovery, Inventory
 from melt.telemetry.parse import read
@@ -27,6 +27,8 @@ def inventory(phone: str, battery: str = "dumpsys-battery") -> Inventory:
     tree[BATTERY_SERVICE] = text_of(phone, battery)
     tree[THERMAL_SERVICE] = text_of(phone, "dumpsys-thermalservice")
     tree["getprop"] = text_of(phone, "getprop")
+    gpu_memory = DATA / "android" / phone / "dumpsys-gpu-gpumem.txt"
+    tree[GPU_MEMORY] = gpu_memory.read_text(encoding="utf-8") if gpu_memory.exists() else ""
     return inventory_of(tree)
 
 
@@ -189,6 +191,11 @@ def test_the_gpu_by_what_its_maker_lets_the_shell_read() -> None:
     assert "gpu:adreno:load" in names["galaxy-s23"]
     assert "gpu:adreno:frequency" not in names["galaxy-s23"]
     assert not any(n.startswith("gpu:") for n in names["locked-down"])
+    pixel = discover(inventory("pixel-8"))
+    [memory] = [s for s in pixel.sources if s.name == "gpu:memory"]
+    assert parse(memory, text_of("pixel-8", "dumpsys-gpu-gpumem")) == 2_100_072_448
+    [denied] = [a for a in discover(inventory("locked-down")).absent if a.name == "gpu:memory"]
+    assert denied.hint.startswith("Android 12")
     assert PARSERS["busy_of_total"]("      0       0", "") == 0.0
     assert PARSERS["busy_of_total"]("  30000 40000", "") == 0.75
 
