@@ -158,6 +158,32 @@ def test_a_phone_lost_in_mid_run_is_waited_for_and_measured_again(
     assert not phone.processes()
 
 
+class AtPhase(Watcher):
+    """Does something when a phase begins for the first time."""
+
+    def __init__(self, name: str, act: Callable[[], None]) -> None:
+        self._name, self._act = name, act
+        self.done = False
+
+    def phase(self, name: str) -> None:
+        if name == self._name and not self.done:
+            self.done = True
+            self._act()
+
+
+@pytest.mark.parametrize("phase", ["collect", "idle"])
+def test_a_phone_lost_before_or_after_the_runner_is_measured_again(
+    phase: str, phone: PhoneBox, connector: Connector, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    """What the runner said is whole, but the telemetry cannot be brought: half of a run is none."""
+    watcher = AtPhase(phase, lambda: phone.reboot(delay_s=2.0))
+    outcome = run(a_plan(write_profile(tmp_path, phone, connector), tiny_model), tmp_path / "results", watcher)
+    assert watcher.done
+    errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
+    assert errors == ["transient", "ok"]
+    assert not phone.processes()
+
+
 def test_a_phone_that_hangs_ends_the_run_and_not_the_plan(
     phone: PhoneBox,
     connector: Connector,
