@@ -24,11 +24,12 @@ from benchmarks.common import machine
 from benchmarks.link import slow_link
 from melt.drivers.adb import sync
 from melt.drivers.adb.direct import open_tcp
-from melt.drivers.adb.files import PhoneFiles
+from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.adb.server import AdbServer
-from melt.drivers.adb.shell import run_command
 from melt.drivers.adb.stream import Connection
 from melt.drivers.base import DeviceFile
+from melt.drivers.remote.files import RemoteFiles
+from melt.drivers.remote.process import run_command
 from tests.peers.phone.box import PhoneBox
 
 MIB = 2**20
@@ -103,8 +104,8 @@ def by_melt(connection: Connection, file: DeviceFile) -> dict[str, float]:
     began = time.perf_counter()
     sync.send_file(connection, file.path, TARGET, 0o644, lambda _done: None)
     transfer_s = time.perf_counter() - began
-    run_command(connection, f"rm -rf {TARGET} {WORK}")
-    files = PhoneFiles(connection, WORK)
+    run_command(AdbRemote(connection), f"rm -rf {TARGET} {WORK}")
+    files = RemoteFiles(AdbRemote(connection), WORK)
     files.prepare()
     began = time.perf_counter()
     assert files.push(file).pushed
@@ -112,7 +113,7 @@ def by_melt(connection: Connection, file: DeviceFile) -> dict[str, float]:
     began = time.perf_counter()
     assert not files.push(file).pushed
     again_s = time.perf_counter() - began
-    run_command(connection, f"rm -rf {WORK}")
+    run_command(AdbRemote(connection), f"rm -rf {WORK}")
     return {": transfer": transfer_s, ": with the check": whole_s, ": there already": again_s}
 
 

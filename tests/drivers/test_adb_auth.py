@@ -10,7 +10,8 @@ import pytest
 from melt.drivers.adb.direct import open_tcp
 from melt.drivers.adb.find import open_phone
 from melt.drivers.adb.keys import signers
-from melt.drivers.adb.shell import run_command
+from melt.drivers.adb.remote import AdbRemote
+from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
 from melt.profile import Address, DeviceProfile
 from tests.peers.adb_auth import Gate, android_key, guarded
@@ -49,7 +50,7 @@ def test_a_known_key_opens_the_phone(gate: Gate, home: Path) -> None:
     keys = signers()
     gate.known.append(android_key(public_key(home)))
     connection = open_tcp("127.0.0.1", gate.port, keys)
-    assert run_command(connection, "echo in").text == "in\n"
+    assert run_command(AdbRemote(connection), "echo in").text == "in\n"
     assert not gate.offered
     connection.close()
 
@@ -62,14 +63,14 @@ def test_a_key_of_the_lab_opens_it_too(gate: Gate, home: Path, tmp_path: Path, m
     monkeypatch.setenv("ANDROID_USER_HOME", str(home))
     monkeypatch.setenv("ANDROID_VENDOR_KEYS", str(lab / "adbkey"))
     connection = open_tcp("127.0.0.1", gate.port, signers())
-    assert run_command(connection, "echo in").text == "in\n"
+    assert run_command(AdbRemote(connection), "echo in").text == "in\n"
     connection.close()
 
 
 def test_a_stranger_is_let_in_when_somebody_taps_allow(gate: Gate, home: Path) -> None:
     gate.taps_allow = True
     connection = open_tcp("127.0.0.1", gate.port, signers())
-    assert run_command(connection, "echo in").text == "in\n"
+    assert run_command(AdbRemote(connection), "echo in").text == "in\n"
     assert [o.rstrip(b"\0") for o in gate.offered] == [public_key(home)]
     connection.close()
 
@@ -108,7 +109,7 @@ def test_googles_adb_passes_the_same_gate_and_melt_through_it(gate: Gate, home: 
     subprocess.run(["adb", "wait-for-device"], env=env, check=True, timeout=20)  # it says so before somebody taps
     assert len(gate.offered) == 1
     profile = DeviceProfile(name="phone", driver="adb", address=Address(host="127.0.0.1", port=gate.port))
-    assert run_command(open_phone(profile), "echo in").text == "in\n"
+    assert run_command(AdbRemote(open_phone(profile)), "echo in").text == "in\n"
 
 
 def test_an_unauthorised_phone_of_the_server_is_explained(gate: Gate, adb_server: int) -> None:

@@ -210,7 +210,7 @@ def test_no_serial_and_no_address_is_in_a_message(phone: PhoneBox, driver: AdbDr
 def test_a_phone_that_stays_away_is_an_error_that_may_pass(
     phone: PhoneBox, driver: AdbDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melt.drivers.adb.driver.RETURN_S", 3.0)
+    monkeypatch.setattr("melt.drivers.remote.driver.RETURN_S", 3.0)
     phone.kill_adbd()
     with pytest.raises(TransientDeviceError):
         driver.push(a_file(tmp_path, MIB))
@@ -221,7 +221,7 @@ def test_a_runner_ends_when_its_host_goes_without_a_word(
     phone: PhoneBox, connector: Connector, kept_builds: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The link is cut and says nothing: the sampler on the phone ends by itself."""
-    monkeypatch.setattr("melt.drivers.adb.driver._WATCH_S", 3)
+    monkeypatch.setattr("melt.drivers.remote.driver._WATCH_S", 3)
     opened = connect(profile_of(phone, connector))
     runner = opened.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path
     opened.record(opened.discover().probes, 100, [runner, "sample"])
@@ -237,8 +237,8 @@ def test_a_runner_ends_when_its_host_goes_without_a_word(
 def test_a_phone_that_somebody_else_measures_is_left_alone(
     phone: PhoneBox, connector: Connector, kept_builds: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melt.drivers.adb.driver._WATCH_S", 2)
-    monkeypatch.setattr("melt.drivers.adb.driver.SAMPLER_END_S", 0.5)
+    monkeypatch.setattr("melt.drivers.remote.driver._WATCH_S", 2)
+    monkeypatch.setattr("melt.drivers.remote.driver.SAMPLER_END_S", 0.5)
     other = connect(profile_of(phone, connector))
     assert isinstance(other, AdbDriver)
     runner = other.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path

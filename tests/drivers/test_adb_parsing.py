@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.drivers.adb.files import parse_df, parse_listing, safe_name
 from melt.drivers.adb.find import choose
 from melt.drivers.adb.log import death_lines
 from melt.drivers.adb.packets import HEADER, Packet, decode_header, features_of
 from melt.drivers.adb.server import Listed, parse_devices
-from melt.drivers.adb.shell import EXIT, STDERR, STDOUT, ShellPackets, exit_status, packet
-from melt.drivers.adb.stream import ConnectionLostError
+from melt.drivers.adb.shell import EXIT, STDERR, STDOUT, ShellPackets, packet
 from melt.drivers.base import ExitStatus
+from melt.drivers.remote.base import ConnectionLostError, exit_status
+from melt.drivers.remote.files import parse_df, parse_listing, safe_name
 from melt.errors import DeviceError
 
 PACKETS = st.lists(st.tuples(st.sampled_from([STDOUT, STDERR, EXIT, 9]), st.binary(max_size=300)), max_size=20)

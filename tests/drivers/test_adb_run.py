@@ -192,11 +192,10 @@ def test_a_phone_that_hangs_ends_the_run_and_not_the_plan(
     kept_builds: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("melt.drivers.adb.shell._HEARTBEAT_S", 0.5)
-    monkeypatch.setattr("melt.drivers.adb.shell._KILL_S", 1.0)
-    for module in ("shell", "driver", "recording"):
-        monkeypatch.setattr(f"melt.drivers.adb.{module}.SIGN_OF_LIFE_S", 1.0)
-    monkeypatch.setattr("melt.drivers.adb.driver.RETURN_S", 3.0)
+    monkeypatch.setattr("melt.drivers.remote.process._HEARTBEAT_S", 0.5)
+    monkeypatch.setattr("melt.drivers.remote.process._KILL_S", 1.0)
+    monkeypatch.setattr("melt.drivers.adb.remote.SIGN_OF_LIFE_S", 1.0)
+    monkeypatch.setattr("melt.drivers.remote.driver.RETURN_S", 3.0)
     watcher = When(ModelLoaded, phone.freeze)
     plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,), retries=0)
     began = time.monotonic()

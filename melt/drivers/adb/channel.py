@@ -6,7 +6,8 @@ import threading
 from typing import Protocol
 
 from melt.drivers.adb.packets import Packet
-from melt.drivers.adb.stream import GONE_HINT, ConnectionLostError, Deadline
+from melt.drivers.adb.stream import GONE_HINT
+from melt.drivers.remote.base import ConnectionLostError, Deadline
 from melt.errors import MeltError
 
 _MAX_UNREAD = 4  # packets of one stream; adb's flow control allows one

@@ -22,15 +22,8 @@ from melt.drivers.adb.packets import (
     decode_header,
     features_of,
 )
-from melt.drivers.adb.stream import (
-    GONE_HINT,
-    ConnectionLostError,
-    Deadline,
-    Link,
-    SocketStream,
-    connect_tcp,
-    read_exactly,
-)
+from melt.drivers.adb.stream import GONE_HINT, Link, SocketStream, connect_tcp, read_exactly
+from melt.drivers.remote.base import ConnectionLostError, Deadline
 from melt.errors import DeviceError, MeltError
 
 _HANDSHAKE_S = 10.0

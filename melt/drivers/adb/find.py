@@ -7,10 +7,12 @@ from fnmatch import fnmatchcase
 
 from melt.drivers.adb.direct import open_tcp, unauthorised
 from melt.drivers.adb.keys import signers
+from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.adb.server import AdbServer, Listed
-from melt.drivers.adb.shell import run_command
-from melt.drivers.adb.stream import Connection, ConnectionLostError
+from melt.drivers.adb.stream import Connection
 from melt.drivers.adb.usb import open_usb, usb_serials
+from melt.drivers.remote.base import ConnectionLostError
+from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
 from melt.profile import Address, DeviceProfile
 
@@ -94,7 +96,7 @@ def _model(server: AdbServer, device: Listed) -> str:
 
 
 def _ask_model(connection: Connection) -> str:
-    return run_command(connection, "getprop ro.product.model", 10.0).text.strip()
+    return run_command(AdbRemote(connection), "getprop ro.product.model", 10.0).text.strip()
 
 
 def choose(name: str, listed: Sequence[Listed], serial: str | None, model: str | None) -> Listed:

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from melt.drivers.adb import sync
-from melt.drivers.adb.shell import AdbProcess, quoted, run_command
-from melt.drivers.adb.stream import Connection
+from melt.drivers.adb.remote import AdbRemote
+from melt.drivers.base import Recording
+from melt.drivers.remote.base import quoted
+from melt.drivers.remote.process import RemoteProcess, run_command
+from melt.drivers.remote.recording import said_against
 from melt.errors import DeviceError, TransientDeviceError
 from melt.telemetry.power_rails import POLL_MS, PREFIX, Rail, read_rails
 
@@ -22,11 +25,11 @@ MAX_TRACE_BYTES = 2**28
 class RailRecording:
     """Perfetto at work, from its start on."""
 
-    def __init__(self, connection: Connection, name: str = "melt.pftrace", duration_ms: int = _LONGEST_MS) -> None:
-        self._connection = connection
+    def __init__(self, remote: AdbRemote, name: str = "melt.pftrace", duration_ms: int = _LONGEST_MS) -> None:
+        self._remote = remote
         self._path = f"{_FOLDER}/{name}"
-        run_command(connection, f"rm -f {quoted(self._path)}")
-        self.process = AdbProcess(connection, f"exec perfetto --txt -c - -o {quoted(self._path)}")
+        run_command(remote, f"rm -f {quoted(self._path)}")
+        self.process = RemoteProcess(remote, f"exec perfetto --txt -c - -o {quoted(self._path)}")
         self.process.tell(_config(duration_ms))
         self.process.end_of_input()  # it reads its configuration to the end
 
@@ -43,7 +46,7 @@ class RailRecording:
         with contextlib.suppress(TimeoutError):
             self.process.wait(0.0)
             return self._bring()
-        run_command(self._connection, f"kill -TERM {self.process.pid}")
+        run_command(self._remote, f"kill -TERM {self.process.pid}")
         return self.wait(_END_S)
 
     def wait(self, timeout_s: float) -> bytes:
@@ -52,7 +55,7 @@ class RailRecording:
             self.process.wait(timeout_s)
         except TimeoutError as e:
             self.process.kill()
-            raise DeviceError(f"{self._connection.name}: Perfetto does not end", "Reboot the phone.") from e
+            raise DeviceError(f"{self._remote.name}: Perfetto does not end", "Reboot the phone.") from e
         return self._bring()
 
     def _bring(self) -> bytes:
@@ -60,32 +63,51 @@ class RailRecording:
             status = self.process.wait(0.0)
             if not status.ok:
                 said = self.process.stderr().strip().splitlines()[-1:] or [str(status)]
-                raise DeviceError(f"{self._connection.name}: Perfetto: {said[0][:200]}")
-            size = sync.size_bytes(self._connection, self._path)
+                raise DeviceError(f"{self._remote.name}: Perfetto: {said[0][:200]}")
+            size = sync.size_bytes(self._remote.connection, self._path)
             if size is None or size > MAX_TRACE_BYTES:
-                raise DeviceError(f"{self._connection.name}: Perfetto left no trace that can be read")
+                raise DeviceError(f"{self._remote.name}: Perfetto left no trace that can be read")
             with tempfile.TemporaryFile() as trace:
-                sync.receive(self._connection, self._path, trace)
+                sync.receive(self._remote.connection, self._path, trace)
                 trace.seek(0)
                 return trace.read()
         finally:
             self.process.kill()
             with contextlib.suppress(TransientDeviceError):
-                run_command(self._connection, f"rm -f {quoted(self._path)}")
+                run_command(self._remote, f"rm -f {quoted(self._path)}")
 
 
-def find_rails(connection: Connection) -> tuple[list[Rail], str]:
+class RecordingWithRails:
+    """The sampler and Perfetto at once, as one recording."""
+
+    def __init__(self, sampler: Recording, rails: RailRecording) -> None:
+        self._sampler = sampler
+        self._rails = rails
+
+    def follow(self, pid: int) -> None:
+        """From now on also reads the probes that name a process."""
+        self._sampler.follow(pid)
+
+    def stop(self, destination: Path) -> str:
+        """Ends both; what went wrong with either, in words. Raises ConnectionLostError."""
+        try:
+            problem = self._sampler.stop(destination)
+            of_rails = said_against(lambda: append_rails(self._rails.stop(), destination))
+            return problem or of_rails
+        finally:
+            self._rails.kill()
+
+
+def find_rails(remote: AdbRemote) -> tuple[list[Rail], str]:
     """The rails of which the phone gives samples, and where it gives none the reason."""
-    if run_command(connection, "command -v perfetto").code != 0:
+    if run_command(remote, "command -v perfetto").code != 0:
         return [], "the phone has no Perfetto (before Android 9)"
     try:
-        rails, samples = read_rails(
-            RailRecording(connection, "melt-look.pftrace", _LOOK_MS).wait(_LOOK_MS / 1000 + _END_S)
-        )
+        rails, samples = read_rails(RailRecording(remote, "melt-look.pftrace", _LOOK_MS).wait(_LOOK_MS / 1000 + _END_S))
     except TransientDeviceError:
         raise
     except DeviceError as e:
-        return [], e.message.removeprefix(f"{connection.name}: ")
+        return [], e.message.removeprefix(f"{remote.name}: ")
     alive = {s.index for s in samples}
     return [r for r in rails if r.index in alive], "" if alive else "the phone's Perfetto gives no power rails"
 

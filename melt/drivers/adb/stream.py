@@ -3,16 +3,11 @@
 import contextlib
 import select
 import socket
-import time
 from typing import Protocol
 
-from melt.errors import TransientDeviceError
+from melt.drivers.remote.base import ConnectionLostError, Deadline
 
 GONE_HINT = "Check the cable or the network, and `adb devices`; the same command goes on where it stopped."
-
-
-class ConnectionLostError(TransientDeviceError):
-    """The way to the device broke, at its end or at ours."""
 
 
 class Link(Protocol):
@@ -74,17 +69,6 @@ def read_exactly(link: Link, size: int, timeout_s: float | None = None) -> bytes
             raise ConnectionLostError("the device ended the connection", GONE_HINT)
         parts += part
     return bytes(parts)
-
-
-class Deadline:
-    """What is left of a time-out that several waits share."""
-
-    def __init__(self, timeout_s: float | None) -> None:
-        self._end = None if timeout_s is None else time.monotonic() + timeout_s
-
-    def left_s(self) -> float | None:
-        """Seconds, never below zero; None without a limit."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
 class SocketStream:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError, Stream, read_exactly
+from melt.drivers.adb.stream import GONE_HINT, Connection, Stream, read_exactly
+from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
 
 CHUNK_BYTES = 65536

@@ -7,7 +7,8 @@ from typing import Any
 from melt.drivers.adb.direct import DirectConnection
 from melt.drivers.adb.keys import EXTRA_HINT, signers
 from melt.drivers.adb.packets import HEADER
-from melt.drivers.adb.stream import GONE_HINT, ConnectionLostError, Deadline
+from melt.drivers.adb.stream import GONE_HINT
+from melt.drivers.remote.base import ConnectionLostError, Deadline
 from melt.errors import DeviceError
 
 _TURN_S = 1.0  # of waiting in the USB library, which no other thread can end

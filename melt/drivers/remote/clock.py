@@ -1,9 +1,9 @@
-"""A phone's clock beside the host's, by one shell that answers again and again."""
+"""A device's clock beside the host's, by one shell that answers again and again."""
 
 import time
 
-from melt.drivers.adb.shell import AdbProcess
-from melt.drivers.adb.stream import GONE_HINT, Connection, ConnectionLostError
+from melt.drivers.remote.base import ConnectionLostError, Remote
+from melt.drivers.remote.process import RemoteProcess
 from melt.errors import DeviceError
 from melt.facts import ClockReading
 
@@ -12,7 +12,7 @@ _ANSWER_S = 10.0
 _STEP_NS = 10_000_000  # of /proc/uptime
 
 
-def read_clock(connection: Connection) -> ClockReading:
+def read_clock(remote: Remote) -> ClockReading:
     """CLOCK_BOOTTIME by /proc/uptime, by the quickest of several answers.
 
     Runner and sampler stamp by that clock themselves; this only sets it beside the host's.
@@ -22,19 +22,19 @@ def read_clock(connection: Connection) -> ClockReading:
         DeviceError: the answer is no time.
     """
     # Builtins alone: a process a reading would add a millisecond to each.
-    process = AdbProcess(connection, "while read l; do read up idle < /proc/uptime; echo $up; done")
+    process = RemoteProcess(remote, "while read l; do read up idle < /proc/uptime; echo $up; done")
     try:
         return min((_one_reading(process) for _ in range(_READINGS)), key=lambda r: r.bound_ns)
     except TimeoutError as e:
-        raise ConnectionLostError(f"{connection.name}: the phone does not answer: {e}", GONE_HINT) from e
+        raise ConnectionLostError(f"{remote.name}: the {remote.what} does not answer: {e}", remote.back_hint) from e
     except (ValueError, OverflowError) as e:
-        raise DeviceError(f"{connection.name}: the phone does not tell its time: {e}") from e
+        raise DeviceError(f"{remote.name}: the {remote.what} does not tell its time: {e}") from e
     finally:
         process.end_of_input()
         process.kill()
 
 
-def _one_reading(process: AdbProcess) -> ClockReading:
+def _one_reading(process: RemoteProcess) -> ClockReading:
     before = time.time_ns()
     process.tell("")
     answer = process.next_line(_ANSWER_S) or ""

@@ -1,4 +1,4 @@
-"""melt's files on a phone, each under its content's hash: there already, or sent, verified and renamed.
+"""melt's files on a device, each under its content's hash: there already, or sent, verified and renamed.
 
 WORK/files/<sha256>/<name>     a file that was verified when it came; touched when it is used
 WORK/incoming/                 what is on its way; a cut leaves it here, and the next push starts it again
@@ -7,73 +7,69 @@ WORK/incoming/                 what is on its way; a cut leaves it here, and the
 import re
 from pathlib import PurePosixPath
 
-from melt.drivers.adb import sync
-from melt.drivers.adb.shell import Completed, quoted, run_command
-from melt.drivers.adb.stream import Connection
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
+from melt.drivers.remote.base import Remote, last_words, quoted
+from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError, TransientDeviceError
 
-_HASH_BYTES_PER_S = 20e6  # the slowest phone's sha256sum, for the time-out
-_SPARE_BYTES = 256 * 2**20  # room that a phone needs to live
-_CLEAN_HINT = "Free some on the phone, or remove what melt put there: melt devices clean NAME"
+_HASH_BYTES_PER_S = 20e6  # the slowest device's sha256sum, for the time-out
+_SPARE_BYTES = 256 * 2**20  # room that a device needs to live
+_CLEAN_HINT = "Free some there, or remove what melt put there: melt devices clean NAME"
 
 
-class PhoneFiles:
+class RemoteFiles:
     """The files below one work folder."""
 
-    def __init__(self, connection: Connection, work_folder: str) -> None:
-        self._connection = connection
+    def __init__(self, remote: Remote, work_folder: str) -> None:
+        self._remote = remote
         self.folder = work_folder
 
     def prepare(self) -> None:
         """Makes the folders.
 
         Raises:
-            DeviceError: the phone's shell may not write there, or nothing may be started from there.
+            DeviceError: this user may not write there, or nothing may be started from there.
         """
         probe = f"{self.folder}/incoming/.probe"
         script = (
             f"mkdir -p {quoted(f'{self.folder}/files', f'{self.folder}/incoming', f'{self.folder}/jobs')} && "
-            f"echo '#!/system/bin/sh' > {quoted(probe)} && chmod 700 {quoted(probe)} && "
+            f"echo '#!/bin/sh' > {quoted(probe)} && chmod 700 {quoted(probe)} && "
             f"{{ [ -x {quoted(probe)} ] || {{ echo 'no program may be started there' >&2; false; }}; }}; r=$?; "
             f"rm -f {quoted(probe)}; exit $r"
         )
-        done = run_command(self._connection, script)
+        done = run_command(self._remote, script)
         if done.code != 0:
             raise DeviceError(
-                f"{self._connection.name}: {self.folder}: {_said(done)}",
-                "work_folder in the profile must be one that adb's shell may write to: /data/local/tmp/melt",
+                f"{self._remote.name}: {self.folder}: {last_words(done)}",
+                "work_folder in the profile must be one to write to and to start programs from.",
             )
 
     def free_bytes(self) -> int:
         """Room left for files."""
-        done = run_command(self._connection, f"df -k {quoted(self.folder)}")
+        done = run_command(self._remote, f"df -k {quoted(self.folder)}")
         return parse_df(done.text)
 
     def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
         """Puts a file there unless its content is already.
 
         Raises:
-            DeviceError: there is no room, or the phone refuses it.
-            TransientDeviceError: what arrived is not what was sent, or the phone went away.
+            DeviceError: there is no room, or the device refuses it.
+            TransientDeviceError: what arrived is not what was sent, or the device went away.
         """
         place = f"{self.folder}/files/{file.sha256}/{safe_name(file.name)}"
         report = progress or (lambda _done, _total: None)
-        if sync.size_bytes(self._connection, place) == file.size_bytes:
-            run_command(self._connection, f"touch {quoted(place)}")
+        if self._remote.size_bytes(place) == file.size_bytes:
+            run_command(self._remote, f"touch {quoted(place)}")
             report(file.size_bytes, file.size_bytes)
             return PlacedFile(place, pushed=False)
         incoming = f"{self.folder}/incoming/{file.sha256}"
-        run_command(self._connection, f"rm -f {quoted(incoming)}")  # what a cut left takes no room twice
+        run_command(self._remote, f"rm -f {quoted(incoming)}")  # what a cut left takes no room twice
         self._check_room(file)
         # The largest is a model; anybody's program may read it, and only programs of melt's are started.
-        sync.send_file(
-            self._connection,
-            file.path,
-            incoming,
-            0o755,
-            lambda done: report(min(done, file.size_bytes), file.size_bytes),
-        )
+        with file.path.open("rb") as content:
+            self._remote.send(
+                content, incoming, 0o755, lambda done: report(min(done, file.size_bytes), file.size_bytes)
+            )
         self._verify(file, incoming)
         parent = str(PurePosixPath(place).parent)
         # On the disk before it has its name: a warm push believes the name and the size.
@@ -81,30 +77,32 @@ class PhoneFiles:
             f"mkdir -p {quoted(parent)} && chmod 755 {quoted(incoming)} && touch {quoted(incoming)} && "
             f"{{ fsync {quoted(incoming)} 2>/dev/null || sync; }} && mv -f {quoted(incoming, place)}"
         )
-        done = run_command(self._connection, script)
+        done = run_command(self._remote, script)
         if done.code != 0:
-            raise DeviceError(f"{self._connection.name}: {place}: {_said(done)}", _CLEAN_HINT)
+            raise DeviceError(f"{self._remote.name}: {place}: {last_words(done)}", _CLEAN_HINT)
         return PlacedFile(place, pushed=True)
 
     def _check_room(self, file: DeviceFile) -> None:
         free, needed = self.free_bytes(), file.size_bytes + min(_SPARE_BYTES, file.size_bytes)
         if free < needed:
             raise DeviceError(
-                f"{self._connection.name}: {file.name} needs {needed / 2**20:.0f} MiB of room on the phone, "
+                f"{self._remote.name}: {file.name} needs {needed / 2**20:.0f} MiB of room on the {self._remote.what}, "
                 f"which has {free / 2**20:.0f} MiB",
                 _CLEAN_HINT,
             )
 
     def _verify(self, file: DeviceFile, incoming: str) -> None:
         limit_s = 30.0 + file.size_bytes / _HASH_BYTES_PER_S
-        done = run_command(self._connection, f"sha256sum < {quoted(incoming)}", limit_s)
+        done = run_command(self._remote, f"sha256sum < {quoted(incoming)}", limit_s)
         if done.code == 0 and done.text.split()[:1] == [file.sha256]:
             return
-        run_command(self._connection, f"rm -f {quoted(incoming)}")
+        run_command(self._remote, f"rm -f {quoted(incoming)}")
         if done.code != 0:
-            raise DeviceError(f"{self._connection.name}: cannot check {file.name} on the phone: {_said(done)}")
+            raise DeviceError(
+                f"{self._remote.name}: cannot check {file.name} on the {self._remote.what}: {last_words(done)}"
+            )
         raise TransientDeviceError(
-            f"{self._connection.name}: {file.name} arrived damaged", "Try another cable or port; it is sent again."
+            f"{self._remote.name}: {file.name} arrived damaged", "Try another cable or port; it is sent again."
         )
 
     def clean(self, limit_bytes: int = 0) -> int:
@@ -117,7 +115,7 @@ class PhoneFiles:
             f"cd {quoted(self.folder)} || exit 1; rm -rf incoming/* jobs/*; "
             'for f in files/*/*; do [ -f "$f" ] && stat -c \'%Y %s %n\' "$f"; done; true'
         )
-        listed = parse_listing(run_command(self._connection, script).text)
+        listed = parse_listing(run_command(self._remote, script).text)
         kept = sum(size for _, size, _ in listed)
         removed, gone = 0, []
         for _used, size, path in sorted(listed):
@@ -126,7 +124,7 @@ class PhoneFiles:
             gone.append(f"{self.folder}/{PurePosixPath(path).parent}")
             removed += size
         for at in range(0, len(gone), 100):
-            run_command(self._connection, f"rm -rf {quoted(*gone[at : at + 100])}")
+            run_command(self._remote, f"rm -rf {quoted(*gone[at : at + 100])}")
         return removed
 
 
@@ -144,7 +142,7 @@ def parse_df(text: str) -> int:
     words = " ".join(text.splitlines()[1:]).split()
     numbers = [int(w) for w in words if w.isdigit()]
     if len(numbers) < 3:
-        raise DeviceError(f"the phone's df says {text.strip()[-80:]!r}")
+        raise DeviceError(f"the device's df says {text.strip()[-80:]!r}")
     return numbers[2] * 1024
 
 
@@ -152,8 +150,3 @@ def parse_listing(text: str) -> list[tuple[int, int, str]]:
     """Rows of time of use, size and path; a path that melt does not make is left alone."""
     rows = re.findall(r"^([0-9]{1,15}) ([0-9]{1,18}) (files/[0-9a-f]{64}/[A-Za-z0-9._-]+)$", text, re.M)
     return [(int(used), int(size), path) for used, size, path in rows]
-
-
-def _said(done: Completed) -> str:
-    lines = (done.stderr.strip() or done.text.strip()).splitlines()
-    return lines[-1][:300] if lines else f"exit code {done.code}"

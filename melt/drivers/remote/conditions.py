@@ -1,0 +1,165 @@
+"""A device's conditions: saved on it before they are set, put back afterwards, also after a crash of the host.
+
+What a condition sets is a few settings of the device, each of which can be read and written by itself.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from melt.drivers.remote.base import Remote, quoted
+from melt.drivers.remote.process import run_command
+from melt.errors import DeviceError
+from melt.telemetry.base import Absent
+
+_VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that a device can be told; ``{}`` in ``write`` stands for the value, quoted.
+
+    ``keeps`` is the value that holds where the device does not tell: it can be set but not read, or has no value
+    before it is set.
+    """
+
+    write: str
+    read: str = ""
+    unset: str = ""  # how to take the value away again, where it was not set at all
+    keeps: str = ""
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What can be set on a kind of device: the settings, and by condition and value what each of them becomes.
+
+    ``system`` is what people call it, "Android". The clock governor of every cluster belongs to all.
+    """
+
+    system: str
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, Setting]:
+        """Every setting by name."""
+        return {**self.settings, **GOVERNORS}
+
+
+GOVERNORS = {
+    f"governor/policy{n}": Setting(
+        f"echo {{}} > /sys/devices/system/cpu/cpufreq/policy{n}/scaling_governor",
+        f"cat /sys/devices/system/cpu/cpufreq/policy{n}/scaling_governor 2>/dev/null",
+    )
+    for n in range(16)  # clusters that a processor may have
+}
+
+
+class RemoteConditions:
+    """What was found is on the device before anything is changed, so that any host's next run restores it."""
+
+    def __init__(self, remote: Remote, saved: str, knobs: Knobs) -> None:
+        self._remote = remote
+        self._saved = saved
+        self._knobs = knobs
+        self._settings = knobs.known
+
+    def set(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """Sets each condition; what is unknown or refused comes back with its reason.
+
+        A setting that reads as something else after it was written was refused, whatever the device said.
+        """
+        refused, plan = [], dict[str, tuple[str, str]]()
+        for name, value in wanted.items():
+            settings = self._settings_of(name, value)
+            if settings is None:
+                refused.append(self._unknown(name, value))
+                continue
+            plan |= {setting: (name, raw) for setting, raw in settings.items()}
+        found = {setting: self._read(setting) for setting in plan}
+        changed = {s: v for s, v in found.items() if v not in ("", plan[s][1])}
+        if changed:
+            self._save(changed)
+        reasons: dict[str, str] = {}
+        for setting, (name, raw) in plan.items():
+            if found[setting] == "":
+                reasons.setdefault(
+                    name, f"the {self._remote.what} does not tell how it is set now, so it could not be put back"
+                )
+            elif setting in changed and (reason := self._change(setting, raw)):
+                reasons.setdefault(name, reason)
+        hint = f"This {self._remote.what}'s {self._knobs.system} does not allow it."
+        return (*refused, *(Absent(name=n, reason=r, hint=hint) for n, r in reasons.items()))
+
+    def _change(self, setting: str, raw: str) -> str:
+        """Why it was refused; empty where the phone took it and says so."""
+        reason = self._write(setting, raw)
+        if not reason and self._settings[setting].read and (now := self._read(setting)) != raw:
+            return f"the {self._remote.what} took {raw!r} and still says {now!r}"
+        return reason
+
+    def restore(self) -> None:
+        """Puts back what was found, and forgets it; what cannot be put back stays saved for the next time."""
+        found = self._found()
+        if not found:
+            return
+        known = {s: v for s, v in found.items() if s in self._settings and _VALUE.match(v)}
+        failed = {setting: value for setting, value in known.items() if self._write(setting, value)}
+        if failed != found:
+            run_command(self._remote, f"rm -f {quoted(self._saved)}")
+            if failed:
+                self._save(failed)
+
+    def _settings_of(self, name: str, value: str) -> Mapping[str, str] | None:
+        if name == "governor":
+            there = [s for s in self._settings if s.startswith("governor/") and self._read(s) not in ("", "null")]
+            return dict.fromkeys(there, value) if there and _VALUE.match(value) else None
+        return self._knobs.conditions.get(name, {}).get(value)
+
+    def _read(self, setting: str) -> str:
+        one = self._settings[setting]
+        if not one.read:
+            return one.keeps
+        value = run_command(self._remote, one.read).text.strip()
+        return (value if _VALUE.match(value) else "") or one.keeps
+
+    def _write(self, setting: str, value: str) -> str:
+        """Why it was refused; empty where it went through."""
+        one = self._settings[setting]
+        command = one.unset if value == "null" and one.unset else one.write.format(quoted(value))
+        done = run_command(self._remote, command)
+        if done.code == 0 and "Exception" not in done.stderr + done.text:
+            return ""
+        lines = (done.stderr.strip() or done.text.strip()).splitlines()
+        return lines[0][:200] if lines else f"exit code {done.code}"
+
+    def _found(self) -> dict[str, str]:
+        """What is saved on the device, as far as it is what melt saves."""
+        done = run_command(self._remote, f"cat {quoted(self._saved)} 2>/dev/null")
+        try:
+            return {str(k): str(v) for k, v in dict(json.loads(done.text)["found"]).items()}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {}
+
+    def _save(self, found: Mapping[str, str]) -> None:
+        """Before a change; what was found the first time is what is put back."""
+        first = {s: v for s, v in self._found().items() if s in self._settings and _VALUE.match(v)}
+        text = json.dumps({"found": {**found, **first}})
+        new = quoted(f"{self._saved}.new")
+        done = run_command(self._remote, f"echo {quoted(text)} > {new} && mv {new} {quoted(self._saved)}")
+        if done.code != 0:
+            raise DeviceError(
+                f"{self._remote.name}: what it is set to now cannot be saved: {done.stderr.strip()}",
+                "Without it nothing could be put back. Is its disk full? melt devices clean NAME",
+            )
+
+    def _unknown(self, name: str, value: str) -> Absent:
+        conditions = self._knobs.conditions
+        if name in conditions:
+            hint = f"Known: {', '.join(conditions[name])}."
+            return Absent(name=name, reason=f"{value!r} is no value of it", hint=hint)
+        if name == "governor":
+            return Absent(name=name, reason=f"cannot be set on this {self._remote.what}", hint="It needs root.")
+        hint = f"Known: {', '.join([*conditions, 'governor'])}."
+        return Absent(name=name, reason=f"not known on {self._knobs.system}", hint=hint)

@@ -1,0 +1,209 @@
+"""What a driver does alike over adb and SSH. A driver of a kind of device says how it is reached and what it tells."""
+
+import contextlib
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from melt.drivers.base import DeviceFile, PlacedFile, Progress, Recording
+from melt.drivers.remote.base import ConnectionLostError, Remote, quoted
+from melt.drivers.remote.clock import read_clock
+from melt.drivers.remote.conditions import RemoteConditions
+from melt.drivers.remote.files import RemoteFiles
+from melt.drivers.remote.process import RemoteProcess, run_command
+from melt.drivers.remote.recording import SamplerRecording
+from melt.drivers.runner import SAMPLER_END_S
+from melt.drivers.shell_inventory import new_word, parse_answer, script_for
+from melt.errors import DeviceError, MeltError, TransientDeviceError
+from melt.facts import ClockReading
+from melt.profile import DeviceProfile
+from melt.telemetry.base import Absent, Inventory, Probe
+
+RETURN_S = 120.0  # how long a device that went away may take to come back: it may be rebooting
+_WATCH_S = 30  # a runner that hears nothing of its host for so long ends itself
+_STRAYS_S = 5.0
+
+
+class RemoteDriver:
+    """The part of ``melt.drivers.base.ShellDriver`` that needs no knowledge of what the device is."""
+
+    def __init__(
+        self,
+        profile: DeviceProfile,
+        opener: Callable[[], Remote],
+        folder: str,
+        conditions: Callable[[Remote, str], RemoteConditions],
+    ) -> None:
+        self._profile = profile
+        self._opener = opener
+        self._folder = folder
+        self._new_conditions = conditions
+        self._processes: list[RemoteProcess] = []
+        self._begun = False
+        self._connect()
+
+    def _connect(self) -> None:
+        self._begun = False
+        self._remote = self._opener()
+        self._files = RemoteFiles(self._remote, self._folder)
+        self._conditions = self._new_conditions(self._remote, f"{self._folder}/conditions.json")
+
+    def _begin(self) -> None:
+        """What measuring starts with, once a connection and under the lease: whoever only looks changes nothing."""
+        if not self._begun:
+            self._wait_until_ready()
+            self._files.prepare()
+            self._wait_for_strays()
+            self._conditions.restore()  # what a host that crashed has left
+            self._begun = True
+
+    def _wait_until_ready(self) -> None:
+        """Waits for a device that has only just come back; raises ConnectionLostError."""
+
+    def _wait_for_strays(self) -> None:
+        """A runner whose host is gone ends within its watch; one that does not has a host that measures."""
+        script = f"ls -l /proc/[0-9]*/exe 2>/dev/null | grep -F {quoted(f' {self._folder}/')}; true"
+        deadline = time.monotonic() + _WATCH_S + SAMPLER_END_S
+        while strays := run_command(self._remote, script).text.strip():
+            if time.monotonic() > deadline:
+                pid = re.search(r"/proc/([0-9]+)/exe", strays)
+                raise DeviceError(
+                    f"{self._profile.name}: a runner of melt's is at work on the {self._remote.what}: "
+                    f"process {pid and pid[1]}",
+                    "Another computer may be measuring it. If none is: kill -9 and that number, in a shell there.",
+                )
+            time.sleep(min(_STRAYS_S, _WATCH_S / 4))  # seldom: looking at every process is work for a small device
+
+    def _come_back(self) -> None:
+        """Waits for a device that went away; raises ConnectionLostError where it does not return."""
+        deadline = time.monotonic() + RETURN_S
+        lost = False
+        while True:
+            try:
+                if lost:
+                    self._remote.close()
+                    self._connect()
+                self.check_alive()
+                self._begin()
+                return
+            except TransientDeviceError:
+                if time.monotonic() > deadline:
+                    raise
+            except DeviceError as e:  # a device that is away may be one that nobody knows
+                if not lost:
+                    raise
+                if time.monotonic() > deadline:
+                    raise ConnectionLostError(e.message, e.hint) from e
+            lost = True
+            time.sleep(1.0)
+
+    def _ask(self, globs: Sequence[str], commands: Mapping[str, str]) -> Inventory:
+        word = new_word()
+        return parse_answer(run_command(self._remote, script_for(globs, commands, word), 60.0).text, word)
+
+    def free_bytes(self) -> int:
+        """Room left where the work folder is."""
+        self._files.prepare()
+        return self._files.free_bytes()
+
+    def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
+        """Puts a file on the device unless its content is there; a device that went away is waited for."""
+        if not file.path.is_file():
+            raise DeviceError(f"{file.path}: is gone", "Run the same command again.")
+        self._come_back()
+        return self._files.push(file, progress)
+
+    def launch(
+        self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None
+    ) -> RemoteProcess:
+        """Starts a runner, which ends itself when it has heard nothing of this host for half a minute."""
+        path = f"{self._folder}/jobs/job.json"
+        self._write(path, json.dumps(dict(job), indent=1).encode())
+        return self._start([*argv, path, "--watch-stdin", str(_WATCH_S)], env)
+
+    def _start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> RemoteProcess:
+        words = ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else [*argv]
+        # Where a shell's children are the last to be killed for want of memory, as adbd's are, a runner should not be.
+        # It starts in the work folder, so that nothing is written anywhere else.
+        script = f"echo 0 > /proc/$$/oom_score_adj 2>/dev/null; cd {quoted(self._folder)} && exec {quoted(*words)}"
+        return self._keep(RemoteProcess(self._remote, script, heartbeat=True))
+
+    def _keep(self, process: RemoteProcess) -> RemoteProcess:
+        """Ended with the driver."""
+        self._processes.append(process)
+        return process
+
+    def _write(self, path: str, content: bytes) -> None:
+        self._remote.send(io.BytesIO(content), path, 0o644)
+
+    @property
+    def work_folder(self) -> str:
+        """Where melt's files are on the device."""
+        return self._folder
+
+    def shell(self, script: str) -> RemoteProcess:
+        """A shell with this script."""
+        return self._keep(RemoteProcess(self._remote, script))
+
+    def pull(self, device_path: str, destination: Path) -> None:
+        """Brings a file to the host, whole or not at all."""
+        self._remote.receive_file(device_path, destination)
+
+    def clean(self, limit_bytes: int = 0) -> int:
+        """Removes melt's files from the device, those used longest ago first, down to a limit; the bytes removed."""
+        self._begin()
+        return self._files.clean(limit_bytes)
+
+    def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
+        """Raw text of each probe, read now."""
+        files = {p.read: p.name for p in probes if p.read is not None and "{pid}" not in p.read}
+        commands = {p.name: quoted(*p.exec) for p in probes if p.exec is not None}
+        found = self._ask([quoted(f) for f in files], commands)
+        return {files.get(e.path, e.path): e.text for e in found.entries if e.text is not None}
+
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> Recording:
+        """Starts the sampler on the device."""
+        out = f"{self._folder}/jobs/telemetry.jsonl"
+        spec = {
+            "out": out,
+            "period_ms": period_ms,
+            "watch_stdin_ms": _WATCH_S * 1000,
+            "probes": [p.model_dump(exclude_none=True) for p in probes],
+        }
+        path = f"{self._folder}/jobs/sampler.json"
+        run_command(self._remote, f"rm -f {quoted(out)}")
+        self._write(path, json.dumps(spec).encode())
+        return SamplerRecording(self._remote, self._start([*sampler, path]), out)
+
+    def clock(self) -> ClockReading:
+        """The device's CLOCK_BOOTTIME, within the ten milliseconds in which it can be read without a program."""
+        return read_clock(self._remote)
+
+    def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """Sets what the profile asks for; what is refused comes back with its reason."""
+        self._begin()
+        return self._conditions.set(wanted)
+
+    def restore(self) -> None:
+        """Puts every condition back; where the device is gone, the next run does, from what it has saved."""
+        if not self._begun:
+            return  # somebody who only looks, and maybe at a device that another melt measures
+        with contextlib.suppress(MeltError):
+            self.check_alive()  # a device that hangs would have every command wait
+            self._conditions.restore()
+
+    def check_alive(self) -> None:
+        """Raises ConnectionLostError where the device gives no sign of life."""
+        self._remote.check_alive()
+
+    def close(self) -> None:
+        """Ends what it started and puts the conditions back."""
+        for process in self._processes:
+            process.kill()
+        self._processes.clear()
+        self.restore()
+        self._remote.close()

@@ -1,0 +1,46 @@
+"""A recording by the sampler's program on a device. See ``melt.drivers.base.Recording``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from melt.drivers.remote.base import Remote
+from melt.drivers.remote.process import RemoteProcess
+from melt.drivers.runner import end_sampler
+from melt.errors import DeviceError, TransientDeviceError
+
+
+class SamplerRecording:
+    """The sampler at work, and its file on the device."""
+
+    def __init__(self, remote: Remote, process: RemoteProcess, out: str) -> None:
+        self._remote = remote
+        self._process = process
+        self._out = out
+
+    def follow(self, pid: int) -> None:
+        """From now on also reads the probes that name a process."""
+        self._process.tell(f"pid {pid}")
+
+    def stop(self, destination: Path) -> str:
+        """Ends the sampler by the end of its input, and brings its file.
+
+        Returns:
+            What went wrong with it, in words; empty where nothing did.
+
+        Raises:
+            ConnectionLostError: the device is gone; what it recorded is lost.
+        """
+        problem = end_sampler(self._process)
+        self._remote.check_alive()  # a device that hangs would have every command wait
+        return problem or said_against(lambda: self._remote.receive_file(self._out, destination))
+
+
+def said_against(action: Callable[[], None]) -> str:
+    """What the device said against an action, empty where it went through; raises ConnectionLostError."""
+    try:
+        action()
+    except TransientDeviceError:
+        raise
+    except DeviceError as e:
+        return e.message
+    return ""
