@@ -15,10 +15,12 @@ from melt.cli.size import size_bytes
 from melt.drivers import connect
 from melt.drivers.adb.find import attached
 from melt.drivers.lease import lease, lease_name
-from melt.errors import MeltError
+from melt.errors import DeviceError, MeltError
 from melt.facts import DeviceFacts
 from melt.profile import DeviceProfile, load_profile, profile_paths
 from melt.telemetry.base import Discovery
+
+EXTRA = "pip install 'melt-bench[ssh]'"
 
 
 @click.group(
@@ -36,6 +38,31 @@ def devices(ctx: click.Context, as_json: bool) -> None:
         else:
             Console().print(_table(rows))
             _print_attached()
+
+
+@devices.command("enrol", epilog="\b\nExample:\n  melt devices enrol jetson-orin-nano")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Take the keys without asking, where you know the fingerprints already.")
+def enrol(name: str, yes: bool) -> None:
+    """Show the SSH host key of device NAME, and of the hosts on the way to it, and keep those you agree to.
+
+    Compare the fingerprint with what the device itself says: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    profile = load_profile(name)
+    if profile.driver != "ssh":
+        raise DeviceError(f"{name}: only devices with driver: ssh have host keys", "Its profile says another driver.")
+    try:
+        from melt.drivers.ssh.connect import enrol, unknown_keys
+    except ImportError as e:
+        raise DeviceError(f"{name}: SSH needs a package that is not installed: {e.name}", EXTRA) from e
+    known = True
+    for shown in unknown_keys(profile):
+        known = False
+        click.echo(f"{shown.host.entry} {shown.key.get_name()} {shown.fingerprint}")
+        if not yes:
+            click.confirm("Is that its key?", abort=True)
+        enrol(shown)
+    click.echo(f"{name}: known already" if known else f"{name}: kept in known_hosts")
 
 
 def _print_attached() -> None:

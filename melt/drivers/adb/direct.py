@@ -22,8 +22,9 @@ from melt.drivers.adb.packets import (
     decode_header,
     features_of,
 )
-from melt.drivers.adb.stream import GONE_HINT, Link, SocketStream, connect_tcp, read_exactly
+from melt.drivers.adb.stream import GONE_HINT, Link, SocketStream, read_exactly
 from melt.drivers.remote.base import ConnectionLostError, Deadline
+from melt.drivers.remote.tcp import connect_tcp
 from melt.errors import DeviceError, MeltError
 
 _HANDSHAKE_S = 10.0

@@ -8,8 +8,9 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from melt.drivers.adb.stream import GONE_HINT, SocketStream, Stream, connect_tcp, read_exactly
+from melt.drivers.adb.stream import GONE_HINT, SocketStream, Stream, read_exactly
 from melt.drivers.remote.base import ConnectionLostError
+from melt.drivers.remote.tcp import connect_tcp
 from melt.errors import DeviceError, TransientDeviceError
 
 DEFAULT_PORT = 5037

@@ -1,11 +1,12 @@
 """melt's files on a device, each under its content's hash: there already, or sent, verified and renamed.
 
 WORK/files/<sha256>/<name>     a file that was verified when it came; touched when it is used
-WORK/incoming/                 what is on its way; a cut leaves it here, and the next push starts it again
+WORK/incoming/                 what is on its way; a cut leaves it here, and the next push goes on or starts again
 """
 
+import hashlib
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.remote.base import Remote, last_words, quoted
@@ -13,6 +14,8 @@ from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError, TransientDeviceError
 
 _HASH_BYTES_PER_S = 20e6  # the slowest device's sha256sum, for the time-out
+_BLOCK_BYTES = 2**20
+_WORTH_GOING_ON_BYTES = 16 * 2**20  # below, sending anew is quicker than asking
 _SPARE_BYTES = 256 * 2**20  # room that a device needs to live
 _CLEAN_HINT = "Free some there, or remove what melt put there: melt devices clean NAME"
 
@@ -63,12 +66,14 @@ class RemoteFiles:
             report(file.size_bytes, file.size_bytes)
             return PlacedFile(place, pushed=False)
         incoming = f"{self.folder}/incoming/{file.sha256}"
-        run_command(self._remote, f"rm -f {quoted(incoming)}")  # what a cut left takes no room twice
-        self._check_room(file)
+        offset = self._verified_bytes(file, incoming) if self._remote.appends else 0
+        if not offset:
+            run_command(self._remote, f"rm -f {quoted(incoming)}")  # what a cut left takes no room twice
+        self._check_room(file, offset)
         # The largest is a model; anybody's program may read it, and only programs of melt's are started.
         with file.path.open("rb") as content:
             self._remote.send(
-                content, incoming, 0o755, lambda done: report(min(done, file.size_bytes), file.size_bytes)
+                content, incoming, 0o755, lambda done: report(min(done, file.size_bytes), file.size_bytes), offset
             )
         self._verify(file, incoming)
         parent = str(PurePosixPath(place).parent)
@@ -82,8 +87,18 @@ class RemoteFiles:
             raise DeviceError(f"{self._remote.name}: {place}: {last_words(done)}", _CLEAN_HINT)
         return PlacedFile(place, pushed=True)
 
-    def _check_room(self, file: DeviceFile) -> None:
-        free, needed = self.free_bytes(), file.size_bytes + min(_SPARE_BYTES, file.size_bytes)
+    def _verified_bytes(self, file: DeviceFile, incoming: str) -> int:
+        """How much of what a cut left there is the beginning of the file; 0 where it is none."""
+        there = self._remote.size_bytes(incoming) or 0
+        there = min(there, file.size_bytes) - min(there, file.size_bytes) % _BLOCK_BYTES
+        if there < _WORTH_GOING_ON_BYTES:
+            return 0
+        script = f"truncate -s {there} {quoted(incoming)} && sha256sum < {quoted(incoming)}"
+        done = run_command(self._remote, script, 30.0 + there / _HASH_BYTES_PER_S)
+        return there if done.code == 0 and done.text.split()[:1] == [_hash_of_first(file.path, there)] else 0
+
+    def _check_room(self, file: DeviceFile, there_bytes: int) -> None:
+        free, needed = self.free_bytes(), file.size_bytes - there_bytes + min(_SPARE_BYTES, file.size_bytes)
         if free < needed:
             raise DeviceError(
                 f"{self._remote.name}: {file.name} needs {needed / 2**20:.0f} MiB of room on the {self._remote.what}, "
@@ -126,6 +141,15 @@ class RemoteFiles:
         for at in range(0, len(gone), 100):
             run_command(self._remote, f"rm -rf {quoted(*gone[at : at + 100])}")
         return removed
+
+
+def _hash_of_first(path: Path, size_bytes: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while size_bytes and (part := content.read(min(_BLOCK_BYTES, size_bytes))):
+            digest.update(part)
+            size_bytes -= len(part)
+    return digest.hexdigest()
 
 
 def safe_name(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Boards and servers by SSH."""

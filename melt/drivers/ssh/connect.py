@@ -1,0 +1,197 @@
+"""Connections to hosts whose keys are known, through as many others as the way needs."""
+
+import base64
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import paramiko
+
+from melt.drivers.remote.base import ConnectionLostError
+from melt.drivers.remote.tcp import connect_tcp
+from melt.drivers.ssh.config import Host, host_of, read_jump
+from melt.errors import DeviceError
+from melt.profile import DeviceProfile
+
+CONNECT_S = 20.0
+KEEPALIVE_S = 10
+BACK_HINT = "Is it on, and does `ssh` reach it? The same command goes on where it stopped."
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A key that a host has shown."""
+
+    host: Host
+    key: paramiko.PKey
+
+    @property
+    def fingerprint(self) -> str:
+        """As ``ssh-keygen -l`` shows it."""
+        digest = hashlib.sha256(self.key.asbytes()).digest()
+        return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+class Way:
+    """The connections to a host: its own, and those to the hosts before it."""
+
+    def __init__(self, clients: list[paramiko.SSHClient]) -> None:
+        self._clients = clients
+
+    @property
+    def client(self) -> paramiko.SSHClient:
+        """The host's own."""
+        return self._clients[-1]
+
+    def close(self) -> None:
+        """Ends all of them, the last one first."""
+        for client in reversed(self._clients):
+            client.close()
+
+
+def open_way(profile: DeviceProfile) -> Way:
+    """Connects to a profile's host, strictly: a host whose key is not known, or has changed, is not spoken to.
+
+    Raises:
+        DeviceError: it refuses us, or is not who it should be; says what to do.
+        ConnectionLostError: it does not answer.
+    """
+    host = host_of(profile)
+    clients: list[paramiko.SSHClient] = []
+    try:
+        for one in _with_jumps(host):
+            clients.append(_open(one, profile.name, _socket(one, clients, profile.name)))
+        return Way(clients)
+    except BaseException:
+        Way(clients).close()
+        raise
+
+
+def unknown_keys(profile: DeviceProfile) -> Iterator[HostKey]:
+    """Every host on the way whose key is not known yet, as it is met; the caller adds it before the next.
+
+    Raises:
+        DeviceError: a host shows another key than the known one.
+    """
+    clients: list[paramiko.SSHClient] = []
+    try:
+        for one in _with_jumps(host_of(profile)):
+            known = _known_hosts(one)
+            transport = paramiko.Transport(_socket(one, clients, profile.name))
+            try:
+                transport.start_client(timeout=CONNECT_S)
+                shown = HostKey(one, transport.get_remote_server_key())
+            except paramiko.SSHException as e:
+                raise ConnectionLostError(f"{profile.name}: {one.entry}: {e}", BACK_HINT) from e
+            finally:
+                transport.close()
+            if known.lookup(one.entry) is None:
+                yield shown
+            elif not known.check(one.entry, shown.key):
+                raise _changed(profile.name, one, shown)
+            clients.append(_open(one, profile.name, _socket(one, clients, profile.name)))
+    finally:
+        Way(clients).close()
+
+
+def enrol(shown: HostKey) -> None:
+    """Adds a host's key to the file where ``ssh`` would; a line is added and nothing else is touched.
+
+    Raises:
+        DeviceError: the file cannot be written.
+    """
+    path = shown.host.known_hosts[0]
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{shown.host.entry} {shown.key.get_name()} {shown.key.get_base64()}\n")
+    except OSError as e:
+        raise DeviceError(f"{path}: {e.strerror}", "The key has to be kept somewhere.") from e
+
+
+def _with_jumps(host: Host) -> list[Host]:
+    return [*(read_jump(jump) for jump in host.jumps), host]
+
+
+def _socket(host: Host, before: list[paramiko.SSHClient], name: str) -> Any:
+    """A socket to the host, through the one before it where there is one."""
+    try:
+        if not before:
+            return connect_tcp(host.hostname, host.port, CONNECT_S)
+        transport = before[-1].get_transport()
+        assert transport is not None
+        return transport.open_channel("direct-tcpip", (host.hostname, host.port), ("127.0.0.1", 0), timeout=CONNECT_S)
+    except (OSError, paramiko.SSHException) as e:
+        reason = getattr(e, "strerror", None) or str(e) or type(e).__name__
+        raise ConnectionLostError(f"{name}: {host.hostname} port {host.port}: {reason}", BACK_HINT) from e
+
+
+def _known_hosts(host: Host) -> paramiko.HostKeys:
+    known = paramiko.HostKeys()
+    for path in host.known_hosts:
+        with contextlib.suppress(OSError, paramiko.SSHException):
+            known.load(str(path))
+    return known
+
+
+def _open(host: Host, name: str, sock: Any) -> paramiko.SSHClient:
+    # Its errors come to the caller; without a handler Python would print its log's tracebacks as well.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    client = paramiko.SSHClient()
+    for path in host.known_hosts:
+        with contextlib.suppress(OSError, paramiko.SSHException):
+            client.load_system_host_keys(str(path))
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    try:
+        client.connect(
+            host.known_as,  # by which its key is looked up; the socket leads there already
+            port=host.port,
+            username=host.user,
+            key_filename=[str(f) for f in host.key_files],  # type: ignore[arg-type] # a list too, says its documentation
+            look_for_keys=False,
+            allow_agent=not host.only_these_keys,
+            sock=sock,
+            timeout=CONNECT_S,
+            banner_timeout=CONNECT_S,
+            auth_timeout=CONNECT_S,
+        )
+    except BaseException as e:
+        client.close()
+        sock.close()
+        raise _explained(e, host, name) from e
+    transport = client.get_transport()
+    assert transport is not None
+    transport.set_keepalive(KEEPALIVE_S)
+    return client
+
+
+def _explained(e: BaseException, host: Host, name: str) -> BaseException:
+    """paramiko's errors in words that help."""
+    if isinstance(e, paramiko.BadHostKeyException):
+        return _changed(name, host, HostKey(host, e.key))
+    if isinstance(e, paramiko.PasswordRequiredException):
+        return DeviceError(f"{name}: a key for {host.entry} has a passphrase", "Give it to the agent: ssh-add")
+    if isinstance(e, paramiko.AuthenticationException):
+        user = host.user or "this user"
+        return DeviceError(
+            f"{name}: {host.entry} lets {user} in with none of this computer's keys",
+            f"Let one in: ssh-copy-id -p {host.port} {user}@{host.hostname}. melt never asks for a password.",
+        )
+    if isinstance(e, paramiko.SSHException) and "not found in known_hosts" in str(e):
+        return DeviceError(
+            f"{name}: the key of {host.entry} is not known", f"Look at it once: melt devices enrol {name}"
+        )
+    if isinstance(e, paramiko.SSHException | OSError | EOFError):
+        return ConnectionLostError(f"{name}: {host.entry}: {e or type(e).__name__}", BACK_HINT)
+    return e
+
+
+def _changed(name: str, host: Host, shown: HostKey) -> DeviceError:
+    return DeviceError(
+        f"{name}: {host.entry} shows another key than the known one: {shown.fingerprint}",
+        "Somebody else answers there, or it was installed anew. If you know that it was: "
+        f"ssh-keygen -R '{host.entry}', and then melt devices enrol {name}",
+    )

@@ -1,0 +1,422 @@
+"""The SSH driver against real OpenSSH servers: who is let in, programs, files, and every way a link can break."""
+
+import hashlib
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from melt.drivers.base import DeviceFile, ExitStatus
+from melt.drivers.remote.base import ConnectionLostError
+from melt.drivers.remote.process import RemoteProcess, run_command
+from melt.drivers.ssh.config import read_host
+from melt.drivers.ssh.connect import enrol, open_way, unknown_keys
+from melt.drivers.ssh.driver import SshDriver
+from melt.drivers.ssh.remote import SshRemote
+from melt.errors import DeviceError, MeltError, ProfileError
+from melt.profile import Address, DeviceProfile
+from tests.peers.sshd import Sshd, make_key
+
+MIB = 2**20
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with one key and an SSH configuration."""
+    folder = tmp_path / "home"
+    ssh = folder / ".ssh"
+    ssh.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    make_key(ssh / "id_ed25519")
+    (ssh / "config").write_text(f"IdentityFile {ssh}/id_ed25519\nUserKnownHostsFile {ssh}/known_hosts\n")
+    return folder
+
+
+@pytest.fixture
+def board(tmp_path: Path, home: Path) -> Iterator[Sshd]:
+    """A server that lets that key in."""
+    with Sshd(tmp_path / "board") as server:
+        server.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+        yield server
+
+
+def profile_of(board: Sshd, **more: object) -> DeviceProfile:
+    address = Address(host="127.0.0.1", port=board.port)
+    work = str(board.folder / "work")
+    return DeviceProfile.model_validate(
+        {"name": "board", "driver": "ssh", "address": address, "work_folder": work, **more}
+    )
+
+
+def enrol_all(profile: DeviceProfile) -> list[str]:
+    shown = []
+    for key in unknown_keys(profile):
+        enrol(key)
+        shown.append(key.fingerprint)
+    return shown
+
+
+@pytest.fixture
+def profile(board: Sshd) -> DeviceProfile:
+    found = profile_of(board)
+    enrol_all(found)
+    return found
+
+
+@pytest.fixture
+def driver(profile: DeviceProfile) -> Iterator[SshDriver]:
+    opened = SshDriver(profile)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def remote(profile: DeviceProfile) -> Iterator[SshRemote]:
+    opened = SshRemote(open_way(profile), "board")
+    yield opened
+    opened.close()
+
+
+class TestWhoIsLetIn:
+    def test_a_key_that_is_not_known_is_not_trusted(self, board: Sshd) -> None:
+        with pytest.raises(DeviceError, match=rf"the key of \[127.0.0.1\]:{board.port} is not known") as e:
+            open_way(profile_of(board))
+        assert e.value.hint == "Look at it once: melt devices enrol board"
+
+    def test_enrolling_shows_what_ssh_keygen_shows_and_adds_a_line(self, board: Sshd, home: Path) -> None:
+        known = home / ".ssh" / "known_hosts"
+        known.write_text(
+            "# my hosts\nother ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFUtV5BtvI4q0hLLmnhOsVVaM0Mu3Pc7rLaM1Jv0k1Nd\n"
+        )
+        before = known.read_text()
+        assert enrol_all(profile_of(board)) == [board.fingerprint]
+        assert known.read_text().startswith(before)
+        assert enrol_all(profile_of(board)) == []
+        open_way(profile_of(board)).close()
+        done = subprocess.run(  # OpenSSH itself agrees
+            ["ssh", "-F", str(home / ".ssh/config"), "-p", str(board.port), "127.0.0.1", "echo in"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "in\n"
+
+    def test_another_key_than_the_known_one_is_refused(self, board: Sshd, profile: DeviceProfile) -> None:
+        board.stop()
+        board.new_host_key()
+        board.start()
+        with pytest.raises(DeviceError, match="shows another key than the known one") as e:
+            open_way(profile)
+        assert board.fingerprint in e.value.message
+        assert "ssh-keygen -R" in e.value.hint
+        with pytest.raises(DeviceError, match="shows another key"):
+            enrol_all(profile)
+
+    def test_a_host_that_knows_none_of_our_keys(self, board: Sshd, profile: DeviceProfile) -> None:
+        board.authorised.write_text("")
+        with pytest.raises(DeviceError, match="with none of this computer's keys") as e:
+            open_way(profile)
+        assert "ssh-copy-id" in e.value.hint
+
+    def test_a_key_with_a_passphrase_belongs_to_the_agent(
+        self, board: Sshd, home: Path, profile: DeviceProfile
+    ) -> None:
+        key = str(home / ".ssh" / "id_ed25519")
+        subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", key], check=True)
+        with pytest.raises(DeviceError, match="passphrase") as e:
+            open_way(profile)
+        assert "ssh-add" in e.value.hint
+
+    def test_the_agents_key_opens_it(
+        self, board: Sshd, home: Path, profile: DeviceProfile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        place = str(tmp_path / "agent")
+        agent = subprocess.Popen(["ssh-agent", "-D", "-a", place], stdout=subprocess.DEVNULL)
+        try:
+            while not Path(place).exists():
+                time.sleep(0.01)
+            monkeypatch.setenv("SSH_AUTH_SOCK", place)
+            key = home / ".ssh" / "id_ed25519"
+            subprocess.run(["ssh-add", "-q", str(key)], check=True)
+            key.unlink()
+            way = open_way(profile)
+            assert run_command(SshRemote(way, "board"), "echo in").text == "in\n"
+            way.close()
+        finally:
+            agent.terminate()
+            agent.wait()
+
+    def test_nobody_there(self, home: Path) -> None:
+        nowhere = DeviceProfile(name="board", driver="ssh", address=Address(host="127.0.0.1", port=1))
+        with pytest.raises(ConnectionLostError, match=r"board: 127\.0\.0\.1 port 1: Connection refused"):
+            open_way(nowhere)
+
+    def test_a_server_that_speaks_no_ssh(self, home: Path) -> None:
+        def answer(server: socket.socket) -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400\r\n\r\n")
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            threading.Thread(target=answer, args=(server,), daemon=True).start()
+            one = DeviceProfile(name="board", driver="ssh", address=Address(host="127.0.0.1", port=port))
+            with pytest.raises(MeltError, match="board: "):
+                open_way(one)
+
+
+class TestConfiguration:
+    def test_what_ssh_would_do(self, home: Path) -> None:
+        (home / ".ssh" / "more").write_text(
+            "Host nano\n  HostName 10.0.0.7\n  Port 2222\n  ProxyJump me@gate:2200,inner\n"
+        )
+        (home / ".ssh" / "config").write_text(
+            f"Include {home}/.ssh/more\nHost nano\n  User jetson\n  HostKeyAlias the-nano\n  IdentitiesOnly yes\n"
+        )
+        host = read_host("nano")
+        assert (host.hostname, host.port, host.user) == ("10.0.0.7", 2222, "jetson")
+        assert host.entry == "[the-nano]:2222"
+        assert host.jumps == ("me@gate:2200", "inner")
+        assert host.only_these_keys
+        assert read_host("root@nano", None, 22).user == "root"
+        assert read_host("nano", "ann", 99).port == 99
+
+    def test_without_the_ssh_program(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shutil.which", lambda _name: None)
+        host = read_host("ann@board")
+        assert (host.hostname, host.port, host.user, host.entry) == ("board", 22, "ann", "board")
+        assert host.key_files == (home / ".ssh" / "id_ed25519",)
+
+    def test_a_configuration_that_is_none(self, home: Path) -> None:
+        (home / ".ssh" / "config").write_text("Host x\n  Port many\n")
+        with pytest.raises(ProfileError, match=r"x: ssh: .*[Bb]ad"):
+            read_host("x")
+
+    @pytest.mark.parametrize("name", ["-oProxyCommand=touch /tmp/pwned", "a b", "$(id)"])
+    def test_a_name_is_no_option_and_no_command(self, home: Path, name: str) -> None:
+        with pytest.raises(MeltError):
+            open_way(DeviceProfile(name="board", driver="ssh", address=Address(host=name)))
+        assert not Path("/tmp/pwned").exists()
+
+    def test_a_profile_without_a_host(self) -> None:
+        with pytest.raises(ProfileError, match="names no host"):
+            open_way(DeviceProfile(name="board", driver="ssh"))
+
+    def test_through_a_gate(self, tmp_path: Path, home: Path, board: Sshd) -> None:
+        """The board is reached through another host, whose key has to be known as well."""
+        with Sshd(tmp_path / "gate", None, "AllowTcpForwarding yes") as gate:
+            gate.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+            with (home / ".ssh" / "config").open("a") as config:
+                config.write(
+                    f"Host behind\n  HostName 127.0.0.1\n  Port {board.port}\n  ProxyJump 127.0.0.1:{gate.port}\n"
+                )
+            one = DeviceProfile(name="behind", driver="ssh", address=Address(host="behind"))
+            assert enrol_all(one) == [gate.fingerprint, board.fingerprint]
+            remote = SshRemote(open_way(one), "behind")
+            asked = run_command(remote, "echo $SSH_CONNECTION").text.split()
+            assert asked[3] == str(board.port)
+            gate.cut()
+            with pytest.raises(ConnectionLostError):
+                run_command(remote, "true", 20)
+            remote.close()
+
+
+class TestPrograms:
+    def test_exit_codes_and_both_outputs(self, remote: SshRemote) -> None:
+        done = run_command(remote, "echo out; echo err >&2; exit 7")
+        assert (done.code, done.text, done.stderr) == (7, "out\n", "err\n")
+        assert run_command(remote, "cat").text == ""
+
+    @pytest.mark.parametrize("word", ["it's", 'say "hi"', "$HOME `id` $(id)", "back\\slash", "new\nline", "!x", "*"])
+    def test_words_arrive_as_they_are(self, remote: SshRemote, word: str) -> None:
+        from melt.drivers.remote.base import quoted
+
+        assert run_command(remote, f"printf %s {quoted(word)}").text == word
+
+    def test_many_at_once(self, remote: SshRemote) -> None:
+        wrong: list[str] = []
+
+        def ask(n: int) -> None:
+            for i in range(5):
+                if (said := run_command(remote, f"echo {n}-{i}").text) != f"{n}-{i}\n":
+                    wrong.append(said)
+
+        threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not wrong
+
+    def test_one_is_followed_and_told_things(self, remote: SshRemote) -> None:
+        process = RemoteProcess(remote, 'while read l; do echo "heard $l"; done; echo end >&2; exit 5')
+        process.tell("one")
+        assert process.next_line(10) == "heard one"
+        with pytest.raises(TimeoutError):
+            process.next_line(0.1)
+        process.end_of_input()
+        assert process.next_line(10) is None
+        assert process.wait(10) == ExitStatus(5)
+        assert process.stderr() == "end"
+        process.kill()
+
+    def test_a_signal_is_told_from_an_exit_code(self, remote: SshRemote) -> None:
+        assert RemoteProcess(remote, "kill -SEGV $$").wait(10) == ExitStatus(None, "SIGSEGV")
+        process = RemoteProcess(remote, "exec sleep 1000")
+        deadline = time.monotonic() + 10
+        while (name := Path(f"/proc/{process.pid}/comm").read_text()) != "sleep\n" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert name == "sleep\n"  # the program's own process, and not a shell's before it
+        run_command(remote, f"kill -9 {process.pid}")
+        assert process.wait(10) == ExitStatus(None, "SIGKILL")
+
+    def test_a_killed_one_is_gone_with_all_it_started(self, remote: SshRemote) -> None:
+        mark = f"{os.getpid()}.25"
+        process = RemoteProcess(remote, f"sleep {mark} & sleep {mark} | sleep {mark}")
+        deadline = time.monotonic() + 10
+        while len(_running(mark)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(_running(mark)) == 3
+        process.kill()
+        assert not _running(mark)
+        assert not process.wait(1).ok
+
+    def test_a_flood_waits_for_its_reader(self, remote: SshRemote) -> None:
+        process = RemoteProcess(remote, "yes line | head -n 200000")
+        assert sum(1 for _ in iter(lambda: process.next_line(30), None)) == 200_000
+        assert process.wait(10).ok
+
+    def test_a_server_that_goes_ends_it(self, board: Sshd, remote: SshRemote) -> None:
+        process = RemoteProcess(remote, "exec sleep 1000")
+        board.cut()
+        with pytest.raises(ConnectionLostError):
+            process.wait(30)
+        with pytest.raises(ConnectionLostError):
+            run_command(remote, "true")
+        process.kill()
+
+
+def _running(word: str) -> list[str]:
+    found = []
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if word in cmdline.read_bytes().decode(errors="replace").split("\0"):
+                found.append(cmdline.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def a_file(folder: Path, size: int) -> DeviceFile:
+    content = os.urandom(size)
+    path = folder / "model.gguf"
+    path.write_bytes(content)
+    return DeviceFile(path.name, path, hashlib.sha256(content).hexdigest(), size)
+
+
+class TestFiles:
+    def test_a_push_is_verified_and_made_once(self, driver: SshDriver, tmp_path: Path) -> None:
+        file = a_file(tmp_path, 5 * MIB)
+        shown: list[int] = []
+        first = driver.push(file, lambda done, _total: shown.append(done))
+        assert first.pushed
+        assert Path(first.device_path).read_bytes() == file.path.read_bytes()
+        assert shown == sorted(shown)
+        assert shown[-1] == 5 * MIB
+        assert not driver.push(file).pushed
+        assert driver.clean() == 5 * MIB
+        assert driver.push(file).pushed
+
+    def test_a_cut_push_goes_on_where_it_was(self, board: Sshd, driver: SshDriver, tmp_path: Path) -> None:
+        file = a_file(tmp_path, 80 * MIB)
+        cut = threading.Event()
+
+        def cut_it(done: int, _total: int) -> None:
+            if done > 60 * MIB and not cut.is_set():
+                cut.set()
+                board.cut()
+
+        with pytest.raises(ConnectionLostError):
+            driver.push(file, cut_it)
+        begun: list[int] = []
+        placed = driver.push(file, lambda done, _total: begun.append(done))
+        assert begun[0] > 32 * MIB
+        assert Path(placed.device_path).read_bytes() == file.path.read_bytes()
+
+    def test_what_a_cut_left_is_not_believed(self, driver: SshDriver, tmp_path: Path, board: Sshd) -> None:
+        file = a_file(tmp_path, 40 * MIB)
+        driver.free_bytes()
+        (board.folder / "work" / "incoming" / file.sha256).write_bytes(os.urandom(32 * MIB))
+        placed = driver.push(file)
+        assert Path(placed.device_path).read_bytes() == file.path.read_bytes()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+    def test_a_full_disk_is_said_before_and_during(self, board: Sshd, driver: SshDriver, tmp_path: Path) -> None:
+        work = board.folder / "work"
+        work.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "melt-test", str(work)], check=True)
+        try:
+            file = a_file(tmp_path, 32 * MIB)
+            with pytest.raises(DeviceError, match="of room on the board"):
+                driver.push(file)
+            driver.free_bytes()
+            (work / "filler").write_bytes(bytes(12 * MIB))
+            with file.path.open("rb") as content, pytest.raises(DeviceError, match="Failure") as e:
+                driver._remote.send(content, str(work / "big"), 0o644)
+            assert "disk full" in e.value.hint
+        finally:
+            subprocess.run(["umount", str(work)], check=True)
+
+    def test_a_work_folder_that_cannot_be(self, board: Sshd, profile: DeviceProfile, tmp_path: Path) -> None:
+        bad = profile.model_copy(update={"work_folder": "/proc/melt"})
+        opened = SshDriver(bad)
+        with pytest.raises(DeviceError, match="board: /proc/melt: "):
+            opened.push(a_file(tmp_path, 10))
+        opened.close()
+
+    def test_without_a_work_folder_it_is_in_the_users_cache(self, board: Sshd, profile: DeviceProfile) -> None:
+        opened = SshDriver(profile.model_copy(update={"work_folder": None}))
+        assert opened.work_folder.endswith("/.cache/melt")
+        opened.close()
+
+
+class TestTheHost:
+    def test_its_facts_are_this_machines(self, driver: SshDriver) -> None:
+        from melt.drivers.local import connect as connect_local
+        from melt.profile import load_profile
+
+        local = connect_local(load_profile("local"))
+        own, there = local.facts(), driver.facts()
+        for key in (
+            "machine",
+            "soc",
+            "kernel",
+            "os_build",
+            "logical_cores",
+            "physical_cores",
+            "ram_bytes",
+            "serial_hash",
+        ):
+            assert getattr(there, key) == getattr(own, key), key
+        assert not there.is_host
+        assert {s.name for s in driver.discover().sources} == {s.name for s in local.discover().sources}
+        local.close()
+
+    def test_its_clock_is_set_beside_the_hosts(self, driver: SshDriver) -> None:
+        reading = driver.clock()
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        assert abs(now_ns - reading.device_ns) < 1e9
+        assert reading.bound_ns < 200e6
+
+    def test_a_host_that_comes_back_is_found_again(self, board: Sshd, driver: SshDriver, tmp_path: Path) -> None:
+        file = a_file(tmp_path, 1000)
+        driver.push(file)
+        board.stop()
+        threading.Timer(2.0, board.start).start()
+        assert not driver.push(file).pushed

@@ -1,0 +1,126 @@
+"""Whole runs on hosts behind real OpenSSH servers, and every fault between."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import melt
+from melt.events import ModelLoaded
+from melt.session import run
+from tests.drivers.conftest import melt_cli
+from tests.drivers.test_adb_run import AtPhase, When, a_plan, last
+from tests.drivers.test_ssh_driver import board, enrol_all, home, profile_of
+from tests.peers.sshd import Sshd
+
+__all__ = ["board", "home"]
+
+
+@pytest.fixture
+def profile(board: Sshd, tmp_path: Path) -> Iterator[str]:
+    """A host that is known; gives its profile's file."""
+    enrol_all(profile_of(board))
+    path = tmp_path / "board.yaml"
+    address = {"host": "127.0.0.1", "port": board.port}
+    path.write_text(
+        yaml.safe_dump(
+            {"name": "board", "driver": "ssh", "address": address, "work_folder": str(board.folder / "work")}
+        )
+    )
+    yield str(path)
+    assert not runners(board)
+
+
+def runners(board: Sshd) -> list[int]:
+    """Processes whose program lies in the board's work folder."""
+    found = []
+    for exe in Path("/proc").glob("[0-9]*/exe"):
+        try:
+            if str(exe.readlink()).startswith(str(board.folder / "work")):
+                found.append(int(exe.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_run_on_a_board_is_a_run(profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None) -> None:
+    outcome = run(a_plan(profile, tiny_model, runners=("native",)), tmp_path / "results")
+    made = last(outcome)
+    assert made.manifest.status == "ok", made.manifest.error
+    assert made.manifest.device.platform == "linux"
+    row = melt.load(tmp_path / "results").runs.iloc[0]
+    assert row["decode_tok_per_s"] > 0
+    assert row["peak_rss_bytes"] > 1e6
+    again = run(a_plan(profile, tiny_model, runners=("native",), sessions=2), tmp_path / "results")
+    assert (len(again.made), again.already_there) == (1, 1)
+
+
+@pytest.mark.parametrize("when", ["in mid-run", "collect", "idle"])
+def test_a_link_that_is_cut_is_made_again(
+    when: str, board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    watcher = When(ModelLoaded, board.cut) if when == "in mid-run" else AtPhase(when, board.cut)
+    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,))
+    outcome = run(plan, tmp_path / "results", watcher)
+    assert watcher.done
+    errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
+    assert errors == ["transient", "ok"]
+
+
+def test_a_board_that_reboots_is_waited_for(
+    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    def reboot() -> None:
+        for pid in runners(board):
+            os.kill(pid, signal.SIGKILL)
+        board.stop()
+        time.sleep(3)
+        board.start()
+
+    away = threading.Thread(target=reboot)
+    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,))
+    outcome = run(plan, tmp_path / "results", When(ModelLoaded, away.start))
+    away.join()
+    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
+
+
+def test_a_killed_runner_is_told_as_killed(
+    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    def kill() -> None:
+        for pid in runners(board):
+            if b"\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,))
+    outcome = run(plan, tmp_path / "results", When(ModelLoaded, kill))
+    error = last(outcome).manifest.error
+    assert error is not None
+    assert error.kind == "killed"
+
+
+def test_the_command_line_enrols_and_measures(
+    board: Sshd, home: Path, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    path = tmp_path / "nano.yaml"
+    address = {"host": "127.0.0.1", "port": board.port}
+    work = str(board.folder / "work")
+    path.write_text(yaml.safe_dump({"name": "nano", "driver": "ssh", "address": address, "work_folder": work}))
+    refused = melt_cli("doctor", "--device", str(path))
+    assert refused.returncode == 1
+    assert "melt devices enrol nano" in refused.stdout
+    enrolled = melt_cli("devices", "enrol", str(path), "--yes")
+    assert board.fingerprint in enrolled.stdout
+    assert "kept in known_hosts" in enrolled.stdout
+    assert "known already" in melt_cli("devices", "enrol", str(path)).stdout
+    words = ["run", "--device", str(path), "--model", str(tiny_model), "--context", "64", "--gen", "16"]
+    words += ["--sessions", "1", "--threads", "1", "--runner", "native", "--set", "idle_s=0.5"]
+    done = melt_cli(*words, "--results", str(tmp_path / "results"), "--out", str(tmp_path / "report"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "index.html").exists()
+    assert "removed" in melt_cli("devices", "clean", str(path)).stdout

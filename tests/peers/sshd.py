@@ -1,0 +1,118 @@
+"""A real OpenSSH server on loopback, with host keys and known users of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+SSHD = "/usr/sbin/sshd"
+
+
+class Sshd:
+    """One server. As root it lets root in; its users' keys are those in ``authorised``."""
+
+    def __init__(self, folder: Path, port: int | None = None, *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = port or _free_port()
+        self.log = folder / "sshd.log"
+        self.authorised = folder / "authorized_keys"
+        self.authorised.touch()
+        self._options = options
+        self._server: subprocess.Popen[bytes] | None = None
+        make_key(folder / "host_key")
+
+    @property
+    def fingerprint(self) -> str:
+        """Its host key's, by ssh-keygen."""
+        done = subprocess.run(
+            ["ssh-keygen", "-lf", str(self.folder / "host_key.pub")], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()[1]
+
+    def new_host_key(self) -> None:
+        """As after a new installation; from the next start on."""
+        for path in self.folder.glob("host_key*"):
+            path.unlink()
+        make_key(self.folder / "host_key")
+
+    def __enter__(self) -> "Sshd":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Comes back once it answers."""
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd's own, where it is root
+        config = self.folder / "sshd_config"
+        lines = [
+            f"Port {self.port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {self.folder / 'host_key'}",
+            f"AuthorizedKeysFile {self.authorised}",
+            "StrictModes no",
+            "UsePAM no",
+            "PasswordAuthentication no",
+            "PermitRootLogin prohibit-password",
+            f"PidFile {self.folder / 'pid'}",
+            "Subsystem sftp internal-sftp",
+            *self._options,
+        ]
+        config.write_text("\n".join(lines) + "\n")
+        with self.log.open("ab") as log:
+            self._server = subprocess.Popen(
+                [SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 10
+        while not _answers(self.port):
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """The server and every connection of its."""
+        if self._server is not None:
+            self.cut()
+            self._server.terminate()
+            self._server.wait(10)
+            self._server = None
+
+    def cut(self) -> None:
+        """Every connection breaks without a word; the server goes on."""
+        assert self._server is not None
+        for pid in _children(self._server.pid):
+            for child in [*_children(pid), pid]:  # the one that speaks for the user, too
+                try:
+                    os.kill(child, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+
+def make_key(path: Path) -> str:
+    """A key pair; gives the public half."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path.with_suffix(path.suffix + ".pub").read_text() if path.suffix else Path(f"{path}.pub").read_text()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(p) for p in found]
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as sock:
+            return sock.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
