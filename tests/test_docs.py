@@ -15,6 +15,7 @@ from melt.plan import Plan, load_plan
 from tests.conftest import KEPT_BUILDS
 from tests.peers.adb_server import own_adb_server
 from tests.peers.phone.box import PhoneBox
+from tests.peers.sshd import Sshd, make_key
 from tests.store_factory import write_store
 
 ROOT = Path(__file__).parent.parent
@@ -70,9 +71,28 @@ def attached_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
         yield {"ADB_SERVER_SOCKET": f"tcp:127.0.0.1:{port}", "MELT_CACHE": str(KEPT_BUILDS)}
 
 
+@pytest.fixture(scope="module")
+def known_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which the profile that docs/jetson.md shows leads to a host that lets us in."""
+    folder = tmp_path_factory.mktemp("known")
+    [shown] = [text for doc, text in blocks("yaml") if doc == "jetson.md"]
+    ssh = folder / "home" / ".ssh"
+    ssh.mkdir(parents=True)
+    (folder / "profiles").mkdir()
+    (folder / "profiles" / "my-board.yaml").write_text(shown.replace(".cache/melt ", f"{folder}/work "))
+    with Sshd(folder / "board") as board:
+        board.authorised.write_text(make_key(ssh / "id_ed25519"))
+        (ssh / "config").write_text(
+            f"Host my-board\n  HostName 127.0.0.1\n  Port {board.port}\n"
+            f"  IdentityFile {ssh}/id_ed25519\n  UserKnownHostsFile {ssh}/known_hosts\n"
+        )
+        yield {"HOME": str(folder / "home"), "MELT_PROFILES": str(folder / "profiles"), "MELT_CACHE": str(KEPT_BUILDS)}
+
+
 @pytest.mark.parametrize(("doc", "line"), [c for c in commands() if c[1].startswith("melt ")])
 def test_a_command_shown_works(workplace: Path, doc: str, line: str, request: pytest.FixtureRequest) -> None:
-    attached = request.getfixturevalue("attached_phone") if doc == "android.md" else {}
+    devices = {"android.md": "attached_phone", "jetson.md": "known_board"}
+    attached = request.getfixturevalue(devices[doc]) if doc in devices else {}
     argv = shlex.split(line)
     if argv[1] == "run" and "--dry-run" not in argv:
         results = ["--results", "results/short"]
