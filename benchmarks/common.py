@@ -1,6 +1,8 @@
 """What the benchmarks share: one local job, and ratios with their spread."""
 
+import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from melt.backends.llamacpp import LlamaCpp
+from melt.drivers.base import DeviceFile
 from melt.drivers.local import LocalDriver, connect
 from melt.events import Failed, Iteration, parse_event
 from melt.models.info import ModelInfo
@@ -19,6 +22,7 @@ from melt.plan import Cell
 from melt.profile import load_profile
 
 LINE_TIMEOUT_S = 900.0
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -150,3 +154,15 @@ def machine() -> str:
 def last_json_lines(text: str) -> list[dict[str, Any]]:
     """The JSON objects among lines of output."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def a_file(folder: Path, size: int) -> DeviceFile:
+    """Random bytes, which no compression shortens."""
+    path = folder / f"{size}.bin"
+    sha256, block = hashlib.sha256(), os.urandom(16 * MIB)
+    with path.open("wb") as out:
+        for at in range(0, size, len(block)):
+            part = block[: min(len(block), size - at)]
+            out.write(part)
+            sha256.update(part)
+    return DeviceFile(path.name, path, sha256.hexdigest(), size)

@@ -8,7 +8,6 @@ apart. A push of what is there already ends the lines.
 """
 
 import argparse
-import hashlib
 import os
 import random
 import socket
@@ -20,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import machine
+from benchmarks.common import MIB, a_file, machine
 from benchmarks.link import slow_link
 from melt.drivers.adb import sync
 from melt.drivers.adb.direct import open_tcp
@@ -32,7 +31,6 @@ from melt.drivers.remote.files import RemoteFiles
 from melt.drivers.remote.process import run_command
 from tests.peers.phone.box import PhoneBox
 
-MIB = 2**20
 TARGET = "/data/local/tmp/pushed"
 WORK = "/data/local/tmp/melt"
 
@@ -115,18 +113,6 @@ def by_melt(connection: Connection, file: DeviceFile) -> dict[str, float]:
     again_s = time.perf_counter() - began
     run_command(AdbRemote(connection), f"rm -rf {WORK}")
     return {": transfer": transfer_s, ": with the check": whole_s, ": there already": again_s}
-
-
-def a_file(folder: Path, size: int) -> DeviceFile:
-    """Random bytes, which no compression shortens."""
-    path = folder / f"{size}.bin"
-    sha256, block = hashlib.sha256(), os.urandom(16 * MIB)
-    with path.open("wb") as out:
-        for at in range(0, size, len(block)):
-            part = block[: min(len(block), size - at)]
-            out.write(part)
-            sha256.update(part)
-    return DeviceFile(path.name, path, sha256.hexdigest(), size)
 
 
 @contextmanager

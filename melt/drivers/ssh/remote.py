@@ -14,7 +14,7 @@ from melt.drivers.ssh.connect import BACK_HINT, Way
 from melt.drivers.ssh.shell import SshShell, command_line
 from melt.errors import DeviceError
 
-CHUNK_BYTES = 32768  # what every SFTP server takes
+CHUNK_BYTES = 32768 - 1024  # what every SFTP server takes, and with its header no more than one packet of SSH
 SIGN_OF_LIFE_S = 10.0
 _STEP_S = 60.0
 
