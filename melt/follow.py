@@ -130,7 +130,8 @@ def explain_end(heard: Heard, process: "Process", driver: "Driver") -> RunFailur
     if heard.failed is not None:
         return RunFailure(kind=heard.failed.kind, message=heard.failed.message)
     if status.signal is not None:
-        return _signalled(status.signal, process, driver)
+        pid = process.pid if process.pid is not None or heard.hello is None else heard.hello.pid
+        return _signalled(status.signal, process, driver.death_notes(pid) if pid is not None else "")
     if not status.ok or heard.done is None or heard.done.status != "ok":
         return RunFailure(kind="runner", message=f"{_how(status, heard)}: {_last_words(process)}")
     if heard.invalid:
@@ -140,8 +141,7 @@ def explain_end(heard: Heard, process: "Process", driver: "Driver") -> RunFailur
     return None
 
 
-def _signalled(signal: str, process: "Process", driver: "Driver") -> RunFailure:
-    notes = driver.death_notes(process.pid)
+def _signalled(signal: str, process: "Process", notes: str) -> RunFailure:
     if signal == "SIGKILL" and any(word in notes.lower() for word in _LOW_MEMORY):
         return RunFailure(kind="out_of_memory", message=f"killed by the system for want of memory: {notes}")
     if signal == "SIGKILL":

@@ -267,7 +267,7 @@ class _Session:
         if error is None:
             return None
         again = replace(attempt, attempt=attempt.attempt + 1, run_id=_new_run_id(attempt.cell, attempt.session))
-        if error.kind in CRASHES and attempt.extra_buffers:
+        if error.kind in CRASHES and attempt.extra_buffers and self._backends[attempt.cell.backend].has_extra_buffers:
             self._extra_buffers_crash.add((attempt.cell.device, attempt.cell.backend))
             return replace(again, extra_buffers=False)
         if error.kind in ("disconnected", "transient") and attempt.attempt < self._plan.retries:

@@ -1,11 +1,16 @@
 """A process that does not speak protocol 1, as one that does."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from melt.errors import MeltError
+
 if TYPE_CHECKING:
     from melt.drivers.base import ExitStatus, Process
+
+_TIDY_S = 2.0
 
 
 class TranslatedProcess:
@@ -40,5 +45,8 @@ class TranslatedProcess:
         self._process.end_of_input()
 
     def kill(self) -> None:
-        """Ends it and all it started."""
+        """Ends it and all it started; the end of its input first, so that it can leave the device as it was."""
+        self._process.end_of_input()
+        with contextlib.suppress(TimeoutError, MeltError):
+            self._process.wait(_TIDY_S)
         self._process.kill()

@@ -182,7 +182,8 @@ def _n_samples(one: Series, t0_ns: int, t1_ns: int, native_period_s: float) -> i
 
 def _unfit(source: Source, one: Series, t0_ns: int, t1_ns: int, known: PhaseEnergy) -> str:
     if known.n_samples < MIN_SAMPLES:
-        return f"{known.n_samples} samples of {source.name}, fewer than {MIN_SAMPLES}"
+        samples = "1 sample" if known.n_samples == 1 else f"{known.n_samples} samples"
+        return f"{samples} of {source.name}, fewer than {MIN_SAMPLES}"
     if known.coverage < MIN_COVERAGE:
         return f"{source.name} covers {known.coverage:.0%} of the phase, less than {MIN_COVERAGE:.0%}"
     for broken_ns in one.breaks_ns:

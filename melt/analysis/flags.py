@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from melt.analysis.phases import NO_TIMES
 from melt.analysis.reading import Recorded
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Observed
@@ -147,6 +148,8 @@ def _energy(row: Mapping[str, float], observed: Observed) -> list[Flag]:
     """Energy was measured, and yet cannot be given for a phase."""
     missing = [p for p in ("prefill", "decode") if math.isnan(row[f"energy_{p}_j"])]
     energy = observed.energy
+    if energy.first_reason("decode") == NO_TIMES:
+        return []  # so is every run of such a program: that is no fault of this one
     if energy.sensor and missing:
         evidence = "; ".join(f"{p}: {energy.first_reason(p)}" for p in missing)
         return [Flag(name="low_energy_coverage", evidence=evidence)]

@@ -45,6 +45,7 @@ class Backend(Protocol):
     """One engine, as the host sees it."""
 
     name: str
+    has_extra_buffers: bool  # its programs obey ``Job.extra_buffers``, so that a run that crashed may go without
 
     def check_cell(self, cell: Cell) -> None:
         """Raises ``RunnerError`` where no device could run the cell: it asks for what this backend does not have."""

@@ -38,15 +38,22 @@ watchdog=$!
 finish() {
     kill "$watchdog" 2>/dev/null || true
     rm -rf "$folder"
-    [ "$1" -le 128 ] || kill -"$(($1 - 128))" $$ # as its child ended
+    case $1 in
+    132 | 133 | 134 | 135 | 136 | 137 | 139 | 143) kill "-$(($1 - 128))" $$ ;; # it died by a signal, and so shall this
+    esac
     exit "$1"
 }
 
-./llama-bench -p "$prompt" -n 0 "$@" </dev/null 3<&- || finish $?
-# The decode has the larger context, so its memory is the one to watch.
-./llama-bench -p 0 -n "$gen" -d "$prompt" "$@" </dev/null 3<&- &
+# In the background, and their errors past this shell: it would have the last word on a program that dies by a signal.
+exec 4>&2 2>/dev/null
+./llama-bench -p "$prompt" -n 0 "$@" </dev/null 2>&4 3<&- 4>&- &
 child=$!
-echo "{\"pid\": $child}"
 status=0
+wait "$child" || status=$?
+[ "$status" = 0 ] || finish "$status"
+# The decode has the larger context, so its memory is the one to watch.
+./llama-bench -p 0 -n "$gen" -d "$prompt" "$@" </dev/null 2>&4 3<&- 4>&- &
+child=$!
+echo "{\"melt_pid\": $child}"
 wait "$child" || status=$?
 finish "$status"

@@ -1,14 +1,17 @@
 """The rows of llama-bench (``-o jsonl``) as events of protocol 1; what it does not measure is in none of them."""
 
 import json
+import re
 from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from melt.events import Accelerator, Done, Hello, Repetitions, Warned
+from melt.events import Accelerator, Done, Failed, Hello, Repetitions, Text, Warned
+from melt.plan import Cell
 
 _Tokens = Annotated[int, Field(ge=0, le=2**31, strict=True)]
+_NPU = re.compile(r"hexagon|htp|npu", re.I)  # llama.cpp lists them among the GPUs
 _Nanoseconds = Annotated[int, Field(ge=1, le=2**62, strict=True)]
 
 
@@ -17,16 +20,21 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    build_commit: str
-    build_number: int
+    build_commit: Text
+    build_number: Annotated[int, Field(ge=0, le=2**62)]
     n_prompt: _Tokens
     n_gen: _Tokens
     n_depth: _Tokens = 0  # none before April 2025
     samples_ns: Annotated[tuple[_Nanoseconds, ...], Field(min_length=1, max_length=100_000)]
-    cpu_info: str = ""
-    gpu_info: str = ""
-    backends: str = ""
-    model_filename: str = ""
+    cpu_info: Text = ""
+    gpu_info: Text = ""
+    backends: Text = ""
+    model_filename: Text = ""
+
+    @property
+    def build(self) -> tuple[str, int, str]:
+        """What two tests of one program have in common."""
+        return self.build_commit, self.build_number, self.backends
 
     @property
     def repetitions(self) -> Repetitions | None:
@@ -47,8 +55,8 @@ def read_row(line: str) -> Row | None:
 
 
 def hello(row: Row, pid: int | None) -> Hello:
-    """Who it is, by its own word. A processor and each GPU that it names are what it can compute on."""
-    gpus = [name.strip() for name in row.gpu_info.split(",") if name.strip()]
+    """Who it is, by its own word. The processor and what it calls GPUs, NPUs among them, are what it can compute on."""
+    found = [name.strip() for name in row.gpu_info.split(",") if name.strip()]
     return Hello(
         protocol=1,
         runner="llama-bench",
@@ -59,7 +67,7 @@ def hello(row: Row, pid: int | None) -> Hello:
         system_info=row.cpu_info,
         accelerators=(
             Accelerator(name="CPU", kind="cpu", description=row.cpu_info),
-            *(Accelerator(name=name, kind="gpu") for name in gpus),
+            *(Accelerator(name=name, kind="npu" if _NPU.search(name) else "gpu") for name in found),
         ),
         pid=pid,
     )
@@ -71,30 +79,53 @@ def told(row: Row) -> dict[str, Any]:
 
 
 class LlamaBenchOutput:
-    """Turns the lines of one run of ``llama_bench.sh``, a prefill and a decode at its depth, into protocol 1."""
+    """Turns the lines of one run of ``llama_bench.sh``, a prefill and a decode at its depth, into protocol 1.
 
-    def __init__(self) -> None:
-        self._prefill: Row | None = None
-        self._greeted = False
+    Both must be what the cell asks for, and by one build: else the run fails, here and not when somebody reads it.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._rows: list[Row] = []
+        self._pid: int | None = None
 
     def __call__(self, line: str) -> list[str]:
         """What a line says; one that is no row is passed on, and reported as what it is."""
         pid = _pid(line)
-        if pid is not None and self._prefill is not None and not self._greeted:
-            return self._greet(self._prefill, pid)
+        if pid is not None and self._pid is None and len(self._rows) == 1:
+            self._pid = pid
+            return self._greeting(self._rows[0])
         row = read_row(line)
         found = row.repetitions if row else None
         if row is None or found is None:
             return [line]
-        if found.phase == "prefill" and self._prefill is None:
-            self._prefill = row
+        problem = self._problem(row, found)
+        self._rows.append(row)
+        if problem:
+            return [Failed(kind="invalid_events", message=problem).model_dump_json()]
+        if found.phase == "prefill":
             return [_repetitions(row, found)]
-        greeting = [] if self._greeted else self._greet(row, None)
+        greeting = [] if self._pid is not None else self._greeting(row)
         return [*greeting, _repetitions(row, found), Done(status="ok").model_dump_json()]
 
-    def _greet(self, row: Row, pid: int | None) -> list[str]:
-        self._greeted = True
-        lines = [hello(row, pid).model_dump_json()]
+    def _problem(self, row: Row, found: Repetitions) -> str:
+        """Why this cannot be the next test of the run; empty where it is."""
+        cell, first = self._cell, len(self._rows) == 0
+        wanted = ("prefill", cell.prompt_tokens, 0) if first else ("decode", cell.gen_tokens, cell.prompt_tokens)
+        if len(self._rows) > 1:
+            return "llama-bench gives more than a prefill and a decode"
+        if (found.phase, found.tokens, found.depth) != wanted:
+            return "llama-bench gives a {} of {} tokens at depth {}, and not a {} of {} at {}".format(
+                found.phase, found.tokens, found.depth, *wanted
+            )
+        if len(found.took_ns) != cell.iterations:
+            return f"llama-bench gives {len(found.took_ns)} repetitions of the {found.phase}, and not {cell.iterations}"
+        if not first and row.build != self._rows[0].build:
+            return "the prefill and the decode are of two builds of llama-bench"
+        return ""
+
+    def _greeting(self, row: Row) -> list[str]:
+        lines = [hello(row, self._pid).model_dump_json()]
         if row.gpu_info and (row.model_extra or {}).get("n_gpu_layers") == 0:
             message = "a GPU is there: for a large batch llama.cpp may use it although no layer is on it"
             lines.append(Warned(kind="accelerator", message=message).model_dump_json())
@@ -111,5 +142,5 @@ def _pid(line: str) -> int | None:
         told = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    pid = told.get("pid") if isinstance(told, dict) else None
+    pid = told.get("melt_pid") if isinstance(told, dict) else None
     return pid if isinstance(pid, int) and not isinstance(pid, bool) and 0 < pid < 2**31 else None

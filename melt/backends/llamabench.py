@@ -36,11 +36,14 @@ class LlamaBench:
     """See ``melt.backends.base.Backend``."""
 
     name = "llamabench"
+    has_extra_buffers = False
 
     def check_cell(self, cell: Cell) -> None:
         """Raises RunnerError where the named program was not added, or llama-bench has no such workload."""
         if cell.workload != "fixed":
             raise RunnerError(f"{self.name}: llama-bench has no {cell.workload} workload", "Take workload: fixed.")
+        if cell.warmups > 1:
+            raise RunnerError(f"{self.name}: llama-bench makes one warm-up or none, not {cell.warmups}", "--warmups 1")
         if cell.runner != "auto":
             find_program(cell.runner)
 
@@ -87,7 +90,7 @@ class LlamaBench:
             job=job,
             sampler=sampler,
             env=vendor,
-            translate=LlamaBenchOutput(),
+            translate=LlamaBenchOutput(cell),
         )
 
 
@@ -129,8 +132,11 @@ def _kind(facts: DeviceFacts) -> str:
 
 
 def _file(program: Program, name: str) -> DeviceFile:
-    path = program.folder / name
-    return DeviceFile(name, path, program.files[name], path.stat().st_size)
+    path = program.path_of(name)
+    try:
+        return DeviceFile(name, path, program.files[name], path.stat().st_size)
+    except OSError as e:
+        raise RunnerError(f"{program.name}: {path}: {e.strerror}", "Add its archive again: melt runner add") from e
 
 
 def _script() -> DeviceFile:

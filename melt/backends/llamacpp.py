@@ -29,6 +29,7 @@ class LlamaCpp:
     """See ``melt.backends.base.Backend``."""
 
     name = "llama.cpp"
+    has_extra_buffers = True
 
     def __init__(self) -> None:
         # By device and accelerator: one plan is measured with one program throughout.

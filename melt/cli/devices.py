@@ -36,7 +36,7 @@ def devices(ctx: click.Context, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(rows, indent=1))
         else:
-            Console().print(_table(rows))
+            Console(emoji=False).print(_table(rows))
             _print_attached()
 
 
@@ -148,7 +148,7 @@ def clean(name: str, limit: str) -> None:
 
 
 def _print_profile(profile: DeviceProfile, reason: str) -> None:
-    console = Console()
+    console = Console(emoji=False)
     console.print(f"[bold]{escape(printable(profile.name))}[/bold]  {escape(printable(profile.description))}")
     state = f"not available: {escape(printable(reason))}" if reason else "ready"
     console.print(f"driver {escape(printable(profile.driver))}; {state}; verified: {profile.verified}", highlight=False)
@@ -163,7 +163,7 @@ def _print_profile(profile: DeviceProfile, reason: str) -> None:
 
 
 def _print_live(facts: DeviceFacts, found: Discovery) -> None:
-    console = Console()
+    console = Console(emoji=False)
     table = Table("fact", "value", box=box.SIMPLE_HEAD)
     for key, value in facts.model_dump().items():
         if value not in (None, (), {}, ""):

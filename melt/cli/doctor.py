@@ -30,7 +30,7 @@ def doctor(device: str | None, as_json: bool) -> int:
 
 
 def _print(checks: list[Check]) -> None:
-    console = Console()
+    console = Console(emoji=False)
     for check in checks:
         text = f"{_MARKS[check.state]}  {escape(printable(check.name))}: {escape(printable(check.found))}"
         console.print(text, highlight=False, soft_wrap=True)

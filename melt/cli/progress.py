@@ -44,7 +44,7 @@ class Live(Watcher):
     def __init__(self, plan: Plan, console: Console | None = None) -> None:
         self._plan = plan
         self._resting = any(load_profile(name).driver == "local" for name in {c.device for c in plan.cells()})
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, emoji=False)
         self._files = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -15,7 +15,7 @@ from melt.drivers.base import ShellDriver
 from melt.drivers.lease import lease, lease_name
 from melt.errors import MeltError, RunnerError
 from melt.profile import load_profile
-from melt.toolchain.archives import add_program, programs, remove_program
+from melt.toolchain.archives import PROGRAM, add_program, damaged_programs, programs, remove_program
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import GPUS, Gpu, build_on_device
 from melt.toolchain.targets import ON_DEVICE, TARGETS, Target, find_target
@@ -40,8 +40,12 @@ def list_targets(as_json: bool) -> None:
         {"name": ON_DEVICE, "for": BY_THE_DEVICE, "needs_cpu_features": [], "state": "needs --device", "path": None}
     )
     rows += [
-        {"name": p.name, "for": p.what, "needs_cpu_features": [], "state": "added", "path": str(p.folder)}
+        {"name": p.name, "for": p.what, "needs_cpu_features": [], "state": "added", "path": str(p.path_of(PROGRAM))}
         for p in programs()
+    ]
+    rows += [
+        {"name": n, "for": "a llama-bench that was added", "needs_cpu_features": [], "state": "damaged", "path": None}
+        for n in damaged_programs()
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -52,7 +56,7 @@ def list_targets(as_json: bool) -> None:
     table.add_column("state")
     for row in rows:
         table.add_row(str(row["name"]), str(row["for"]), str(row["state"]))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _row(target: Target) -> dict[str, object]:
@@ -94,7 +98,7 @@ def build_target(target: str, device: str | None, gpu: Gpu | None) -> None:
     if device is not None or gpu is not None:
         raise click.UsageError(f"--device and --gpu go with the target {ON_DEVICE}")
     wanted = find_target(target)
-    with build_bar(Console(stderr=True), wanted.name) as show:
+    with build_bar(Console(stderr=True, emoji=False), wanted.name) as show:
         path = build(wanted, show)
     click.echo(path)
 
@@ -129,5 +133,5 @@ def _build_on(device: str, gpu: Gpu) -> Path:
             raise RunnerError(
                 f"{device}: has no shell to build with", "`melt runner list` shows what can be built here."
             )
-        with build_bar(Console(stderr=True), f"{device}, on it") as show:
+        with build_bar(Console(stderr=True, emoji=False), f"{device}, on it") as show:
             return build_on_device(driver, gpu, show)

@@ -32,7 +32,7 @@ TELLING = ("device", "backend", "accelerator", "runner", "gen_tokens", "threads"
 
 def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
     """One row a cell of this plan, then what was not measured."""
-    console = Console()
+    console = Console(emoji=False)
     cells = results.cells
     cells = cells[cells["cell_id"].isin([c.id for c in outcome.cells]) & (cells["n_sessions"] > 0)]
     if len(cells):

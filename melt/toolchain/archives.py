@@ -1,15 +1,14 @@
-"""Archives of llama.cpp as its releases have them: llama-bench and its libraries, kept under a name."""
+"""Archives of llama.cpp as its releases have them: llama-bench and its libraries, kept under a name.
 
-import gzip
+CACHE/programs/NAME.json               what was added under a name
+CACHE/programs/files/<sha256>/<file>   a file of any of them, so that another archive under a name touches no run
+"""
+
 import hashlib
-import lzma
 import re
 import shutil
-import tarfile
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -17,30 +16,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from melt.errors import RunnerError
 from melt.facts import DeviceFacts
-from melt.paths import cache_folder
+from melt.paths import cache_folder, write_whole
 from melt.toolchain.elf import read_elf
 from melt.toolchain.source import cannot_write
+from melt.toolchain.unpacking import Member, members
 from melt.validation import did_you_mean
 
 PROGRAM = "llama-bench"
 RESERVED = ("auto", "python", "native")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-MAX_BYTES = 8 * 2**30  # unpacked
-MAX_FILES = 10_000
 _MAX_LINKS = 8  # from one name to the next
-_LIBRARY = re.compile(r"lib[A-Za-z0-9._+-]+\.so(\.[0-9]+)*")
-_RECORD = "program.json"
-# RuntimeError: a zip with a password. NotImplementedError: a compression that this Python lacks.
-_UNREADABLE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    UnicodeError,
-)
+_LIBRARY = re.compile(r"lib[A-Za-z0-9._+-]{1,100}\.so(\.[0-9]+)*")
 
 
 class Program(BaseModel):
@@ -55,10 +41,9 @@ class Program(BaseModel):
     files: dict[str, str]  # name to sha256
     links: dict[str, str]  # name to the name of a file
 
-    @property
-    def folder(self) -> Path:
-        """Where its files are on this host."""
-        return _folder() / self.name
+    def path_of(self, name: str) -> Path:
+        """Where one of its files is on this host."""
+        return _place(self.files[name], name)
 
     @property
     def what(self) -> str:
@@ -72,16 +57,21 @@ class Program(BaseModel):
 
 
 def programs() -> list[Program]:
-    """Every program that was added, by name."""
-    found = []
-    for path in sorted(_folder().glob(f"*/{_RECORD}")):
-        try:
-            found.append(Program.model_validate_json(path.read_text()))
-        except (OSError, ValidationError) as e:
-            raise RunnerError(
-                f"{path}: is damaged", f"Remove the folder and add its archive again: {path.parent}"
-            ) from e
-    return found
+    """Every program that was added, by name; damaged records are left out."""
+    found = (_read_record(path) for path in sorted(_folder().glob("*.json")))
+    return [program for program in found if program is not None]
+
+
+def damaged_programs() -> list[str]:
+    """The names whose records cannot be read."""
+    return [path.stem for path in sorted(_folder().glob("*.json")) if _read_record(path) is None]
+
+
+def _read_record(path: Path) -> Program | None:
+    try:
+        return Program.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError, ValueError):
+        return None
 
 
 def find_program(name: str) -> Program:
@@ -100,13 +90,19 @@ def find_program(name: str) -> Program:
 
 
 def remove_program(name: str) -> None:
-    """Forgets a program and its files.
+    """Forgets a program, and those of its files that no other has.
 
     Raises:
         RunnerError: there is none of this name, or it cannot be removed.
     """
+    if name not in damaged_programs():
+        find_program(name)
     try:
-        shutil.rmtree(find_program(name).folder)
+        (_folder() / f"{name}.json").unlink()
+        kept = {sha256 for program in programs() for sha256 in program.files.values()}
+        for folder in (_folder() / "files").glob("*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder)
     except OSError as e:
         raise cannot_write(_folder() / name, e) from e
 
@@ -117,19 +113,18 @@ def add_program(archive: Path, name: str | None = None) -> Program:
     Raises:
         RunnerError: the archive cannot be read or holds no llama-bench, or the name is none.
     """
-    name = name if name is not None else _name_of(archive)
+    name = name if name is not None else re.sub(r"\.(zip|tar|tgz|tar\.\w+)$", "", archive.name)
     if not NAME.fullmatch(name) or name in RESERVED:
         raise RunnerError(f"{name!r} is no name for a runner", "Give it one of letters, digits and .-_: --name adreno")
     try:
         _folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=_folder(), prefix=".") as made:
-            unpacked = Path(made) / "program"
-            unpacked.mkdir()
-            program = _read(archive, unpacked, name)
-            (unpacked / _RECORD).write_text(program.model_dump_json(indent=1))
-            if program.folder.exists():
-                program.folder.rename(Path(made) / "replaced")
-            unpacked.rename(program.folder)
+            program = _unpack(archive, Path(made), name)
+            for file, sha256 in program.files.items():
+                place = _place(sha256, file)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (Path(made) / file).replace(place)
+        write_whole(_folder() / f"{name}.json", program.model_dump_json(indent=1).encode())
         return program
     except OSError as e:
         raise cannot_write(_folder(), e) from e
@@ -139,41 +134,18 @@ def _folder() -> Path:
     return cache_folder() / "programs"
 
 
-def _name_of(archive: Path) -> str:
-    return re.sub(r"\.(zip|tar|tgz|tar\.\w+)$", "", archive.name)
-
-
-def _read(archive: Path, folder: Path, name: str) -> Program:
-    try:
-        with archive.open("rb"):
-            pass
-    except OSError as e:
-        raise RunnerError(f"{archive}: {e.strerror}", "Is that where it was downloaded to?") from e
-    try:
-        return _unpack(archive, folder, name)
-    except (*_UNREADABLE, gzip.BadGzipFile) as e:
-        raise RunnerError(f"{archive}: cannot be read as an archive: {e}", "Is it whole? Download it again.") from e
+def _place(sha256: str, name: str) -> Path:
+    return _folder() / "files" / sha256 / name
 
 
 def _unpack(archive: Path, folder: Path, name: str) -> Program:
     files: dict[str, str] = {}
     links: dict[str, str] = {}
-    places: dict[str, str] = {}  # by name, the folder inside the archive
-    for path, content, target in _members(archive):
-        if path.name != PROGRAM and not _LIBRARY.fullmatch(path.name):
-            continue
-        if places.setdefault(path.name, str(path.parent)) != str(path.parent):
-            raise RunnerError(f"{archive}: has {path.name} twice", "Is it an archive of one build of llama.cpp?")
-        if content is None:
-            links[path.name] = target
-        else:
-            digest = _keep(content, folder / path.name)
-            same = next((name for name, other in files.items() if other == digest), None)
-            if same is not None:  # a link that was packed as a copy need not travel twice
-                (folder / path.name).unlink()
-                links[path.name] = same
-            else:
-                files[path.name] = digest
+    for member in members(archive, _is_wanted):
+        one = member.path.name
+        if one in files or one in links:
+            raise RunnerError(f"{archive}: has {one} twice", "Is it an archive of one build of llama.cpp?")
+        _take(member, folder, files, links)
     if PROGRAM not in files:
         raise RunnerError(f"{archive}: holds no {PROGRAM}", "Take the archive of a llama.cpp release, with its tools.")
     with (folder / PROGRAM).open("rb") as program:
@@ -187,6 +159,24 @@ def _unpack(archive: Path, folder: Path, name: str) -> Program:
     return Program(name=name, archive=archive.name, machine=elf.machine, system=elf.system, files=files, links=followed)
 
 
+def _is_wanted(path: PurePosixPath) -> bool:
+    return path.name == PROGRAM or _LIBRARY.fullmatch(path.name) is not None
+
+
+def _take(member: Member, folder: Path, files: dict[str, str], links: dict[str, str]) -> None:
+    name = member.path.name
+    if member.content is None:
+        links[name] = PurePosixPath(member.target).name
+        return
+    digest = _keep(member.content, folder / name)
+    same = next((other for other, sha256 in files.items() if sha256 == digest and other != PROGRAM), None)
+    if same is None or name == PROGRAM:
+        files[name] = digest
+    else:  # a link that was packed as a copy need not travel twice
+        (folder / name).unlink()
+        links[name] = same
+
+
 def _follow(name: str, links: Mapping[str, str], files: Mapping[str, str]) -> str | None:
     """The file that a link leads to by names inside the archive; None where it leads nowhere."""
     for _ in range(_MAX_LINKS):
@@ -194,7 +184,7 @@ def _follow(name: str, links: Mapping[str, str], files: Mapping[str, str]) -> st
             return name
         if name not in links:
             return None
-        name = PurePosixPath(links[name]).name
+        name = links[name]
     return None
 
 
@@ -206,37 +196,3 @@ def _keep(content: IO[bytes], path: Path) -> str:
             out.write(part)
     path.chmod(0o755)
     return digest.hexdigest()
-
-
-def _members(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes] | None, str]]:
-    """Each file's path and content, or a link's path and target; nothing is written by their paths."""
-    return _of_zip(archive) if zipfile.is_zipfile(archive) else _of_tar(archive)
-
-
-def _of_tar(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes] | None, str]]:
-    room, n_files = MAX_BYTES, 0
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            room, n_files = room - member.size, n_files + 1
-            _check_size(archive, room, n_files)
-            if member.isfile():
-                yield PurePosixPath(member.name), tar.extractfile(member), ""
-            elif member.issym() or member.islnk():
-                yield PurePosixPath(member.name), None, member.linkname
-
-
-def _of_zip(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes] | None, str]]:
-    with zipfile.ZipFile(archive) as members:
-        infos = members.infolist()
-        _check_size(archive, MAX_BYTES - sum(i.file_size for i in infos), len(infos))
-        for info in infos:
-            is_link = info.external_attr >> 28 == 0xA  # S_IFLNK, as Unix zips keep it
-            if is_link:
-                yield PurePosixPath(info.filename), None, members.read(info).decode()
-            elif not info.is_dir():
-                yield PurePosixPath(info.filename), members.open(info), ""
-
-
-def _check_size(archive: Path, room_bytes: int, n_files: int) -> None:
-    if room_bytes < 0 or n_files > MAX_FILES:
-        raise RunnerError(f"{archive}: unpacks to more than any llama.cpp is", "Is it the right file?")

@@ -145,5 +145,6 @@ def _ndk() -> Path:
         return folder
     raise RunnerError(
         "no Android NDK: ANDROID_NDK_HOME is not set",
-        "Set it to the NDK's folder. For the CPU alone no NDK is needed: melt runner build linux-aarch64-musl",
+        "Set it to the NDK's folder, or bring a llama.cpp of your own: melt runner add ARCHIVE. "
+        "For the CPU alone no NDK is needed: melt runner build linux-aarch64-musl",
     )

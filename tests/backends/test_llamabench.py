@@ -1,27 +1,31 @@
 """A stock llama-bench from a release archive: taken, run, read; what it does not measure stays absent."""
 
+import contextlib
 import io
 import json
 import math
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import time
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import melt
 from melt.backends.llama_bench_rows import LlamaBenchOutput
 from melt.backends.llamabench import LlamaBench
 from melt.errors import RunnerError
-from melt.events import Done, Hello, Repetitions, UnknownLine, parse_event
+from melt.events import Done, Failed, Hello, Repetitions, UnknownLine, parse_event
 from melt.facts import DeviceFacts
 from melt.plan import Cell, Plan
 from melt.report import write_report
@@ -121,20 +125,20 @@ def test_it_does_not_outlive_its_host(archive: Path, tiny_model: Path, tmp_path:
     )
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as host:
         try:
-            _wait_for(lambda: _running(program.folder))
+            _wait_for(lambda: _running(program.path_of("llama-bench")))
         finally:
             os.killpg(host.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while _running(program.folder) and time.monotonic() < deadline:
+    while _running(program.path_of("llama-bench")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _running(program.folder)
+    assert not _running(program.path_of("llama-bench"))
 
 
-def _running(folder: Path) -> list[str]:
+def _running(program: Path) -> list[str]:
     found = []
     for exe in Path("/proc").glob("[0-9]*/exe"):
         try:
-            if exe.readlink() == folder / "llama-bench":
+            if exe.readlink() == program:
                 found.append(exe.parent.name)
         except OSError:
             continue
@@ -231,7 +235,7 @@ class TestRefusals:
         path = tmp_path / "b1.zip"
         with zipfile.ZipFile(path, "w") as members:
             for name in program.files:
-                members.write(program.folder / name, f"build/bin/{name}")
+                members.write(program.path_of(name), f"build/bin/{name}")
             link = zipfile.ZipInfo("build/bin/libllama.so")
             link.external_attr = 0o120777 << 16
             members.writestr(link, program.links["libllama.so"])
@@ -239,12 +243,97 @@ class TestRefusals:
         assert again.files == program.files
         assert again.links == {"libllama.so": program.links["libllama.so"]}
 
+    @pytest.mark.parametrize("member", ["llama-bench", "libx.so"])
+    def test_a_member_that_is_there_twice(self, tmp_path: Path, member: str) -> None:
+        path = tmp_path / "twice.tar"
+        with tarfile.open(path, "w") as tar:
+            for name in (member, member):
+                tar.addfile(tarfile.TarInfo(f"d/{name}"), io.BytesIO())
+        with pytest.raises(RunnerError, match=f"has {member} twice"):
+            add_program(path, "twice")
+
+    def test_an_endless_header_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "pax.tar"
+        with path.open("wb") as out:
+            info = tarfile.TarInfo("././@PaxHeader")
+            info.type, info.size = tarfile.XHDTYPE, 2**31
+            out.write(info.tobuf())
+            out.truncate(2**31)
+        with pytest.raises(RunnerError, match="cannot be read as an archive"):
+            add_program(path, "pax")
+
+    def test_an_endless_link_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "link.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            link = zipfile.ZipInfo("libx.so")
+            link.external_attr = 0o120777 << 16
+            packed.writestr(link, bytes(2**21))
+        with pytest.raises(RunnerError, match="a link of 2097152 bytes"):
+            add_program(path, "link")
+
+    def test_what_is_no_file_is_not_read(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        for path in (tmp_path / "fifo", Path("/dev/zero")):
+            with pytest.raises(RunnerError, match="is no file"):
+                add_program(path, "x")
+
+    @given(st.integers(0, 2**32), st.integers(1, 40))
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    def test_no_damage_makes_it_raise_anything_else(self, tmp_path: Path, seed: int, n_bytes: int) -> None:
+        shuffled = random.Random(seed)
+        path = tmp_path / f"damaged.{shuffled.choice(['tar', 'zip'])}"
+        if path.suffix == ".tar":
+            with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+                info = tarfile.TarInfo("d/llama-bench")
+                info.pax_headers = {"GNU.sparse.size": "10", "comment": "é"}
+                tar.addfile(info, io.BytesIO())
+        else:
+            with zipfile.ZipFile(path, "w") as packed:
+                packed.writestr("d/llama-bench", llama_bench_head())
+        content = bytearray(path.read_bytes())
+        for _ in range(n_bytes):
+            content[shuffled.randrange(len(content))] = shuffled.randrange(256)
+        path.write_bytes(content)
+        with contextlib.suppress(RunnerError):
+            add_program(path, "damaged")
+
+    def test_a_damaged_record_is_in_nobodys_way(self, archive: Path, tmp_path: Path) -> None:
+        add_program(archive, "good")
+        for name, content in {"a": b"\xff", "b": b"{}"}.items():
+            (tmp_path / "cache" / "programs" / f"{name}.json").write_bytes(content)
+        assert [p.name for p in programs()] == ["good"]
+        listed = {row["name"]: row["state"] for row in json.loads(melt_cli("runner", "list", "--json").stdout)}
+        assert (listed["a"], listed["good"]) == ("damaged", "added")
+        remove_program("a")
+        add_program(archive, "b")
+        assert [p.name for p in programs()] == ["b", "good"]
+
+    def test_a_file_that_is_gone_is_named(self, archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+        add_program(archive, "stock").path_of("llama-bench").unlink()
+        [made] = run(a_plan(tiny_model), tmp_path / "r").made
+        assert made.manifest.error is not None
+        assert re.match(r"stock: .*llama-bench: No such file", made.manifest.error.message)
+
+    def test_another_archive_under_a_name_touches_no_file(self, archive: Path, tmp_path: Path) -> None:
+        first = add_program(archive, "x")
+        path = tmp_path / "other.tar"
+        with tarfile.open(path, "w") as tar:
+            content = first.path_of("llama-bench").read_bytes() + b"more"
+            info = tarfile.TarInfo("llama-bench")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        second = add_program(path, "x")
+        assert first.path_of("llama-bench").exists()
+        assert second.path_of("llama-bench") != first.path_of("llama-bench")
+        remove_program("x")
+        assert not list((tmp_path / "cache" / "programs" / "files").iterdir())
+
     def test_two_builds_in_one_archive(self, archive: Path, tmp_path: Path) -> None:
         program = add_program(archive, "one")
         path = tmp_path / "two.zip"
         with zipfile.ZipFile(path, "w") as members:
             for folder in ("arm", "x86"):
-                members.write(program.folder / "llama-bench", f"{folder}/llama-bench")
+                members.write(program.path_of("llama-bench"), f"{folder}/llama-bench")
         with pytest.raises(RunnerError, match="has llama-bench twice"):
             add_program(path, "two")
 
@@ -263,6 +352,51 @@ def release_archive_of(archive: Path, folder: Path, system: Any) -> Path:
         os.environ["MELT_CACHE"] = before
 
 
+class TestTheScript:
+    """How the program ends comes back, whichever of its two runs it was."""
+
+    def ended(self, folder: Path, body: str) -> "subprocess.CompletedProcess[str]":
+        jobs = folder / "jobs"
+        jobs.mkdir(exist_ok=True)
+        program = folder / "stub"
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+        words = ["64", "16", "1", "2", "llama-bench", str(program), "-x", "it's", str(jobs / "job.json"), "--watch"]
+        command = ["sh", str(files("melt.backends") / "llama_bench.sh"), *words]
+        read_end, write_end = os.pipe()  # open until it has ended: that is its host being there
+        try:
+            done = subprocess.run(
+                command, stdin=read_end, capture_output=True, text=True, timeout=20, cwd=folder, start_new_session=True
+            )
+        finally:
+            os.close(read_end)
+            os.close(write_end)
+        assert not list(jobs.iterdir())
+        return done
+
+    def test_both_tests_get_their_words_and_no_others(self, tmp_path: Path) -> None:
+        done = self.ended(tmp_path, 'echo "$@"')
+        lines = done.stdout.splitlines()
+        assert lines[0] == "-p 64 -n 0 -x it's"
+        assert [sorted(lines[1:])[0], len(lines)] == ["-p 0 -n 16 -d 64 -x it's", 3]
+        assert done.returncode == 0
+
+    @pytest.mark.parametrize("first", ["", '[ "$2" = 0 ] && exit 0; '])
+    @pytest.mark.parametrize("code", [1, 3, 128, 147, 255])
+    def test_an_exit_code(self, tmp_path: Path, code: int, first: str) -> None:
+        done = self.ended(tmp_path, f"{first}echo boo >&2; exit {code}")
+        assert (done.returncode, done.stderr) == (code, "boo\n")
+
+    @pytest.mark.parametrize("name", ["ABRT", "SEGV", "KILL", "TERM"])
+    def test_a_signal_and_the_programs_own_last_word(self, tmp_path: Path, name: str) -> None:
+        done = self.ended(tmp_path, f"echo GGML_ASSERT >&2; kill -{name} $$")
+        assert done.returncode == -signal.Signals[f"SIG{name}"]
+        assert done.stderr == "GGML_ASSERT\n"
+
+
+CELL = Cell(device="d", model="m", backend="llamabench", prompt_tokens=64, gen_tokens=16, iterations=2)
+
+
 class TestRows:
     BUILD: ClassVar[dict[str, Any]] = {"build_commit": "abc", "build_number": 7000}
     ROW: ClassVar[dict[str, Any]] = {**BUILD, "n_prompt": 64, "n_gen": 0, "samples_ns": [10, 20]}
@@ -271,8 +405,8 @@ class TestRows:
         return json.dumps({**self.ROW, **more})
 
     def test_both_tests_make_a_whole_stream(self) -> None:
-        read = LlamaBenchOutput()
-        lines = [*read(self.say()), *read('{"pid": 42}'), *read(self.say(n_prompt=0, n_gen=16, n_depth=64))]
+        read = LlamaBenchOutput(CELL)
+        lines = [*read(self.say()), *read('{"melt_pid": 42}'), *read(self.say(n_prompt=0, n_gen=16, n_depth=64))]
         prefill, hello, decode, done = [parse_event(line) for line in lines]
         assert prefill == Repetitions(phase="prefill", tokens=64, depth=0, took_ns=(10, 20))
         assert isinstance(hello, Hello)
@@ -292,7 +426,7 @@ class TestRows:
         ],
     )
     def test_what_is_no_row_is_passed_on(self, line: str) -> None:
-        assert LlamaBenchOutput()(line) == [line]
+        assert LlamaBenchOutput(CELL)(line) == [line]
         assert isinstance(parse_event(line), UnknownLine)
 
     @given(
@@ -300,8 +434,38 @@ class TestRows:
         | st.recursive(st.none() | st.integers() | st.text(), lambda c: st.dictionaries(st.text(), c)).map(json.dumps)
     )
     def test_no_line_makes_it_raise(self, line: str) -> None:
-        for said in LlamaBenchOutput()(line):
+        for said in LlamaBenchOutput(CELL)(line):
             parse_event(said)
+
+    @pytest.mark.parametrize(
+        ("rows", "problem"),
+        [
+            ([{"samples_ns": [10]}], "1 repetitions of the prefill, and not 2"),
+            ([{"n_prompt": 32}], "a prefill of 32 tokens at depth 0, and not a prefill of 64 at 0"),
+            ([{"n_prompt": 0, "n_gen": 16, "n_depth": 64}], "a decode of 16 tokens"),
+            ([{}, {}], "a prefill of 64 tokens at depth 0, and not a decode of 16 at 64"),
+            ([{}, {"n_prompt": 0, "n_gen": 16}], "a decode of 16 tokens at depth 0"),
+            ([{}, {"n_prompt": 0, "n_gen": 16, "n_depth": 64, "build_commit": "xyz"}], "two builds"),
+            ([{}, {"n_prompt": 0, "n_gen": 16, "n_depth": 64}, {}], "more than a prefill and a decode"),
+        ],
+    )
+    def test_half_a_run_or_another_one_fails(self, rows: list[dict[str, Any]], problem: str) -> None:
+        read = LlamaBenchOutput(CELL)
+        said = [parse_event(line) for row in rows for line in read(self.say(**row))]
+        [failed] = [e for e in said if isinstance(e, Failed)]
+        assert problem in failed.message
+
+    def test_an_npu_is_no_gpu(self) -> None:
+        read = LlamaBenchOutput(CELL)
+        read(self.say(gpu_info="QUALCOMM Adreno(TM) 750, Hexagon"))
+        hello = parse_event(read('{"melt_pid": 1}')[0])
+        assert isinstance(hello, Hello)
+        assert [a.kind for a in hello.accelerators] == ["cpu", "gpu", "npu"]
+
+    @pytest.mark.parametrize("key", ["build_commit", "cpu_info", "gpu_info", "backends"])
+    def test_endless_words_are_no_row(self, key: str) -> None:
+        line = self.say(**{key: "x" * 200_000})
+        assert LlamaBenchOutput(CELL)(line) == [line]
 
     @pytest.mark.parametrize(
         "wrong",
@@ -309,7 +473,7 @@ class TestRows:
     )
     def test_numbers_that_cannot_be_are_no_row(self, wrong: dict[str, Any]) -> None:
         line = self.say(**wrong)
-        assert LlamaBenchOutput()(line) == [line]
+        assert LlamaBenchOutput(CELL)(line) == [line]
 
 
 def test_the_command_line_takes_lists_and_forgets_an_archive(archive: Path, tmp_path: Path) -> None:

@@ -116,9 +116,10 @@ def choose(name: str, listed: Sequence[Listed], serial: str | None, model: str |
     if not fitting:
         there = ", ".join(f"{d.serial} ({d.model or d.state})" for d in listed)
         which = "phone" + (f" {serial}" if serial else "") + (f" of model {model}" if model else "")
-        raise DeviceError(f"{name}: no {which} is attached" + (f"; there is {there}" if there else ""), _ATTACH)
+        named = "ANDROID_SERIAL names it. " if serial and serial == os.environ.get("ANDROID_SERIAL") else ""
+        raise DeviceError(f"{name}: no {which} is attached" + (f"; there is {there}" if there else ""), named + _ATTACH)
     if len(fitting) > 1:
-        names = ", ".join(f"{d.serial} ({d.model or d.state})" for d in fitting)
+        names = ", ".join(f"{d.serial} ({d.model})" if d.model else d.serial for d in fitting)
         raise DeviceError(
             f"{name}: several phones fit: {names}",
             "Say which: ANDROID_SERIAL=SERIAL melt ..., or `address: {serial: ...}` in a profile of its own.",
