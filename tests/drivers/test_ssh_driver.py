@@ -367,9 +367,9 @@ class TestFiles:
                 driver.push(file)
             driver.free_bytes()
             (work / "filler").write_bytes(bytes(12 * MIB))
-            with file.path.open("rb") as content, pytest.raises(DeviceError, match="Failure") as e:
+            with file.path.open("rb") as content, pytest.raises(DeviceError, match="No space left") as e:
                 driver._remote.send(content, str(work / "big"), 0o644)
-            assert "disk full" in e.value.hint
+            assert "melt devices clean" in e.value.hint
         finally:
             subprocess.run(["umount", str(work)], check=True)
 

@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 import paramiko
 
-from melt.drivers.remote.base import ConnectionLostError, Sent
+from melt.drivers.remote.base import ConnectionLostError, Sent, quoted
 from melt.drivers.ssh.connect import BACK_HINT, Way
 from melt.drivers.ssh.shell import SshShell, command_line
 from melt.errors import DeviceError
 
-CHUNK_BYTES = 32768 - 1024  # what every SFTP server takes, and with its header no more than one packet of SSH
+CHUNK_BYTES = 2**18
 SIGN_OF_LIFE_S = 10.0
 _STEP_S = 60.0
 
@@ -87,18 +87,38 @@ class SshRemote:
                 return None
 
     def send(self, content: BinaryIO, path: str, mode: int, sent: Sent = lambda _done: None, offset: int = 0) -> None:
-        """Writes a file, pipelined: waiting for an answer to each piece would take a round trip a piece."""
-        with self._refusals(path):
-            content.seek(offset)
-            with self._files().open(path, "r+b" if offset else "wb") as file:
-                file.set_pipelined(True)
-                file.seek(offset)
-                done = offset
+        """Writes a file by way of ``cat``: paramiko's SFTP stops to wait for all answers whenever one has come, and
+        an SFTP server has no words for a full disk."""
+        content.seek(offset)
+        script = f"cat {'>>' if offset else '>'} {quoted(path)} && chmod {mode:o} {quoted(path)}"
+        shell = self.open_shell(script)
+        done = offset
+        try:
+            with contextlib.suppress(ConnectionLostError):  # its end tells why
                 while data := content.read(CHUNK_BYTES):
-                    file.write(data)
+                    shell.write(data, _STEP_S)
                     done += len(data)
                     sent(done)
-            self._files().chmod(path, mode)
+                shell.close_input(_STEP_S)
+            self._expect_success(shell, path)
+        except TimeoutError as e:
+            raise ConnectionLostError(f"{self.name}: {path}: the board does not answer", BACK_HINT) from e
+        except ConnectionLostError as e:
+            raise ConnectionLostError(f"{self.name}: {path}: {e.message}", BACK_HINT) from e
+        finally:
+            shell.close()
+
+    def _expect_success(self, shell: SshShell, path: str) -> None:
+        said = bytearray()
+        while True:
+            kind, piece = shell.read(_STEP_S)
+            if kind == "exit" and piece == b"\0":
+                return
+            if kind == "exit":
+                words = said.decode(errors="replace").strip().splitlines() or [f"exit code {piece[0]}"]
+                hint = "melt devices clean NAME removes what melt put there." if "No space left" in words[-1] else ""
+                raise DeviceError(f"{self.name}: {path}: {words[-1][:300]}", hint)
+            said += piece[:4096]
 
     def receive_file(self, path: str, destination: Path) -> None:
         """Brings a file."""

@@ -83,8 +83,10 @@ class SshShell:
         self._channel.settimeout(timeout_s)
         try:
             self._channel.sendall(data)
-        except OSError as e:
-            raise ConnectionLostError(f"the connection to the device broke: {e}", BACK_HINT) from e
+        except TimeoutError:
+            raise
+        except (OSError, EOFError, paramiko.SSHException) as e:
+            raise ConnectionLostError(f"the program takes no more: {e or type(e).__name__}", BACK_HINT) from e
         finally:
             self._channel.settimeout(None)
 
