@@ -92,11 +92,13 @@ class TestWhoIsLetIn:
     def test_enrolling_shows_what_ssh_keygen_shows_and_adds_a_line(self, board: Sshd, home: Path) -> None:
         known = home / ".ssh" / "known_hosts"
         known.write_text(
-            "# my hosts\nother ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFUtV5BtvI4q0hLLmnhOsVVaM0Mu3Pc7rLaM1Jv0k1Nd\n"
-        )
+            f"# my hosts\nother {make_key(home / 'other')}".rstrip()
+        )  # no end of line, as editors leave it
         before = known.read_text()
+        board.authorised.write_text("")  # it need not let anybody in yet
         assert enrol_all(profile_of(board)) == [board.fingerprint]
-        assert known.read_text().startswith(before)
+        assert known.read_text().startswith(before + "\n")
+        board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
         assert enrol_all(profile_of(board)) == []
         open_way(profile_of(board)).close()
         done = subprocess.run(  # OpenSSH itself agrees
@@ -106,6 +108,16 @@ class TestWhoIsLetIn:
             check=True,
         )
         assert done.stdout == "in\n"
+
+    def test_a_key_of_another_kind_that_is_known_is_asked_for(self, tmp_path: Path, home: Path) -> None:
+        rsa = tmp_path / "rsa"
+        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", str(rsa)], check=True)
+        with Sshd(tmp_path / "two", None, f"HostKey {rsa}") as board:
+            board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+            kind, key = Path(f"{rsa}.pub").read_text().split()[:2]
+            (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{board.port} {kind} {key}\n")
+            assert enrol_all(profile_of(board)) == []
+            open_way(profile_of(board)).close()
 
     def test_another_key_than_the_known_one_is_refused(self, board: Sshd, profile: DeviceProfile) -> None:
         board.stop()

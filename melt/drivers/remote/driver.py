@@ -66,11 +66,13 @@ class RemoteDriver:
 
     def _wait_for_strays(self) -> None:
         """A runner whose host is gone ends within its watch; one that does not has a host that measures."""
-        script = f"ls -l /proc/[0-9]*/exe 2>/dev/null | grep -F {quoted(f' {self._folder}/')}; true"
+        # By their program, or by their folder: a runner in Python is Python's program.
+        script = "ls -l /proc/[0-9]*/exe /proc/[0-9]*/cwd 2>/dev/null | grep -F "
+        script += f"-e {quoted(f' {self._folder}/')} -e {quoted(f'/cwd -> {self._folder}')}; true"
         deadline = time.monotonic() + _WATCH_S + SAMPLER_END_S
         while strays := run_command(self._remote, script).text.strip():
             if time.monotonic() > deadline:
-                pid = re.search(r"/proc/([0-9]+)/exe", strays)
+                pid = re.search(r"/proc/([0-9]+)/", strays)
                 raise DeviceError(
                     f"{self._profile.name}: a runner of melt's is at work on the {self._remote.what}: "
                     f"process {pid and pid[1]}",

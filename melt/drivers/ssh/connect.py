@@ -77,24 +77,27 @@ def unknown_keys(profile: DeviceProfile) -> Iterator[HostKey]:
         DeviceError: a host shows another key than the known one.
     """
     clients: list[paramiko.SSHClient] = []
+    way = _with_jumps(host_of(profile))
     try:
-        for one in _with_jumps(host_of(profile)):
-            known = _known_hosts(one)
-            transport = paramiko.Transport(_socket(one, clients, profile.name))
-            try:
-                transport.start_client(timeout=CONNECT_S)
-                shown = HostKey(one, transport.get_remote_server_key())
-            except paramiko.SSHException as e:
-                raise ConnectionLostError(f"{profile.name}: {one.entry}: {e}", BACK_HINT) from e
-            finally:
-                transport.close()
-            if known.lookup(one.entry) is None:
-                yield shown
-            elif not known.check(one.entry, shown.key):
-                raise _changed(profile.name, one, shown)
-            clients.append(_open(one, profile.name, _socket(one, clients, profile.name)))
+        for one in way:
+            is_known = _known_hosts(one).lookup(one.entry) is not None
+            if not is_known:
+                yield HostKey(one, _shown_key(one, clients, profile.name))
+            if is_known or one is not way[-1]:  # one that was not known need not let us in yet
+                clients.append(_open(one, profile.name, _socket(one, clients, profile.name)))
     finally:
         Way(clients).close()
+
+
+def _shown_key(host: Host, before: list[paramiko.SSHClient], name: str) -> paramiko.PKey:
+    transport = paramiko.Transport(_socket(host, before, name))
+    try:
+        transport.start_client(timeout=CONNECT_S)
+        return transport.get_remote_server_key()
+    except (paramiko.SSHException, OSError, EOFError) as e:
+        raise ConnectionLostError(f"{name}: {host.entry}: {e or type(e).__name__}", BACK_HINT) from e
+    finally:
+        transport.close()
 
 
 def enrol(shown: HostKey) -> None:
@@ -106,7 +109,9 @@ def enrol(shown: HostKey) -> None:
     path = shown.host.known_hosts[0]
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
         with path.open("a", encoding="utf-8") as file:
+            file.write("" if whole else "\n")
             file.write(f"{shown.host.entry} {shown.key.get_name()} {shown.key.get_base64()}\n")
     except OSError as e:
         raise DeviceError(f"{path}: {e.strerror}", "The key has to be kept somewhere.") from e
