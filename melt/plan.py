@@ -35,6 +35,7 @@ Cores = Annotated[
     BeforeValidator(lambda v: f"{v:#x}" if isinstance(v, int) and not isinstance(v, bool) else v),  # YAML's 0xf0
     Field(pattern=r"^(all|little|mid|big|0x0*[1-9a-f][0-9a-f]{0,15})$"),
 ]
+PowerMode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$")]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
 
@@ -56,6 +57,8 @@ class Cell(_Frozen):
     threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None  # None: the device's physical cores
     # Which processors: all, a cluster (little, mid, big), or a mask (0xf0).
     cores: Cores = "all"
+    # By the device's own name for it; None leaves the device as it is.
+    power_mode: PowerMode | None = None
     batch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 2048
     ubatch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 512
     flash_attn: Literal["auto", "on", "off"] = "auto"
@@ -75,6 +78,8 @@ class Cell(_Frozen):
             del content["runner"]  # the field came when every runner was Python: those results keep their ids
         if self.cores == "all":
             del content["cores"]  # likewise
+        if self.power_mode is None:
+            del content["power_mode"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -82,7 +87,8 @@ class Cell(_Frozen):
         """The cell in a few words for a progress line."""
         runner = "" if self.runner in ("auto", "python") else f"/{self.runner}"
         engine = f"{self.backend}/{self.accelerator}{runner}"
-        return f"{self.device} · {self.model} · {engine} · {self.prompt_tokens} tokens"
+        mode = f" · {self.power_mode}" if self.power_mode else ""
+        return f"{self.device}{mode} · {self.model} · {engine} · {self.prompt_tokens} tokens"
 
 
 class CoolDown(_Frozen):
@@ -110,6 +116,7 @@ AXES: dict[str, str] = {
     "gen": "gen_tokens",
     "threads": "threads",
     "cores": "cores",
+    "power_mode": "power_mode",
     "flash_attn": "flash_attn",
     "type_k": "type_k",
     "type_v": "type_v",
@@ -137,6 +144,7 @@ class Plan(_Frozen):
     gen: tuple[int, ...] = (64,)
     threads: tuple[int | None, ...] = (None,)
     cores: tuple[Cores, ...] = ("all",)
+    power_mode: tuple[PowerMode | None, ...] = (None,)
     flash_attn: tuple[Literal["auto", "on", "off"], ...] = ("auto",)
     type_k: tuple[KvType, ...] = ("f16",)
     type_v: tuple[KvType, ...] = ("f16",)
@@ -273,6 +281,7 @@ def to_yaml(plan: Plan) -> str:
 def interleave(cells: Sequence[Cell], sessions: int, seed: int) -> list[tuple[Cell, int]]:
     """Sessions of all cells in seeded random order, one round of every cell after another.
 
+    Within a round the cells of one power mode stay together: a mode moves once, and the device settles once.
     A drift of the device then lands on every cell alike, and after each round every cell has as many
     sessions as any other, so that an interrupted plan is still balanced.
     """
@@ -283,5 +292,7 @@ def interleave(cells: Sequence[Cell], sessions: int, seed: int) -> list[tuple[Ce
     for session in range(sessions):
         one_round = list(cells)
         shuffler.shuffle(one_round)
+        modes = list(dict.fromkeys(cell.power_mode for cell in one_round))
+        one_round.sort(key=lambda cell: modes.index(cell.power_mode))
         order += [(cell, session) for cell in one_round]
     return order

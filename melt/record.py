@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from melt.models.info import ModelInfo
 
 
+POWER_MODE = "power_mode"
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What is to be measured, on what, and the how-manieth try it is."""
@@ -56,6 +59,12 @@ class Attempt:
     model: "ModelInfo"
     prediction: Prediction
     extra_buffers: bool = True
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """What is to be set: the profile's, and the cell's power mode."""
+        mode = {POWER_MODE: self.cell.power_mode} if self.cell.power_mode else {}
+        return {**self.profile.conditions, **mode}
 
 
 @dataclass
@@ -126,7 +135,9 @@ def _measure(
     argv, sampler, draft.job = _place(driver, bundle, attempt, watcher)
     draft.runner_sha256 = bundle.runner_sha256
     draft.discovery = driver.discover()
-    for refused in driver.condition(attempt.profile.conditions):
+    for refused in driver.condition(attempt.conditions):
+        if refused.name == POWER_MODE and attempt.cell.power_mode:  # it would be measured under a name that is not its
+            raise DeviceError(f"power mode {attempt.cell.power_mode}: {refused.reason}", refused.hint)
         draft.warnings.append(f"condition {refused.name} could not be set: {refused.reason}")
     watcher.phase("cool")
     cooled = wait_until_cool(driver, draft.discovery, attempt.profile.thermal, attempt.plan.cooldown)

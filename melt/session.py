@@ -224,7 +224,7 @@ class _Session:
         """The passport that a run of this cell would have now, and the engine's version as the device tells it."""
         device, model = self._devices[cell.device], self._models[cell.model]
         bundle = self._backends[cell.backend].bundle(cell, model, device.facts, job_id="")
-        known = known_passport(device.profile, device.facts, model, bundle.runner_sha256)
+        known = known_passport(device.profile, _facts_of(cell, device), model, bundle.runner_sha256)
         return known | {_ENGINE: device.facts.engines.get(cell.backend, "")}
 
     def _does_not_fit(self, cell: Cell) -> str:
@@ -243,7 +243,7 @@ class _Session:
             attempt=0,
             run_id=_new_run_id(cell, session),
             profile=device.profile,
-            facts=device.facts,
+            facts=_facts_of(cell, device),
             model=model,
             prediction=_predict(cell, model),
             extra_buffers=(cell.device, cell.backend) not in self._extra_buffers_crash,
@@ -273,6 +273,11 @@ class _Session:
         if error.kind in ("disconnected", "transient") and attempt.attempt < self._plan.retries:
             return again
         return None
+
+
+def _facts_of(cell: Cell, device: Device) -> DeviceFacts:
+    """The device as the cell will have it."""
+    return device.facts.model_copy(update={"power_mode": cell.power_mode}) if cell.power_mode else device.facts
 
 
 def _counts(m: Manifest, expected: Mapping[str, Mapping[str, str]]) -> bool:

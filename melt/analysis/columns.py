@@ -51,6 +51,7 @@ SETTINGS = (
     Column("gen_tokens", "tokens", "tokens generated after the prompt"),
     Column("threads", "threads", "threads the engine used"),
     Column("cores", "", "the processors it ran on: all, a cluster by name, or a mask"),
+    Column("power_mode", "", "the device's power mode by its own name, where it has any"),
     Column("batch", "tokens", "logical batch of the prefill"),
     Column("ubatch", "tokens", "physical batch of the prefill"),
     Column("flash_attn", "", "fused attention: auto, on or off"),

@@ -18,6 +18,7 @@ MATCHED = (
     "effective_accelerator",
     "threads",
     "cores",
+    "power_mode",
     "gen_tokens",
     "batch",
     "ubatch",

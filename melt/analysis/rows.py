@@ -87,6 +87,7 @@ def _settings(rec: Recorded) -> dict[str, Any]:
         "gen_tokens": cell.gen_tokens,
         "threads": threads if threads is not None else np.nan,
         "cores": cell.cores,
+        "power_mode": rec.manifest.device.power_mode or np.nan,
         "batch": cell.batch,
         "ubatch": cell.ubatch,
         "flash_attn": cell.flash_attn,

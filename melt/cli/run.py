@@ -77,6 +77,9 @@ def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: s
     help="Where they run: all, little, mid, big, or a mask (0xf0); repeatable.  [default: all]",
 )
 @click.option(
+    "--power-mode", multiple=True, help="A board's mode by its own name, as 15W; repeatable.  [default: as it is]"
+)
+@click.option(
     "--profile-ops", is_flag=True, default=None, help="Also a pass that times every operator (native runner)."
 )
 @click.option(

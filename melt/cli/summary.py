@@ -27,7 +27,18 @@ METRICS = (
 MIN_MODEL_WIDTH = 12  # a narrow terminal cuts numbers' columns before the names
 
 # What may tell two rows apart beside model and context; a column is shown where it varies.
-TELLING = ("device", "backend", "accelerator", "runner", "gen_tokens", "threads", "ubatch", "type_k", "type_v")
+TELLING = (
+    "device",
+    "power_mode",
+    "backend",
+    "accelerator",
+    "runner",
+    "gen_tokens",
+    "threads",
+    "ubatch",
+    "type_k",
+    "type_v",
+)
 
 
 def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:

@@ -141,9 +141,15 @@ def _power_mode(inventory: Inventory) -> str | None:
     status = re.search(r"pmode:(\d+)", inventory.text("/var/lib/nvpmodel/status") or "")
     if not status:
         return None
-    number = int(status[1])
-    names = re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", inventory.text("/etc/nvpmodel.conf") or "")
-    return next((name for n, name in names if int(n) == number), str(number))
+    return power_modes(inventory).get(int(status[1]), str(int(status[1])))
+
+
+def power_modes(inventory: Inventory) -> dict[int, str]:
+    """A Jetson's modes by number; none on other machines."""
+    names = re.findall(
+        r"POWER_MODEL\s+ID=(\d{1,3})\s+NAME=([A-Za-z0-9_.+-]{1,40})\s*>", inventory.text("/etc/nvpmodel.conf") or ""
+    )
+    return {int(number): name for number, name in names}
 
 
 def _virtual_machine(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | None:

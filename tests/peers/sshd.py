@@ -21,6 +21,7 @@ class Sshd:
         self.authorised = folder / "authorized_keys"
         self.authorised.touch()
         self._options = options
+        self._boot: tuple[str, ...] = ()  # what the server is started by
         self._server: subprocess.Popen[bytes] | None = None
         make_key(folder / "host_key")
 
@@ -65,7 +66,7 @@ class Sshd:
         config.write_text("\n".join(lines) + "\n")
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log, start_new_session=True
+                [*self._boot, SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 10
         while not _answers(self.port):

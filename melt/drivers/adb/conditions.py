@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from melt.drivers.remote.base import Remote
-from melt.drivers.remote.conditions import Knobs, RemoteConditions, Setting
+from melt.drivers.remote.conditions import Conditions, Knobs, RemoteConditions, Setting
 
 
 def _setting(name: str) -> Setting:
@@ -37,7 +37,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
 }
 # What a profile may ask for, and the settings that make it so.
-CONDITIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+CONDITIONS: Conditions = {
     "stay_awake": {
         "on": {"global/stay_on_while_plugged_in": "15"},
         "off": {"global/stay_on_while_plugged_in": "0"},
@@ -58,4 +58,4 @@ CONDITIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 
 def phone_conditions(remote: Remote, saved: str) -> RemoteConditions:
     """Those of a phone."""
-    return RemoteConditions(remote, saved, Knobs("Android", SETTINGS, CONDITIONS))
+    return RemoteConditions(remote, saved, Knobs("Android", SETTINGS, lambda: CONDITIONS))

@@ -5,7 +5,7 @@ What a condition sets is a few settings of the device, each of which can be read
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from melt.drivers.remote.base import Remote, quoted
@@ -14,6 +14,10 @@ from melt.errors import DeviceError
 from melt.telemetry.base import Absent
 
 _VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
+
+
+# What a profile may ask for, its values, and the settings that each of them becomes.
+Conditions = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,13 @@ class Setting:
 class Knobs:
     """What can be set on a kind of device: the settings, and by condition and value what each of them becomes.
 
-    ``system`` is what people call it, "Android". The clock governor of every cluster belongs to all.
+    ``system`` is what people call it, "Android". The clock governor of every cluster belongs to all. What a device's
+    conditions are may have to be asked of it, and is when one is set.
     """
 
     system: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    conditions: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    conditions: Callable[[], Conditions] = dict
 
     @property
     def known(self) -> dict[str, Setting]:
@@ -115,7 +120,7 @@ class RemoteConditions:
         if name == "governor":
             there = [s for s in self._settings if s.startswith("governor/") and self._read(s) not in ("", "null")]
             return dict.fromkeys(there, value) if there and _VALUE.match(value) else None
-        return self._knobs.conditions.get(name, {}).get(value)
+        return self._knobs.conditions().get(name, {}).get(value)
 
     def _read(self, setting: str) -> str:
         one = self._settings[setting]
@@ -155,7 +160,7 @@ class RemoteConditions:
             )
 
     def _unknown(self, name: str, value: str) -> Absent:
-        conditions = self._knobs.conditions
+        conditions = self._knobs.conditions()
         if name in conditions:
             hint = f"Known: {', '.join(conditions[name])}."
             return Absent(name=name, reason=f"{value!r} is no value of it", hint=hint)

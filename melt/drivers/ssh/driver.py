@@ -8,6 +8,7 @@ from melt.drivers.remote.base import Remote, quoted
 from melt.drivers.remote.conditions import Knobs, RemoteConditions
 from melt.drivers.remote.driver import RemoteDriver
 from melt.drivers.remote.process import run_command
+from melt.drivers.ssh.conditions import SETTINGS, board_conditions
 from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError
@@ -55,7 +56,7 @@ class SshDriver(RemoteDriver):
 
     def __init__(self, profile: DeviceProfile) -> None:
         self._inventory: Inventory | None = None
-        super().__init__(profile, self._open, profile.work_folder or WORK_FOLDER, _conditions)
+        super().__init__(profile, self._open, profile.work_folder or WORK_FOLDER, self._conditions_of)
 
     def _open(self) -> Remote:
         remote = SshRemote(open_way(self._profile), self._profile.name)
@@ -68,6 +69,10 @@ class SshDriver(RemoteDriver):
                 )
             self._folder = f"{home}/{self._folder}"
         return remote
+
+    def _conditions_of(self, remote: Remote, saved: str) -> RemoteConditions:
+        knobs = Knobs("Linux", SETTINGS, lambda: board_conditions(self._read_inventory()))
+        return RemoteConditions(remote, saved, knobs)
 
     def facts(self) -> DeviceFacts:
         """What the host says of itself."""
@@ -92,10 +97,6 @@ class SshDriver(RemoteDriver):
             lines = run_command(self._remote, f"{{ {script}; }} | grep -F {quoted(str(pid))}; true").text.splitlines()
             return "\n".join([line for line in lines if named.search(line)][-_LOG_LINES:])
         return ""
-
-
-def _conditions(remote: Remote, saved: str) -> RemoteConditions:
-    return RemoteConditions(remote, saved, Knobs("Linux"))
 
 
 def _python(inventory: Inventory) -> dict[str, object]:
