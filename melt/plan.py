@@ -270,7 +270,14 @@ def check_complete(plan: Plan, where: str = "plan") -> None:
             raise PlanError(f"{where}: {axis} is empty", "Give at least one value, or leave the key out.")
     if plan.workload == "sustained" and not plan.sustained_s:
         raise PlanError(f"{where}: workload sustained needs sustained_s", "For example: sustained_s: 300")
-    plan.cells()  # an invalid cell is found here, before any device is touched
+    cells = plan.cells()  # an invalid cell is found here, before any device is touched
+    for device in dict.fromkeys(c.device for c in cells):
+        modes = {c.power_mode for c in cells if c.device == device}
+        if None in modes and len(modes) > 1:
+            raise PlanError(
+                f"{where}: some cells of {device} name a power mode and others do not",
+                "Name it for all of them: the others would be measured in whatever mode the last one left.",
+            )
 
 
 def to_yaml(plan: Plan) -> str:

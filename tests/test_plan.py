@@ -1,5 +1,6 @@
 """A plan becomes the cells a person would expect, or a message that says what is wrong and where."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.errors import PlanError
-from melt.plan import Cell, Plan, interleave, load_plan, to_yaml
+from melt.plan import Cell, Plan, check_complete, interleave, load_plan, to_yaml
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -117,6 +118,23 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_plan_survives_yaml(tmp_path: Path) -> None:
     plan = Plan(name="x", devices=("local",), models=("m",), context=(1, 2), sessions=5, exclude=({"model": "z"},))
     assert load_plan(write(tmp_path, to_yaml(plan))) == plan
+
+
+def test_cells_that_name_a_power_mode_stay_apart_from_those_that_name_none() -> None:
+    both = {"devices": ("nano",), "models": ("m",), "power_mode": ("15W",), "include": ({"power_mode": None},)}
+    with pytest.raises(PlanError, match="some cells of nano name a power mode and others do not"):
+        check_complete(Plan.model_validate(both))
+    one = Cell(device="nano", model="m")
+    assert one.id == Cell(device="nano", model="m", power_mode=None).id
+    assert one.id != Cell(device="nano", model="m", power_mode="15W").id
+
+
+def test_a_round_moves_a_power_mode_once() -> None:
+    cells = Plan(devices=("nano",), models=("a", "b", "c"), power_mode=("15W", "25W"), context=(1, 2, 3)).cells()
+    order = [cell.power_mode for cell, _ in interleave(cells, 4, 0)]
+    for at in range(0, len(order), len(cells)):
+        one_round = order[at : at + len(cells)]
+        assert sum(a != b for a, b in pairwise(one_round)) == 1
 
 
 def test_a_cells_id_is_its_content() -> None:

@@ -1,5 +1,6 @@
 """What a program of a device says, kept for whoever reads it: its lines in order, and the last part of its stderr."""
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -19,13 +20,17 @@ class Output:
         self._abandoned = threading.Event()
 
     def put(self, line: str | None) -> None:
-        """A line of stdout, or None at its end; dropped where nobody will read any more."""
-        while not self._abandoned.is_set():
+        """A line of stdout, or None at its end. Where nobody reads any more a line finds no room and is dropped; the
+        end always arrives, as somebody may be waiting for it."""
+        while True:
             try:
                 return self._lines.put(line, timeout=_LOOK_S)
             except queue.Full:
-                continue
-        return None
+                if self._abandoned.is_set() and line is not None:
+                    return None
+                if self._abandoned.is_set():
+                    with contextlib.suppress(queue.Empty):
+                        self._lines.get_nowait()
 
     def put_error(self, line: str) -> None:
         """A line of stderr."""
