@@ -21,7 +21,6 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.common import MIB, a_file, machine
 from benchmarks.link import slow_link
-from melt.drivers.adb import sync
 from melt.drivers.adb.direct import open_tcp
 from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.adb.server import AdbServer
@@ -100,7 +99,8 @@ def by_adb(serial: str, file: DeviceFile, env: dict[str, str]) -> float:
 def by_melt(connection: Connection, file: DeviceFile) -> dict[str, float]:
     """Seconds of the transfer alone, of the whole with its check, and of a push of what is there."""
     began = time.perf_counter()
-    sync.send_file(connection, file.path, TARGET, 0o644, lambda _done: None)
+    with file.path.open("rb") as content:
+        AdbRemote(connection).send(content, TARGET, 0o644)
     transfer_s = time.perf_counter() - began
     run_command(AdbRemote(connection), f"rm -rf {TARGET} {WORK}")
     files = RemoteFiles(AdbRemote(connection), WORK)

@@ -108,11 +108,13 @@ def follow(
             return heard, RunFailure(kind="protocol", message=message)
         if isinstance(event, ModelLoaded | Iteration | Repetitions | Ops):
             deadline = time.monotonic() + timeouts.iteration_s
-        if isinstance(event, Done):
+        if isinstance(event, Done | Failed):
             deadline = time.monotonic() + _EXIT_WAIT_S
 
 
 def _timed_out(heard: Heard, timeouts: Timeouts) -> RunFailure | None:
+    if heard.failed is not None:
+        return RunFailure(kind=heard.failed.kind, message=heard.failed.message)
     if heard.done is not None:
         return None
     if heard.model is None and not heard.iterations:

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,13 @@ def test_bytes_that_are_no_text_do_not_stop_it() -> None:
     heard, failure, _ = ended(code)
     assert len(heard.unknown) == 3
     assert failure is not None
+
+
+def test_a_program_that_has_said_what_failed_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("melt.follow._EXIT_WAIT_S", 0.5)
+    began = time.monotonic()
+    line = '{"event": "error", "kind": "invalid_events", "message": "half a run"}'
+    _, failure, _ = ended(f"import time; print({line!r}, flush=True); time.sleep(60)")
+    assert failure is not None
+    assert (failure.kind, failure.message) == ("invalid_events", "half a run")
+    assert time.monotonic() - began < 20

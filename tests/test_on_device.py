@@ -26,6 +26,8 @@ from melt.toolchain import build, on_device
 from melt.toolchain.device_tools import look, parse
 from melt.toolchain.on_device import build_on_device, built_on_device, source_archive
 from melt.toolchain.targets import TARGETS
+from tests.drivers.conftest import enrol_all, ssh_profile_of
+from tests.peers.sshd import Sshd, make_key
 
 # Says what it was called with, and "builds" a program out of the sources: what a test then finds in it, it was given.
 CMAKE = """#!/bin/sh
@@ -329,6 +331,23 @@ def test_a_gpu_without_a_build_for_it_is_refused_with_the_command_that_makes_one
     with pytest.raises(RunnerError, match=r"orin: .* not the GPU") as failed:
         LlamaCpp().prepare(Cell(device="orin", model="m", accelerator="gpu"), orin, lambda what: pytest.fail(what))
     assert "melt runner build on-device --device orin" in failed.value.hint
+
+
+def test_a_board_behind_ssh_builds_its_own(board: ShellDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh = tmp_path / "home" / ".ssh"
+    ssh.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(ssh.parent))
+    public = make_key(ssh / "id_ed25519")
+    (ssh / "config").write_text(f"IdentityFile {ssh}/id_ed25519\nUserKnownHostsFile {ssh}/known_hosts\n")
+    with Sshd(tmp_path / "sshd", None, f"SetEnv PATH={tmp_path}/stubs:/usr/bin:/bin") as server:
+        server.authorised.write_text(public)
+        enrol_all(ssh_profile_of(server))
+        driver = connect(ssh_profile_of(server))
+        assert isinstance(driver, ShellDriver)
+        binary = build_on_device(driver, "none")
+        assert binary.read_text() == "exit # main 1\n# llama\n"
+        assert built_on_device(driver.facts(), ["none"]) == binary
+        driver.close()
 
 
 def test_the_command(board: ShellDriver) -> None:

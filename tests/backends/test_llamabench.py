@@ -32,19 +32,14 @@ from melt.report import write_report
 from melt.session import run
 from melt.toolchain.archives import add_program, find_program, programs, remove_program
 from tests.drivers.conftest import melt_cli
-from tests.peers.llama_bench.archive import llama_bench, release_archive
+from tests.peers.llama_bench.archive import release_archive
 
 PHONE = DeviceFacts(platform="android", machine="x86_64", logical_cores=8)
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    before = os.environ.get("MELT_CACHE")
-    os.environ["MELT_CACHE"] = str(Path(__file__).parents[2] / ".test-cache")  # made by `make runners`
-    try:
-        return release_archive(tmp_path_factory.mktemp("release") / "llama-b1-bin-linux-x64.tar.gz")
-    finally:
-        os.environ.pop("MELT_CACHE") if before is None else os.environ.update(MELT_CACHE=before)
+    return release_archive(tmp_path_factory.mktemp("release") / "llama-b1-bin-linux-x64.tar.gz")
 
 
 def a_plan(model: Path, **more: object) -> Plan:
@@ -168,7 +163,7 @@ class TestRefusals:
         add_program(archive, "desktop")
         with pytest.raises(RunnerError, match="no llama-bench was added that runs on android on x86_64"):
             LlamaBench().check(PHONE)
-        phone = release_archive_of(archive, tmp_path, system="android")
+        phone = release_archive(tmp_path / "llama-android.tar.gz", "android")
         add_program(phone, "for-phones")
         LlamaBench().check(PHONE)
         cell = Cell(device="pixel8", model="m", backend="llamabench", runner="desktop")
@@ -340,16 +335,6 @@ class TestRefusals:
 
 def llama_bench_head() -> bytes:
     return b"\x7fELF\x02\x01" + bytes(58)
-
-
-def release_archive_of(archive: Path, folder: Path, system: Any) -> Path:
-    """The same release for another system: the program is compiled already."""
-    os.environ["MELT_CACHE"], before = str(Path(__file__).parents[2] / ".test-cache"), os.environ["MELT_CACHE"]
-    try:
-        assert llama_bench().exists()
-        return release_archive(folder / f"llama-{system}.tar.gz", system)
-    finally:
-        os.environ["MELT_CACHE"] = before
 
 
 class TestTheScript:

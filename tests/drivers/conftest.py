@@ -13,9 +13,11 @@ import pytest
 from melt.drivers.adb.direct import open_tcp
 from melt.drivers.adb.server import AdbServer
 from melt.drivers.adb.stream import Connection
+from melt.drivers.ssh.connect import enrol, unknown_keys
 from melt.profile import Address, DeviceProfile
 from tests.peers.adb_server import own_adb_server
 from tests.peers.phone.box import PhoneBox
+from tests.peers.sshd import Sshd, make_key
 
 Connector = Literal["direct", "server"]
 
@@ -83,3 +85,40 @@ def profile_of(phone: PhoneBox, connector: Connector, **more: object) -> DeviceP
     host, port = phone.address.split(":")
     address = Address(host=host, port=int(port), connector=connector)
     return DeviceProfile.model_validate({"name": "phone", "driver": "adb", "address": address, **more})
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with one key and an SSH configuration."""
+    folder = tmp_path / "home"
+    ssh = folder / ".ssh"
+    ssh.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    make_key(ssh / "id_ed25519")
+    (ssh / "config").write_text(f"IdentityFile {ssh}/id_ed25519\nUserKnownHostsFile {ssh}/known_hosts\n")
+    return folder
+
+
+@pytest.fixture
+def board(tmp_path: Path, home: Path) -> Iterator[Sshd]:
+    """A server that lets that key in."""
+    with Sshd(tmp_path / "board") as server:
+        server.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+        yield server
+
+
+def ssh_profile_of(board: Sshd, **more: object) -> DeviceProfile:
+    address = Address(host=board.address, port=board.port)
+    work = str(board.folder / "work")
+    return DeviceProfile.model_validate(
+        {"name": "board", "driver": "ssh", "address": address, "work_folder": work, **more}
+    )
+
+
+def enrol_all(profile: DeviceProfile) -> list[str]:
+    shown = []
+    for key in unknown_keys(profile):
+        enrol(key)
+        shown.append(key.fingerprint)
+    return shown

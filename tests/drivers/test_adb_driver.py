@@ -247,7 +247,7 @@ def test_a_phone_that_somebody_else_measures_is_left_alone(
     spec.chmod(0o644)
     process = other.shell(f"exec {runner} sample /data/local/tmp/melt/jobs/spec.json")
     late = connect(profile_of(phone, connector))
-    with pytest.raises(DeviceError, match=r"a runner of melt's is at work on the phone: process [0-9]+"):
+    with pytest.raises(DeviceError, match=r"a runner of melt's works on the phone: process [0-9]+"):
         late.condition({})
     process.kill()
     late.condition({})

@@ -13,13 +13,11 @@ import pytest
 import yaml
 
 import melt
-from melt.events import Event, Iteration, ModelLoaded, UnknownLine
-from melt.plan import Plan
-from melt.session import Outcome, run
-from melt.store import Run
+from melt.events import ModelLoaded
+from melt.session import run
 from melt.toolchain.archives import add_program, remove_program
-from melt.watch import Watcher
 from tests.drivers.conftest import Connector, melt_cli
+from tests.drivers.plans import AtPhase, When, a_plan, last, timed
 from tests.peers.llama_bench.archive import release_archive
 from tests.peers.perfetto_trace import rail_trace
 from tests.peers.phone.box import PhoneBox
@@ -31,32 +29,6 @@ def write_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"name": name, "driver": "adb", "address": address, **more}))
     return str(path)
-
-
-def a_plan(profile: str, model: Path, **more: object) -> Plan:
-    few = {"context": (256,), "gen": (32,), "sessions": 1, "iterations": 2, "threads": (1,), "idle_s": 0.5}
-    return Plan.model_validate({"devices": (profile,), "models": (str(model),), **few, **more})
-
-
-def timed(made: Run) -> list[Iteration]:
-    return [e for e in made.events() if isinstance(e, Iteration) and not e.warmup]
-
-
-class When(Watcher):
-    """Does something at the first event of a kind."""
-
-    def __init__(self, kind: type[Event], act: Callable[[], None]) -> None:
-        self._kind, self._act = kind, act
-        self.done = threading.Event()
-
-    def event(self, event: Event | UnknownLine) -> None:
-        if isinstance(event, self._kind) and not self.done.is_set():
-            self.done.set()
-            self._act()
-
-
-def last(outcome: Outcome) -> Run:
-    return outcome.made[-1]
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -156,19 +128,6 @@ def test_a_phone_lost_in_mid_run_is_waited_for_and_measured_again(
     assert error.kind == "transient"
     assert not outcome.failed
     assert not phone.processes()
-
-
-class AtPhase(Watcher):
-    """Does something when a phase begins for the first time."""
-
-    def __init__(self, name: str, act: Callable[[], None]) -> None:
-        self._name, self._act = name, act
-        self.done = False
-
-    def phase(self, name: str) -> None:
-        if name == self._name and not self.done:
-            self.done = True
-            self._act()
 
 
 @pytest.mark.parametrize("phase", ["collect", "idle"])

@@ -15,56 +15,20 @@ from melt.drivers.base import DeviceFile, ExitStatus
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.drivers.ssh.config import read_host
-from melt.drivers.ssh.connect import enrol, open_way, unknown_keys
+from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.driver import SshDriver
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError, ProfileError
 from melt.profile import Address, DeviceProfile
+from tests.drivers.conftest import enrol_all, ssh_profile_of
 from tests.peers.sshd import Sshd, make_key
 
 MIB = 2**20
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with one key and an SSH configuration."""
-    folder = tmp_path / "home"
-    ssh = folder / ".ssh"
-    ssh.mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    make_key(ssh / "id_ed25519")
-    (ssh / "config").write_text(f"IdentityFile {ssh}/id_ed25519\nUserKnownHostsFile {ssh}/known_hosts\n")
-    return folder
-
-
-@pytest.fixture
-def board(tmp_path: Path, home: Path) -> Iterator[Sshd]:
-    """A server that lets that key in."""
-    with Sshd(tmp_path / "board") as server:
-        server.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
-        yield server
-
-
-def profile_of(board: Sshd, **more: object) -> DeviceProfile:
-    address = Address(host="127.0.0.1", port=board.port)
-    work = str(board.folder / "work")
-    return DeviceProfile.model_validate(
-        {"name": "board", "driver": "ssh", "address": address, "work_folder": work, **more}
-    )
-
-
-def enrol_all(profile: DeviceProfile) -> list[str]:
-    shown = []
-    for key in unknown_keys(profile):
-        enrol(key)
-        shown.append(key.fingerprint)
-    return shown
-
-
-@pytest.fixture
 def profile(board: Sshd) -> DeviceProfile:
-    found = profile_of(board)
+    found = ssh_profile_of(board)
     enrol_all(found)
     return found
 
@@ -86,7 +50,7 @@ def remote(profile: DeviceProfile) -> Iterator[SshRemote]:
 class TestWhoIsLetIn:
     def test_a_key_that_is_not_known_is_not_trusted(self, board: Sshd) -> None:
         with pytest.raises(DeviceError, match=rf"the key of \[127.0.0.1\]:{board.port} is not known") as e:
-            open_way(profile_of(board))
+            open_way(ssh_profile_of(board))
         assert e.value.hint == "Look at it once: melt devices enrol board"
 
     def test_enrolling_shows_what_ssh_keygen_shows_and_adds_a_line(self, board: Sshd, home: Path) -> None:
@@ -96,11 +60,11 @@ class TestWhoIsLetIn:
         )  # no end of line, as editors leave it
         before = known.read_text()
         board.authorised.write_text("")  # it need not let anybody in yet
-        assert enrol_all(profile_of(board)) == [board.fingerprint]
+        assert enrol_all(ssh_profile_of(board)) == [board.fingerprint]
         assert known.read_text().startswith(before + "\n")
         board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
-        assert enrol_all(profile_of(board)) == []
-        open_way(profile_of(board)).close()
+        assert enrol_all(ssh_profile_of(board)) == []
+        open_way(ssh_profile_of(board)).close()
         done = subprocess.run(  # OpenSSH itself agrees
             ["ssh", "-F", str(home / ".ssh/config"), "-p", str(board.port), "127.0.0.1", "echo in"],
             capture_output=True,
@@ -116,8 +80,8 @@ class TestWhoIsLetIn:
             board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
             kind, key = Path(f"{rsa}.pub").read_text().split()[:2]
             (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{board.port} {kind} {key}\n")
-            assert enrol_all(profile_of(board)) == []
-            open_way(profile_of(board)).close()
+            assert enrol_all(ssh_profile_of(board)) == []
+            open_way(ssh_profile_of(board)).close()
 
     def test_another_key_than_the_known_one_is_refused(self, board: Sshd, profile: DeviceProfile) -> None:
         board.stop()
@@ -215,6 +179,20 @@ class TestConfiguration:
         with pytest.raises(MeltError):
             open_way(DeviceProfile(name="board", driver="ssh", address=Address(host=name)))
         assert not Path("/tmp/pwned").exists()
+
+    def test_a_way_that_melt_does_not_go_is_named(self, home: Path) -> None:
+        with (home / ".ssh" / "config").open("a") as config:
+            config.write("Host tunnel\n  ProxyCommand nc %h %p\n")
+        with pytest.raises(ProfileError, match="tunnel: is reached by a ProxyCommand") as e:
+            read_host("tunnel")
+        assert e.value.hint == "ProxyJump is understood."
+
+    @pytest.mark.parametrize("word", ["none", "/dev/null"])
+    def test_without_a_file_of_known_hosts_nobody_is_enrolled(self, board: Sshd, home: Path, word: str) -> None:
+        config = home / ".ssh" / "config"
+        config.write_text(f"IdentityFile {home}/.ssh/id_ed25519\nUserKnownHostsFile {word}\n")
+        with pytest.raises(DeviceError, match="/dev/null: keeps no keys"):
+            enrol_all(ssh_profile_of(board))
 
     def test_a_profile_without_a_host(self) -> None:
         with pytest.raises(ProfileError, match="names no host"):
@@ -384,6 +362,20 @@ class TestFiles:
             assert "melt devices clean" in e.value.hint
         finally:
             subprocess.run(["umount", str(work)], check=True)
+
+    def test_a_file_comes_whole_or_the_right_side_is_blamed(
+        self, remote: SshRemote, tmp_path: Path, board: Sshd
+    ) -> None:
+        there = tmp_path / "there"
+        there.write_bytes(os.urandom(3 * MIB))
+        remote.receive_file(str(there), tmp_path / "here")
+        assert (tmp_path / "here").read_bytes() == there.read_bytes()
+        with pytest.raises(DeviceError, match=r"missing: .*No such file"):
+            remote.receive_file("/missing", tmp_path / "nothing")
+        with pytest.raises(FileExistsError):  # this host's own trouble
+            remote.receive_file(str(there), there / "x")
+        assert not (tmp_path / "nothing").exists()
+        assert not list(tmp_path.glob(".*.partial"))
 
     def test_a_work_folder_that_cannot_be(self, board: Sshd, profile: DeviceProfile, tmp_path: Path) -> None:
         bad = profile.model_copy(update={"work_folder": "/proc/melt"})

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +15,15 @@ import yaml
 import melt
 from melt.events import ModelLoaded
 from melt.session import run
-from tests.drivers.conftest import melt_cli
-from tests.drivers.test_adb_run import AtPhase, When, a_plan, last
-from tests.drivers.test_ssh_driver import board, enrol_all, home, profile_of
+from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
+from tests.drivers.plans import AtPhase, When, a_plan, last
 from tests.peers.sshd import Sshd
-
-__all__ = ["board", "home"]
 
 
 @pytest.fixture
 def profile(board: Sshd, tmp_path: Path) -> Iterator[str]:
     """A host that is known; gives its profile's file."""
-    enrol_all(profile_of(board))
+    enrol_all(ssh_profile_of(board))
     path = tmp_path / "board.yaml"
     address = {"host": "127.0.0.1", "port": board.port}
     path.write_text(
@@ -124,3 +123,61 @@ def test_the_command_line_enrols_and_measures(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report" / "index.html").exists()
     assert "removed" in melt_cli("devices", "clean", str(path)).stdout
+
+
+def test_a_board_with_llama_cpp_python_is_measured_by_it(
+    tmp_path: Path, home: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    own = Path(sys.executable).parent
+    with Sshd(tmp_path / "board", None, f"SetEnv PATH={own}:/usr/bin:/bin") as board:
+        board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+        enrol_all(ssh_profile_of(board))
+        path = tmp_path / "board.yaml"
+        path.write_text(ssh_profile_of(board).model_dump_json(exclude_defaults=True))
+        outcome = run(a_plan(str(path), tiny_model, runners=("python",)), tmp_path / "results")
+        assert outcome.complete, [r.manifest.error for r in outcome.made]
+    row = melt.load(tmp_path / "results").runs.iloc[0]
+    assert row["runner"] == "python"
+    assert row["peak_rss_bytes"] > 1e6
+
+
+def test_a_board_that_hangs_ends_the_run_and_not_the_plan(
+    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melt.drivers.remote.process._HEARTBEAT_S", 0.5)
+    monkeypatch.setattr("melt.drivers.remote.process._KILL_S", 1.0)
+    monkeypatch.setattr("melt.drivers.ssh.remote.SIGN_OF_LIFE_S", 1.0)
+    monkeypatch.setattr("melt.drivers.remote.driver.RETURN_S", 3.0)
+    monkeypatch.setattr("melt.drivers.ssh.connect.CONNECT_S", 2.0)
+    watcher = When(ModelLoaded, board.freeze)
+    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,), retries=0)
+    began = time.monotonic()
+    outcome = run(plan, tmp_path / "results", watcher)
+    board.thaw()
+    assert time.monotonic() - began < 60
+    error = last(outcome).manifest.error
+    assert error is not None
+    assert error.kind == "transient"
+    wait_until(lambda: not runners(board))
+    assert last(run(plan, tmp_path / "results")).manifest.status == "ok"
+
+
+def test_a_runner_ends_when_its_host_dies(
+    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    words = ["run", "--device", profile, "--model", str(tiny_model), "--context", "64", "--gen", "100000"]
+    words += ["--runner", "native", "--iterations", "1000", "--no-memory-check", "--results", str(tmp_path / "r")]
+    program = [sys.executable, "-c", "from melt.cli import main; main()"]
+    with subprocess.Popen([*program, *words], start_new_session=True, stderr=subprocess.DEVNULL) as host:
+        try:
+            wait_until(lambda: len(runners(board)) == 2)  # the runner and the sampler
+        finally:
+            os.killpg(host.pid, signal.SIGKILL)
+    wait_until(lambda: not runners(board))
+
+
+def wait_until(what: Callable[[], bool], limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -9,6 +9,7 @@ from melt.drivers.adb.shell import AdbShell
 from melt.drivers.adb.stream import GONE_HINT, Connection
 from melt.drivers.remote.base import Sent
 from melt.errors import DeviceError
+from melt.paths import arriving
 
 SIGN_OF_LIFE_S = 10.0
 NEEDED = "shell_v2"
@@ -53,7 +54,8 @@ class AdbRemote:
 
     def receive_file(self, path: str, destination: Path) -> None:
         """Brings a file."""
-        sync.receive_file(self.connection, path, destination)
+        with arriving(destination) as file:
+            sync.receive(self.connection, path, file)
 
     def close(self) -> None:
         """Lets the phone go."""

@@ -6,6 +6,7 @@ Protocol: SERVICES.TXT and OVERVIEW.TXT of Android's adb.
 import os
 import shutil
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from melt.drivers.adb.stream import GONE_HINT, SocketStream, Stream, read_exactly
@@ -75,12 +76,11 @@ class AdbServer:
     def open(self, serial: str, service: str, timeout_s: float) -> Stream:
         """A stream to a service of a device."""
         stream = self._connect(timeout_s)
-        try:
+        with ExitStack() as undo:
+            undo.callback(stream.close)
             _send(stream, f"host:transport:{serial}", timeout_s)
             _send(stream, service, timeout_s)
-        except BaseException:
-            stream.close()
-            raise
+            undo.pop_all()
         return stream
 
     def _ask(self, request: str, timeout_s: float = _ANSWER_S) -> str:

@@ -6,7 +6,6 @@ Protocol: SYNC.TXT and file_sync_protocol.h of Android's adb. A request is an id
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, BinaryIO
 
 from melt.drivers.adb.stream import GONE_HINT, Connection, Stream, read_exactly
@@ -95,24 +94,6 @@ def receive(connection: Connection, path: str, sink: IO[bytes]) -> None:
             if kind != b"DATA" or size > CHUNK_BYTES:
                 raise DeviceError(f"{connection.name}: sends {kind!r} with {size} bytes in the middle of {path}")
             sink.write(read_exactly(stream, size, _STEP_S))
-
-
-def receive_file(connection: Connection, path: str, destination: Path) -> None:
-    """``receive`` into a file on the host, whole or not at all; raises OSError where the host cannot write it."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = destination.with_name(f".{destination.name}.partial")
-    try:
-        with partial.open("wb") as sink:
-            receive(connection, path, sink)
-        partial.replace(destination)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def send_file(connection: Connection, source: Path, path: str, mode: int, progress: Progress) -> None:
-    """``send`` of a file on the host."""
-    with source.open("rb") as content:
-        send(connection, content, path, mode, int(source.stat().st_mtime), progress)
 
 
 @contextmanager

@@ -91,7 +91,7 @@ class Remote(Protocol):
         ...
 
     def send(self, content: BinaryIO, path: str, mode: int, sent: Sent = ..., offset: int = 0) -> None:
-        """Writes a file from the content's place on; what is below the offset is there already.
+        """Writes a file; what of the content is below the offset is there already.
 
         Raises:
             DeviceError: the device refuses it, or its disk is full.
@@ -100,7 +100,7 @@ class Remote(Protocol):
         ...
 
     def receive_file(self, path: str, destination: Path) -> None:
-        """Brings a file, whole or not at all."""
+        """Brings a file, whole or not at all; raises OSError where the host cannot write it."""
         ...
 
     def close(self) -> None:

@@ -66,16 +66,12 @@ class RemoteDriver:
 
     def _wait_for_strays(self) -> None:
         """A runner whose host is gone ends within its watch; one that does not has a host that measures."""
-        # By their program, or by their folder: a runner in Python is Python's program.
-        script = "ls -l /proc/[0-9]*/exe /proc/[0-9]*/cwd 2>/dev/null | grep -F "
-        script += f"-e {quoted(f' {self._folder}/')} -e {quoted(f'/cwd -> {self._folder}')}; true"
+        script = f"ls -l /proc/[0-9]*/exe /proc/[0-9]*/cwd 2>/dev/null | grep -F {quoted(f' {self._folder}')}; true"
         deadline = time.monotonic() + _WATCH_S + SAMPLER_END_S
-        while strays := run_command(self._remote, script).text.strip():
+        while pids := strays(run_command(self._remote, script).text, self._folder):
             if time.monotonic() > deadline:
-                pid = re.search(r"/proc/([0-9]+)/", strays)
                 raise DeviceError(
-                    f"{self._profile.name}: a runner of melt's is at work on the {self._remote.what}: "
-                    f"process {pid and pid[1]}",
+                    f"{self._profile.name}: a runner of melt's works on the {self._remote.what}: process {pids[0]}",
                     "Another computer may be measuring it. If none is: kill -9 and that number, in a shell there.",
                 )
             time.sleep(min(_STRAYS_S, _WATCH_S / 4))  # seldom: looking at every process is work for a small device
@@ -209,3 +205,12 @@ class RemoteDriver:
         self._processes.clear()
         self.restore()
         self._remote.close()
+
+
+def strays(listing: str, folder: str) -> list[int]:
+    """The processes, among rows of ``ls -l /proc/*/exe /proc/*/cwd``, whose program lies in melt's folder, or that
+    work in it: a runner in Python is Python's program."""
+    at = re.escape(folder)
+    # What runs there starts in the folder itself, or in its jobs; a person may have gone to neither.
+    found = re.findall(rf"/proc/([0-9]+)/(?:exe -> {at}/.*|cwd -> {at}(?:/jobs/.*)?)$", listing, re.M)
+    return sorted({int(pid) for pid in found})

@@ -57,8 +57,10 @@ def read_host(name: str, user: str | None = None, port: int | None = None) -> Ho
     words = {**_defaults(name, user), **_effective(name, user, port)}
     hostname = words["hostname"][0]
     files = [Path(w).expanduser() for w in words["identityfile"]]
-    known = [Path(w).expanduser() for line in words["userknownhostsfile"] for w in line.split()]
-    known += [Path(w) for line in words.get("globalknownhostsfile", []) for w in line.split()]
+    if words.get("proxycommand", ["none"])[0] != "none":
+        raise ProfileError(f"{name}: is reached by a ProxyCommand, which melt does not run", "ProxyJump is understood.")
+    lines = (*words["userknownhostsfile"], *words.get("globalknownhostsfile", []))
+    known = [Path(os.devnull if w == "none" else w).expanduser() for line in lines for w in line.split()]
     jumps = words.get("proxyjump", ["none"])[0]
     return Host(
         hostname=hostname,

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +60,13 @@ def open_way(profile: DeviceProfile) -> Way:
         DeviceError: it refuses us, or is not who it should be; says what to do.
         ConnectionLostError: it does not answer.
     """
-    host = host_of(profile)
     clients: list[paramiko.SSHClient] = []
-    try:
-        for one in _with_jumps(host):
-            clients.append(_open(one, profile.name, _socket(one, clients, profile.name)))
-        return Way(clients)
-    except BaseException:
-        Way(clients).close()
-        raise
+    with ExitStack() as undo:
+        undo.callback(Way(clients).close)
+        for one in _with_jumps(host_of(profile)):
+            clients.append(_open(one, clients, profile.name))
+        undo.pop_all()
+    return Way(clients)
 
 
 def unknown_keys(profile: DeviceProfile) -> Iterator[HostKey]:
@@ -84,7 +83,7 @@ def unknown_keys(profile: DeviceProfile) -> Iterator[HostKey]:
             if not is_known:
                 yield HostKey(one, _shown_key(one, clients, profile.name))
             if is_known or one is not way[-1]:  # one that was not known need not let us in yet
-                clients.append(_open(one, profile.name, _socket(one, clients, profile.name)))
+                clients.append(_open(one, clients, profile.name))
     finally:
         Way(clients).close()
 
@@ -107,6 +106,8 @@ def enrol(shown: HostKey) -> None:
         DeviceError: the file cannot be written.
     """
     path = shown.host.known_hosts[0]
+    if path.exists() and not path.is_file():
+        raise DeviceError(f"{path}: keeps no keys", "ssh's own UserKnownHostsFile has to name a file that does.")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
@@ -142,7 +143,7 @@ def _known_hosts(host: Host) -> paramiko.HostKeys:
     return known
 
 
-def _open(host: Host, name: str, sock: Any) -> paramiko.SSHClient:
+def _open(host: Host, before: list[paramiko.SSHClient], name: str) -> paramiko.SSHClient:
     # Its errors come to the caller; without a handler Python would print its log's tracebacks as well.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     client = paramiko.SSHClient()
@@ -150,24 +151,27 @@ def _open(host: Host, name: str, sock: Any) -> paramiko.SSHClient:
         with contextlib.suppress(OSError, paramiko.SSHException):
             client.load_system_host_keys(str(path))
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    try:
-        client.connect(
-            host.known_as,  # by which its key is looked up; the socket leads there already
-            port=host.port,
-            username=host.user,
-            key_filename=[str(f) for f in host.key_files],  # type: ignore[arg-type] # a list too, says its documentation
-            look_for_keys=False,
-            allow_agent=not host.only_these_keys,
-            sock=sock,
-            timeout=CONNECT_S,
-            banner_timeout=CONNECT_S,
-            auth_timeout=CONNECT_S,
-            transport_factory=_transport,
-        )
-    except BaseException as e:
-        client.close()
-        sock.close()
-        raise _explained(e, host, name) from e
+    sock = _socket(host, before, name)
+    with ExitStack() as undo:
+        undo.callback(sock.close)
+        undo.callback(client.close)
+        try:
+            client.connect(
+                host.known_as,  # by which its key is looked up; the socket leads there already
+                port=host.port,
+                username=host.user,
+                key_filename=[str(f) for f in host.key_files],  # type: ignore[arg-type] # a list too, it is documented
+                look_for_keys=False,
+                allow_agent=not host.only_these_keys,
+                sock=sock,
+                timeout=CONNECT_S,
+                banner_timeout=CONNECT_S,
+                auth_timeout=CONNECT_S,
+                transport_factory=_transport,
+            )
+        except (paramiko.SSHException, OSError, EOFError) as e:
+            raise _explained(e, host, name) from e
+        undo.pop_all()
     transport = client.get_transport()
     assert transport is not None
     transport.set_keepalive(KEEPALIVE_S)
@@ -182,7 +186,7 @@ def _transport(sock: Any, **options: Any) -> paramiko.Transport:
     return made
 
 
-def _explained(e: BaseException, host: Host, name: str) -> BaseException:
+def _explained(e: Exception, host: Host, name: str) -> DeviceError:
     """paramiko's errors in words that help."""
     if isinstance(e, paramiko.BadHostKeyException):
         return _changed(name, host, HostKey(host, e.key))
@@ -198,9 +202,7 @@ def _explained(e: BaseException, host: Host, name: str) -> BaseException:
         return DeviceError(
             f"{name}: the key of {host.entry} is not known", f"Look at it once: melt devices enrol {name}"
         )
-    if isinstance(e, paramiko.SSHException | OSError | EOFError):
-        return ConnectionLostError(f"{name}: {host.entry}: {e or type(e).__name__}", BACK_HINT)
-    return e
+    return ConnectionLostError(f"{name}: {host.entry}: {e or type(e).__name__}", BACK_HINT)
 
 
 def _changed(name: str, host: Host, shown: HostKey) -> DeviceError:

@@ -2,21 +2,23 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import paramiko
 
-from melt.drivers.remote.base import ConnectionLostError, Sent, quoted
+from melt.drivers.remote.base import Completed, ConnectionLostError, Sent, last_words, quoted
 from melt.drivers.ssh.connect import BACK_HINT, Way
 from melt.drivers.ssh.shell import SshShell, command_line
 from melt.errors import DeviceError
+from melt.paths import arriving
 
 CHUNK_BYTES = 2**18
 SIGN_OF_LIFE_S = 10.0
 _STEP_S = 60.0
+Taking = Callable[[bytes], object]
 
 
 class SshRemote:
@@ -45,22 +47,13 @@ class SshRemote:
 
     @contextmanager
     def _refusals(self, what: str) -> Iterator[None]:
-        """Errors of paramiko and of the board in words."""
+        """paramiko's errors in words."""
         try:
             yield
-        except FileNotFoundError as e:
-            raise DeviceError(f"{self.name}: {what}: No such file or directory") from e
         except PermissionError as e:
             raise DeviceError(f"{self.name}: {what}: Permission denied") from e
-        except TimeoutError as e:
-            raise ConnectionLostError(f"{self.name}: {what}: the board does not answer", BACK_HINT) from e
-        except (paramiko.SSHException, EOFError) as e:
-            raise ConnectionLostError(f"{self.name}: {what}: {e or 'the connection broke'}", BACK_HINT) from e
-        except OSError as e:
-            if not self._transport().is_active():
-                raise ConnectionLostError(f"{self.name}: {what}: {e}", BACK_HINT) from e
-            hint = "Is its disk full? melt devices clean NAME removes what melt put there."
-            raise DeviceError(f"{self.name}: {what}: {e}", hint) from e
+        except (TimeoutError, paramiko.SSHException, EOFError, OSError) as e:
+            raise ConnectionLostError(f"{self.name}: {what}: {e or 'the board does not answer'}", BACK_HINT) from e
 
     def _files(self, timeout_s: float = _STEP_S) -> paramiko.SFTPClient:
         with self._opening:
@@ -90,17 +83,29 @@ class SshRemote:
         """Writes a file by way of ``cat``: paramiko's SFTP stops to wait for all answers whenever one has come, and
         an SFTP server has no words for a full disk."""
         content.seek(offset)
-        script = f"cat {'>>' if offset else '>'} {quoted(path)} && chmod {mode:o} {quoted(path)}"
-        shell = self.open_shell(script)
-        done = offset
-        try:
+        with self._command(
+            path, f"cat {'>>' if offset else '>'} {quoted(path)} && chmod {mode:o} {quoted(path)}"
+        ) as shell:
+            done = offset
             with contextlib.suppress(ConnectionLostError):  # its end tells why
                 while data := content.read(CHUNK_BYTES):
                     shell.write(data, _STEP_S)
                     done += len(data)
                     sent(done)
                 shell.close_input(_STEP_S)
-            self._expect_success(shell, path)
+            self._read_to_the_end(shell, path)
+
+    def receive_file(self, path: str, destination: Path) -> None:
+        """Brings a file."""
+        with arriving(destination) as file, self._command(path, f"cat {quoted(path)}") as shell:
+            self._read_to_the_end(shell, path, file.write)
+
+    @contextmanager
+    def _command(self, path: str, script: str) -> Iterator[SshShell]:
+        """A program at work on a file; where the link breaks, that is said of the file."""
+        shell = self.open_shell(script)
+        try:
+            yield shell
         except TimeoutError as e:
             raise ConnectionLostError(f"{self.name}: {path}: the board does not answer", BACK_HINT) from e
         except ConnectionLostError as e:
@@ -108,27 +113,23 @@ class SshRemote:
         finally:
             shell.close()
 
-    def _expect_success(self, shell: SshShell, path: str) -> None:
-        said = bytearray()
+    def _read_to_the_end(
+        self, shell: SshShell, path: str, take: Callable[[bytes], object] = lambda _piece: None
+    ) -> None:
+        """Takes what the program writes; raises DeviceError with its last words where it fails."""
+        errors = bytearray()
         while True:
             kind, piece = shell.read(_STEP_S)
-            if kind == "exit" and piece == b"\0":
+            if kind == "stdout":
+                take(piece)
+            elif kind == "stderr":
+                errors += piece[:4096]
+            elif piece == b"\0":
                 return
-            if kind == "exit":
-                words = said.decode(errors="replace").strip().splitlines() or [f"exit code {piece[0]}"]
-                hint = "melt devices clean NAME removes what melt put there." if "No space left" in words[-1] else ""
-                raise DeviceError(f"{self.name}: {path}: {words[-1][:300]}", hint)
-            said += piece[:4096]
-
-    def receive_file(self, path: str, destination: Path) -> None:
-        """Brings a file."""
-        partial = destination.with_name(f".{destination.name}.part")
-        try:
-            with self._refusals(path), partial.open("wb") as file:
-                self._files().getfo(path, file)
-            partial.replace(destination)
-        finally:
-            partial.unlink(missing_ok=True)
+            else:
+                words = last_words(Completed(piece[0], b"", errors.decode(errors="replace")))
+                hint = "melt devices clean NAME removes what melt put there." if "No space left" in words else ""
+                raise DeviceError(f"{self.name}: {path}: {words}", hint)
 
     def close(self) -> None:
         """Lets the host go."""

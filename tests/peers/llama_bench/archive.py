@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from melt.toolchain.compilers import installed_libraries, program
-from melt.toolchain.source import llama_source
+from melt.toolchain.source import SHA256, llama_source
 from tests.conftest import KEPT_BUILDS
 
 HERE = Path(__file__).parent
@@ -22,12 +22,12 @@ LOADERS = {"glibc": b"/lib64/ld-linux-x86-64.so.2", "android": b"/system/bin/lin
 
 def llama_bench() -> Path:
     """The program, compiled the first time in some two minutes."""
-    libraries, source = installed_libraries(), llama_source()
-    known = [(HERE / "CMakeLists.txt").read_text(), source.name, *(f"{p} {p.stat().st_mtime_ns}" for p in libraries)]
+    libraries = installed_libraries()
+    known = [(HERE / "CMakeLists.txt").read_text(), SHA256, *(f"{p} {p.stat().st_mtime_ns}" for p in libraries)]
     folder = KEPT_BUILDS / "llama-bench" / hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
     built = folder / "llama-bench"
     if not built.exists():
-        where = [f"-DLLAMA_CPP_DIR={source}", f"-DLLAMA_LIB_DIR={libraries[0].parent}"]
+        where = [f"-DLLAMA_CPP_DIR={llama_source()}", f"-DLLAMA_LIB_DIR={libraries[0].parent}"]
         tools = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", "-DCMAKE_BUILD_TYPE=Release"]
         configure = [program("cmake"), "-S", str(HERE), "-B", str(folder), *tools, *where]
         for command in (configure, [program("ninja"), "-C", str(folder), "llama-bench"]):
