@@ -25,6 +25,7 @@ class DeviceFacts(BaseModel):
     available_bytes: int | None = None
     swap_bytes: int | None = None
     governor: str | None = None
+    clocks: str | None = None  # "locked" at one frequency each, "free", or what of them is locked
     power_mode: str | None = None
     battery_capacity_j: float | None = None
     battery_health: str | None = None
@@ -46,6 +47,7 @@ class DeviceFacts(BaseModel):
             "logical_cores",
             "ram_bytes",
             "governor",
+            "clocks",
             "power_mode",
             "battery_health",
             "virtual_machine",

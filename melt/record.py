@@ -244,7 +244,8 @@ def known_passport(
     profile: DeviceProfile, facts: DeviceFacts, model: "ModelInfo", runner_sha256: str | None
 ) -> dict[str, str]:
     """The passport as far as it is known before a run; the engine's own words are added after it."""
-    known = {"driver": profile.driver, **facts.passport(), "model_sha256": model.sha256}
+    asked = {f"asked_{name}": value for name, value in profile.conditions.items()}
+    known = {"driver": profile.driver, **facts.passport(), **asked, "model_sha256": model.sha256}
     return {**known, "runner_sha256": runner_sha256} if runner_sha256 else known
 
 

@@ -15,12 +15,13 @@ from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.conditions import SavedConditions
 from melt.drivers.process import HostProcess
 from melt.drivers.runner import end_sampler, runner_file
+from melt.drivers.shell_inventory import new_word, parse_answer, script_for
 from melt.errors import DeviceError, RunnerError
 from melt.facts import ClockReading, DeviceFacts
 from melt.paths import cache_folder, write_whole
 from melt.profile import DeviceProfile
 from melt.telemetry import linux
-from melt.telemetry.base import Absent, Discovery, Inventory, Probe
+from melt.telemetry.base import Absent, Discovery, Inventory, InventoryEntry, Probe
 
 _INFO_TIMEOUT_S = 60.0
 
@@ -54,6 +55,7 @@ class LocalDriver:
         self._folder = folder
         self._runner = runner_file().path
         self._info: dict[str, Any] | None = None
+        self._commands: tuple[InventoryEntry, ...] | None = None
         self._conditions = SavedConditions(folder / "conditions.json", Path(profile.sensors.root or "/"))
         self._processes: list[HostProcess] = []
         self.restore()  # what a crashed host may have left
@@ -70,7 +72,19 @@ class LocalDriver:
         return linux.discover(self._inventory(), self._profile.sensors)
 
     def _inventory(self) -> Inventory:
-        return Inventory.model_validate({"entries": self._read_info()["files"]})
+        return Inventory.model_validate({"entries": [*self._read_info()["files"], *self._asked()]})
+
+    def _asked(self) -> tuple[InventoryEntry, ...]:
+        """What programs of this machine tell and no file does, once a connection; nothing of another machine's tree."""
+        if self._commands is None:
+            word = new_word()
+            script = "" if self._profile.sensors.root else script_for((), linux.COMMANDS, word)
+            try:
+                done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, timeout=_INFO_TIMEOUT_S)
+                self._commands = parse_answer(done.stdout.decode(errors="replace"), word).entries
+            except (OSError, subprocess.SubprocessError):
+                self._commands = ()  # it is told as absent
+        return self._commands
 
     def _read_info(self) -> dict[str, Any]:
         """The runner's ``info``, once a connection."""

@@ -33,7 +33,7 @@ class _Frozen(BaseModel):
 
 
 class Probe(_Frozen):
-    """One thing for the sampler to read: a file, or the output of a program.
+    """One thing for the sampler to read: a file, the output of a program, or each line of one that goes on.
 
     In ``read``, ``{pid}`` stands for the runner's process id, which the sampler is told when it starts.
     With ``lines`` only the lines that begin with one of them are kept of a long file.
@@ -42,6 +42,7 @@ class Probe(_Frozen):
     name: str
     read: str | None = None
     exec: tuple[str, ...] | None = None
+    stream: tuple[str, ...] | None = None
     period_ms: Annotated[int, Field(ge=1)] = 100
     lines: tuple[str, ...] = ()
 

@@ -1,17 +1,16 @@
 """Power by the kernel's hwmon class (Documentation/hwmon/sysfs-interface): mV, mA, uW, uJ; and Jetson's INA3221.
 
-A Jetson board's rails are looked at by chip and channel, since two rails may share a label, and by label to
-know which of them together are the board (NVIDIA Jetson Linux developer guide, "Power Consumption"; the AGX
-Orin's VDDQ_VDD2_1V8AO is fed by VIN_SYS_5V0, so counting both would count it twice).
+A Jetson board's rails are known by chip and channel, since two rails may share a label.
 """
 
 import re
 
 from melt.telemetry.base import Inventory, Source
+from melt.telemetry.board_rails import INPUT_RAILS, board_total
 from melt.telemetry.found import Found, why
 
 _INA = "/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
-_OLD_INA = "/sys/bus/i2c/drivers/ina3221x/*/iio:device*"
+_OLD_INA = "/sys/bus/i2c/drivers/ina3221x/*/iio[:_]device*"
 _CHIP = "/sys/class/hwmon/hwmon*"
 GLOBS = (
     *(
@@ -22,12 +21,10 @@ GLOBS = (
     *(f"{_INA}/shunt{n}_resistor" for n in "123"),
     f"{_INA}/update_interval",
     *(f"{_OLD_INA}/{file}" for n in "012" for file in (f"rail_name_{n}", f"in_power{n}_input")),
-    *(f"{_CHIP}/{f}" for f in ("name", "label", "temp1_input", "temp1_label")),
+    *(f"{_CHIP}/{f}" for f in ("name", "label", "in1_label", "temp1_input", "temp1_label")),
     *(f"{_CHIP}/power{n}_{f}" for n in "1234" for f in ("input", "average", "label")),
     *(f"{_CHIP}/energy{n}_{f}" for n in "12" for f in ("input", "label")),
 )
-INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")  # one of these is all that the module takes
-RAIL_SUMS = (("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),)  # AGX Orin has no input rail
 # INA3221 datasheet (TI SBOS576): the shunt is read in steps of 40 uV, the bus in steps of 8 mV.
 SHUNT_STEP_V = 40e-6
 NATIVE_PERIOD_S = 0.1
@@ -59,16 +56,7 @@ def find(inventory: Inventory, period_ms: int) -> Found:
 def total(sources: list[Source]) -> list[str]:
     """The rails that together are the whole board, each watt once; empty where none are known to be."""
     power = [s for s in sources if s.quantity == "power_w" and s.name.startswith(("ina3221:", "hwmon:"))]
-    for rail in INPUT_RAILS:
-        for s in power:
-            if s.rail == rail:
-                return [s.name]  # a second rail of this name would be the same input further down
-    for chip in dict.fromkeys(_chip(s) for s in power):
-        by_rail = {s.rail: s.name for s in reversed(power) if _chip(s) == chip}
-        for rails in RAIL_SUMS:
-            if all(r in by_rail for r in rails):
-                return [by_rail[r] for r in rails]
-    return [s.name for s in power if s.site == "input"][:1]
+    return board_total(power) or [s.name for s in power if s.site == "input"][:1]
 
 
 def _find_rail(found: Found, inventory: Inventory, folder: str, channel: int, period_ms: int) -> None:
@@ -115,7 +103,8 @@ def _find_chip(found: Found, inventory: Inventory, folder: str, period_ms: int) 
                 if any(inventory.error(p) for p in paths):
                     found.miss(f"hwmon:{chip}:{kind}{n}", why(inventory, next(p for p in paths if inventory.error(p))))
                 continue
-            rail = inventory.text(f"{folder}/{kind}{n}_label") or inventory.text(f"{folder}/label") or ""
+            labels = [inventory.text(f"{folder}/{f}") for f in (f"{kind}{n}_label", "label", "in1_label")]
+            rail = next((label for label in labels if label), "")
             name = f"hwmon:{folder.rsplit('/', 1)[1]}:{chip}:{rail or f'{kind}{n}'}"
             site = "input" if chip in SYSTEM_CHIPS or rail in INPUT_RAILS else "soc_rail"
             source = _source(name, chip, rail, unit, 1e-6, 1.0 if path.endswith("average") else NATIVE_PERIOD_S)
@@ -124,10 +113,6 @@ def _find_chip(found: Found, inventory: Inventory, folder: str, period_ms: int) 
 
 def _folders(inventory: Inventory, pattern: str) -> list[str]:
     return list(dict.fromkeys(p.rsplit("/", 1)[0] for p in inventory.matching(pattern)))
-
-
-def _chip(source: Source) -> str:
-    return ":".join(source.name.split(":")[:2])
 
 
 def _source(

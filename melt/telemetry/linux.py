@@ -4,18 +4,21 @@ import fnmatch
 from collections.abc import Callable, Sequence
 
 from melt.profile import Sensors
-from melt.telemetry import battery, hwmon, rapl
+from melt.telemetry import battery, hwmon, rapl, raspberry, tegrastats
 from melt.telemetry.base import Absent, Discovery, Inventory, Quantity, Site, Source
 from melt.telemetry.found import SLOW_MS, Found, why
+from melt.telemetry.linux_facts import COMMANDS as FACT_COMMANDS
 from melt.telemetry.linux_facts import GLOBS as FACT_GLOBS
-from melt.telemetry.linux_facts import facts
+from melt.telemetry.linux_facts import GPU_NODES, devfreq_node, facts
+from melt.telemetry.parsers import parse
 
-__all__ = ["INVENTORY_GLOBS", "discover", "facts"]
+__all__ = ["COMMANDS", "INVENTORY_GLOBS", "discover", "facts"]
 
 _POLICY = "/sys/devices/system/cpu/cpufreq/policy*"
 _ZONE = "/sys/class/thermal/thermal_zone*"
 _DEVFREQ = "/sys/class/devfreq/*"
-_FIRMWARE = "/sys/devices/platform/soc*/*firmware/get_throttled"
+_FIRMWARE = raspberry.THROTTLED_FILE
+_NVMAP = "/sys/kernel/debug/nvmap/iovmm/clients"
 INVENTORY_GLOBS = tuple(
     dict.fromkeys(
         (
@@ -23,7 +26,7 @@ INVENTORY_GLOBS = tuple(
             *(f"{_POLICY}/{f}" for f in ("scaling_cur_freq", "scaling_governor", "cpuinfo_max_freq", "related_cpus")),
             *(f"{_ZONE}/{f}" for f in ("type", "temp")),
             *(f"{_DEVFREQ}/{f}" for f in ("cur_freq", "device/load", "device/of_node/name")),
-            _FIRMWARE,
+            *(_FIRMWARE, _NVMAP),
             *rapl.GLOBS,
             *battery.GLOBS,
             *hwmon.GLOBS,
@@ -31,9 +34,11 @@ INVENTORY_GLOBS = tuple(
         )
     )
 )
+# An inventory's entries that are no files, and the command that gives each; its text is empty where there is none.
+COMMANDS = {**FACT_COMMANDS, **raspberry.COMMANDS, tegrastats.NAME: tegrastats.COMMAND}
 Total = Callable[[list[Source]], list[str]]  # the names of the sources that one kind of sensor adds up
 MAX_POLICIES, MAX_ZONES = 16, 32
-GPU_NODES = ("gv11b", "ga10b", "gb10b", "gpu", "v3d", "mali")
+CONSTANT_ZONES = ("PMIC-Die",)  # of Jetsons
 CPU_TEMPERATURE_CHIPS = ("k10temp", "coretemp", "zenpower")
 DEFAULT_PAGE_BYTES, DEFAULT_TICKS_PER_S = 4096, 100
 
@@ -45,9 +50,11 @@ def discover(inventory: Inventory, sensors: Sensors = Sensors()) -> Discovery:  
     total instead of the rule in ``_choose_total``.
     """
     found = find_kernel(inventory, sensors.period_ms)
-    for kind in (hwmon, rapl, battery):
+    found.extend(hwmon.find(inventory, sensors.period_ms))
+    found.extend(tegrastats.find(inventory, sensors.period_ms, found.sources))
+    for kind in (raspberry, rapl, battery):
         found.extend(kind.find(inventory, sensors.period_ms))
-    return decide(found, sensors, (hwmon.total, rapl.total, battery.total))
+    return decide(found, sensors, (hwmon.total, tegrastats.total, raspberry.total, rapl.total, battery.total))
 
 
 def find_kernel(inventory: Inventory, period_ms: int) -> Found:
@@ -56,6 +63,7 @@ def find_kernel(inventory: Inventory, period_ms: int) -> Found:
     _find_process(found, inventory, period_ms)
     _find_system(found, inventory)
     _find_clocks(found, inventory)
+    _find_shared_memory(found, inventory)
     _find_temperatures(found, inventory)
     return found
 
@@ -149,8 +157,8 @@ def _find_clocks(found: Found, inventory: Inventory) -> None:
         )
     for path in inventory.matching(f"{_DEVFREQ}/cur_freq"):
         folder = path.rsplit("/", 1)[0]
-        node = inventory.text(f"{folder}/device/of_node/name")
-        if not (node or "").startswith(GPU_NODES):
+        node = devfreq_node(inventory, folder)
+        if not node.startswith(GPU_NODES):
             continue
         name = f"gpu:{node}"
         found.add(_kernel(f"{name}:frequency", f"{name}:frequency", "number", "frequency_hz", "gpu"), path, SLOW_MS)
@@ -163,6 +171,18 @@ def _find_clocks(found: Found, inventory: Inventory) -> None:
         )
 
 
+def _find_shared_memory(found: Found, inventory: Inventory) -> None:
+    """What all programs hold of a Jetson's one memory for its GPU, of which their resident sets tell nothing."""
+    if "NvMapMemUsed:" in (inventory.text("/proc/meminfo") or ""):
+        used = _kernel("gpu:memory", "gpu:memory", "named", "memory_bytes", "gpu", "NvMapMemUsed", 1024)
+        found.add(used, "/proc/meminfo", SLOW_MS, ("NvMapMemUsed:",))
+    elif parse(_NVMAP_TOTAL, inventory.text(_NVMAP) or "") is not None:
+        found.add(_NVMAP_TOTAL, _NVMAP, SLOW_MS, ("total ",))
+    elif "tegra" in (inventory.text("/proc/device-tree/compatible") or ""):
+        hint = "Kernels that do not say it in /proc/meminfo tell root alone. See the memory available to the board."
+        found.miss("gpu:memory", why(inventory, _NVMAP), hint)
+
+
 def _find_temperatures(found: Found, inventory: Inventory) -> None:
     zones = inventory.matching(f"{_ZONE}/type")
     taken: set[str] = set()
@@ -171,6 +191,9 @@ def _find_temperatures(found: Found, inventory: Inventory) -> None:
         temp = path.removesuffix("type") + "temp"
         name = f"thermal:{zone}" if f"thermal:{zone}" not in taken else f"thermal:{zone}@{path.split('/')[-2]}"
         taken.add(name)
+        if zone in CONSTANT_ZONES:
+            found.miss(name, "it always says the same: 50 degrees, or 100")
+            continue
         if inventory.number(temp) is None:
             found.miss(name, why(inventory, temp))
             if inventory.error(temp) != "EAGAIN":  # a part that is off now may be on when the model runs
@@ -214,3 +237,6 @@ def _kernel(
         site=site,
         native_period_s=SLOW_MS / 1000 if quantity == "temperature_c" else 0.01,
     )
+
+
+_NVMAP_TOTAL = _kernel("gpu:memory", "gpu:memory", "nvmap_total", "memory_bytes", "gpu", scale=1024.0)

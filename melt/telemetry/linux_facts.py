@@ -1,6 +1,7 @@
 """A Linux machine's facts from an Inventory: what it is, not how it is doing."""
 
 import hashlib
+import json
 import platform
 import re
 from collections.abc import Mapping
@@ -14,12 +15,21 @@ _CPU = "/sys/devices/system/cpu"
 GLOBS = (
     *("uname:machine", "uname:release", "uname:version", "sysconf:SC_PAGE_SIZE", "sysconf:SC_CLK_TCK"),
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease", "/sys/hypervisor/type"),
-    *("/proc/device-tree/model", "/proc/device-tree/compatible", "/etc/os-release", "/etc/nv_tegra_release"),
-    *("/etc/machine-id", "/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"),
+    *(f"/proc/device-tree/{f}" for f in ("model", "compatible", "serial-number")),
+    *("/etc/os-release", "/etc/nv_tegra_release", "/etc/machine-id"),
+    *("/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"),
     *(f"/sys/class/dmi/id/{f}" for f in ("product_name", "sys_vendor", "chassis_type")),
     *(f"{_CPU}/cpu[0-9]*/topology/{f}" for f in ("core_id", "physical_package_id")),
     *(f"{_CPU}/cpufreq/policy*/{f}" for f in ("scaling_governor", "related_cpus", "cpuinfo_max_freq")),
+    *(f"{_CPU}/cpufreq/policy*/scaling_{f}_freq" for f in ("min", "max")),
+    *(f"/sys/class/devfreq/*/{f}" for f in ("min_freq", "max_freq", "device/of_node/name")),
+    "/usr/local/cuda/version.json",
 )
+COMMANDS = {  # an inventory's entries that are no files, and the command that gives each
+    "jetpack": "dpkg-query -W -f='${Version}' nvidia-jetpack 2>/dev/null || true",
+    "fan": "if command -v nvfancontrol >/dev/null; then nvfancontrol -q 2>/dev/null; fi",
+}
+GPU_NODES = ("gv11b", "ga10b", "gb10b", "gpu", "v3d", "mali")
 ARM_CORES = {  # ARM's MIDR part numbers (implementer 0x41), as in Linux arch/arm64/include/asm/cputype.h
     "0xd03": "Cortex-A53",
     "0xd05": "Cortex-A55",
@@ -58,11 +68,13 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "swap_bytes": memory.get("SwapTotal"),
         "clusters": _clusters(inventory),
         "governor": _governor(inventory),
+        "clocks": clocks(inventory),
         "power_mode": _power_mode(inventory),
         "battery_capacity_j": battery.capacity_j(inventory),
         "battery_health": battery.health(inventory),
         "virtual_machine": _virtual_machine(inventory, cpuinfo),
         "serial_hash": _serial_hash(inventory),
+        "extra": _extra(inventory),
     }
     return DeviceFacts(**{**found, **(extra or {})})
 
@@ -136,6 +148,54 @@ def _governor(inventory: Inventory) -> str | None:
     return ", ".join(sorted(g for g in found if g)) or None
 
 
+def clocks(inventory: Inventory) -> str | None:
+    """Whether the processors' and the GPU's clocks are held at one frequency each, as jetson_clocks does.
+
+    "locked", "free", or what of them is locked; None where the device tells no limits.
+    """
+    held: dict[str, list[bool]] = {}
+    for path in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_min_freq"):
+        _note(held, "cpu", inventory, path, path.removesuffix("min_freq") + "max_freq")
+    for path in inventory.matching("/sys/class/devfreq/*/min_freq"):
+        folder = path.rsplit("/", 1)[0]
+        if devfreq_node(inventory, folder).startswith(GPU_NODES):
+            _note(held, "gpu", inventory, path, f"{folder}/max_freq")
+    locked = [name for name, of_name in held.items() if all(of_name)]
+    if not held:
+        return None
+    return "locked" if len(locked) == len(held) else f"{locked[0]} locked" if locked else "free"
+
+
+def devfreq_node(inventory: Inventory, folder: str) -> str:
+    """What a scaled clock is of, by the device tree; by its own name on a Thor, whose GPU is on PCIe."""
+    return inventory.text(f"{folder}/device/of_node/name") or folder.rsplit("/", 1)[1]
+
+
+def _note(held: dict[str, list[bool]], name: str, inventory: Inventory, low: str, high: str) -> None:
+    lowest, highest = inventory.number(low), inventory.number(high)
+    if lowest is not None and highest is not None:
+        held.setdefault(name, []).append(lowest == highest)
+
+
+def _extra(inventory: Inventory) -> dict[str, str]:
+    """What a board's maker installs: JetPack's version, CUDA's, the fan's profile."""
+    fan = re.search(r"FAN_PROFILE:([\w-]{1,40})", inventory.text("fan") or "")
+    found = {
+        "jetpack": (inventory.text("jetpack") or "").split("\n")[0][:80],
+        "cuda": _cuda(inventory.text("/usr/local/cuda/version.json") or ""),
+        "fan": fan[1] if fan else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _cuda(text: str) -> str:
+    """The version that CUDA's own list of its parts says; empty where it says none."""
+    try:
+        return str(json.loads(text)["cuda"]["version"])[:40]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
 def _power_mode(inventory: Inventory) -> str | None:
     """Jetson's mode by name: the status file holds "pmode:0002", the configuration names the numbers."""
     status = re.search(r"pmode:(\d+)", inventory.text("/var/lib/nvpmodel/status") or "")
@@ -165,8 +225,9 @@ def _virtual_machine(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | 
 
 
 def _serial_hash(inventory: Inventory) -> str | None:
-    machine = inventory.text("/etc/machine-id")
-    return hashed(machine) if machine else None
+    """The board's own serial number: boards that were set up from one image share the machine-id."""
+    serial = inventory.text("/proc/device-tree/serial-number") or inventory.text("/etc/machine-id")
+    return hashed(serial) if serial else None
 
 
 def hashed(serial: str) -> str:

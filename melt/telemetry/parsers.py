@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from melt.telemetry.base import Source
+from melt.telemetry.raspberry import rail_w
+from melt.telemetry.tegrastats import gpu_mhz, gpu_percent, rail_mw
 
 BATTERY_SERVICE, THERMAL_SERVICE = "dumpsys battery", "dumpsys thermalservice"
 FROZEN = "(UPDATES STOPPED"  # dumpsys battery says so after "unplug" or "set"
@@ -142,6 +144,12 @@ def _busy_of_total(raw: str, _key: str) -> float | None:
     return busy / total if total > 0 else 0.0
 
 
+def _nvmap_total(raw: str, _key: str) -> float | None:
+    """KiB that all programs hold of a Jetson's memory for its GPU, from the last line of nvmap's clients."""
+    found = re.search(r"^total\s+([0-9]+)K\s*$", raw, re.M)
+    return float(found[1]) if found else None
+
+
 PARSERS: dict[str, Parser] = {
     "number": _number,
     "millidegrees": _millidegrees,
@@ -157,4 +165,9 @@ PARSERS: dict[str, Parser] = {
     "thermal_status": _thermal_status,
     HAL_TEMPERATURES: _hal_temperature,
     "busy_of_total": _busy_of_total,
+    "tegrastats_rail_mw": rail_mw,
+    "tegrastats_gpu_percent": gpu_percent,
+    "tegrastats_gpu_mhz": gpu_mhz,
+    "pmic_rail_w": rail_w,
+    "nvmap_total": _nvmap_total,
 }

@@ -1,95 +1,260 @@
-"""A Jetson in a box: its rails, its power modes, and joules with a known truth."""
+"""Jetsons in boxes: their rails, power modes and clocks, joules with a known truth, and the ways to them."""
 
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import melt
 from melt.drivers.ssh.driver import SshDriver
-from melt.events import Iteration
 from melt.session import run
-from tests.drivers.test_adb_run import a_plan, timed
-from tests.drivers.test_ssh_driver import enrol_all, home, profile_of
+from melt.store import Store
+from melt.telemetry.base import Discovery
+from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
+from tests.drivers.plans import a_plan, timed
 from tests.peers.board.box import BoardBox
-from tests.telemetry.replay import ina3221
+from tests.peers.board.network import Network, Place
+from tests.peers.sshd import Sshd
+from tests.telemetry.replay import Sensor, ina3221, load_tree
 
-__all__ = ["home"]
-RAIL = ina3221("1-0040", "hwmon1", 1, 5160)  # VDD_IN, the whole module
+VDD_IN = ina3221("1-0040", "hwmon1", 1, 5160)  # of an Orin Nano, the whole module
+AGX_ORIN = [
+    ina3221("1-0040", "hwmon3", n, mv, share) for n, mv, share in ((1, 19928, 0.5), (2, 19928, 0.2), (3, 5008, 0.3))
+]
+XAVIER_NX = ina3221("7-0040", "hwmon4", 1, 5120)
+THOR = Sensor("/sys/class/hwmon/hwmon4/power1_input", lambda w, _j: w * 1e6)
+OLD_XAVIER = Sensor("/sys/bus/i2c/drivers/ina3221x/7-0040/iio:device0/in_power0_input", lambda w, _j: w * 1e3)
+IDLE_W = 4.0
+Box = Callable[..., BoardBox]
 
 
 @pytest.fixture
-def nano(tmp_path: Path, home: Path) -> Iterator[BoardBox]:
-    """An Orin Nano in mode 1, 25W, that draws 4 W at rest and by mode 2 or 5 W more a busy core."""
-    with BoardBox(tmp_path / "nano", "jetson-orin-nano", [RAIL], 4.0, {0: 2.0, 1: 5.0, 2: 8.0}) as board:
-        board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
-        enrol_all(profile_of(board))
-        yield board
+def box(tmp_path: Path, home: Path) -> Iterator[Box]:
+    """Makes boards that draw 4 W at rest, and by their power mode more for each busy core."""
+    with ExitStack() as ending:
+
+        def make(
+            device: str = "jetson-orin-nano",
+            sensors: list[Sensor] | None = None,
+            changes: Mapping[str, Any] | None = None,
+            place: Place | None = None,
+            core_w: Mapping[int, float] | None = None,
+        ) -> BoardBox:
+            by_mode = core_w or {0: 2.0, 1: 5.0, 2: 8.0}
+            folder = tmp_path / f"{device}{len(list(tmp_path.iterdir()))}"
+            board = ending.enter_context(BoardBox(folder, device, sensors or [VDD_IN], IDLE_W, by_mode, changes, place))
+            board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+            return board
+
+        yield make
+
+
+@pytest.fixture
+def nano(box: Box) -> BoardBox:
+    """An Orin Nano in mode 1, 25W."""
+    board = box()
+    enrol_all(ssh_profile_of(board))
+    return board
 
 
 @pytest.fixture
 def driver(nano: BoardBox) -> Iterator[SshDriver]:
-    opened = SshDriver(profile_of(nano))
+    opened = SshDriver(ssh_profile_of(nano))
     yield opened
     opened.close()
 
 
-def test_its_facts_and_rails_are_the_recorded_ones(driver: SshDriver) -> None:
-    assert driver.facts().power_mode == "25W"
-    total = [s for s in driver.discover().sources if s.counts_in_total]
-    assert [s.rail for s in total] == ["VDD_IN"]
+def a_profile(board: Sshd, path: Path, **more: object) -> str:
+    """Its file; the board's sensors are read every 20 ms."""
+    profile = ssh_profile_of(board, name=path.stem, sensors={"period_ms": 20}, **more)
+    path.write_text(yaml.safe_dump(profile.model_dump(mode="json", exclude_defaults=True)))
+    return str(path)
 
 
-def test_a_power_mode_is_set_verified_and_put_back(nano: BoardBox, driver: SshDriver) -> None:
-    assert driver.condition({"power_mode": "15W"}) == ()
-    assert nano.mode == 0
-    [refused] = driver.condition({"power_mode": "60W"})
-    assert refused.hint == "Known: 15W, 25W, MAXN_SUPER."
-    driver.close()
-    assert nano.mode == 1
+def discovered(board: BoardBox) -> Discovery:
+    enrol_all(ssh_profile_of(board))
+    opened = SshDriver(ssh_profile_of(board))
+    try:
+        return opened.discover()
+    finally:
+        opened.close()
 
 
-def test_a_mode_that_needs_a_reboot_is_refused(nano: BoardBox, driver: SshDriver) -> None:
-    (nano.folder / "root/etc/needs-reboot").write_text("2\n")
-    [refused] = driver.condition({"power_mode": "MAXN_SUPER"})
-    assert "takes a reboot" in refused.reason
-    assert nano.mode == 1
+def meet_the_truth(results: Path, board: BoardBox) -> list[dict[Any, Any]]:
+    """Holds every run's joules of decoding against what the board drew meanwhile; gives the runs' rows."""
+    runs, _ = Store(results).runs()
+    truth_j = {
+        made.manifest.run_id: sum(board.true_energy_j(p.token_t_ns[0], p.token_t_ns[-1]) for p in timed(made))
+        for made in runs
+        if made.manifest.status == "ok"
+    }
+    rows: list[dict[Any, Any]] = melt.load(results).runs.to_dict("records")
+    assert len(truth_j) == len(rows), [m.manifest.error for m in runs]
+    for row in rows:
+        assert row["energy_decode_j"] == pytest.approx(truth_j[row["run_id"]], rel=0.02)
+        assert row["decode_j_per_token"] * (row["gen_tokens"] - 1) == pytest.approx(truth_j[row["run_id"]], rel=0.02)
+    return rows
+
+
+LONG: dict[str, Any] = {"context": (4000,), "gen": (1500,), "iterations": 1, "idle_s": 1.0}  # phases of seconds
+
+
+class TestConditions:
+    def test_its_facts_and_rails_are_the_recorded_ones(self, driver: SshDriver) -> None:
+        assert (driver.facts().power_mode, driver.facts().clocks) == ("25W", "free")
+        total = [s for s in driver.discover().sources if s.counts_in_total]
+        assert [s.rail for s in total] == ["VDD_IN"]
+
+    def test_a_power_mode_is_set_verified_and_put_back(self, nano: BoardBox, driver: SshDriver) -> None:
+        assert driver.condition({"power_mode": "15W"}) == ()
+        assert nano.mode == 0
+        [refused] = driver.condition({"power_mode": "60W"})
+        assert refused.hint == "Known: 15W, 25W, MAXN_SUPER."
+        driver.close()
+        assert nano.mode == 1
+
+    def test_a_mode_that_needs_a_reboot_is_refused(self, nano: BoardBox, driver: SshDriver) -> None:
+        (nano.folder / "root/etc/needs-reboot").write_text("2\n")
+        [refused] = driver.condition({"power_mode": "MAXN_SUPER"})
+        assert "takes a reboot" in refused.reason
+        assert nano.mode == 1
+
+    def test_clocks_are_locked_in_each_mode_and_freed_afterwards(self, nano: BoardBox, driver: SshDriver) -> None:
+        policy = nano.folder / "root/sys/devices/system/cpu/cpufreq/policy0"
+        limits = lambda: [(policy / f"scaling_{f}_freq").read_text().strip() for f in ("min", "max")]  # noqa: E731
+        assert driver.condition({"clocks": "locked"}) == ()
+        assert limits() == ["1510400", "1510400"]
+        assert driver.condition({"clocks": "locked", "power_mode": "MAXN_SUPER"}) == ()
+        assert limits() == ["1710400", "1710400"]
+        assert driver.condition({"clocks": "locked", "power_mode": "15W"}) == ()
+        assert limits() == ["1510400", "1510400"]
+        driver.close()
+        assert nano.mode == 1
+        assert limits() == ["729600", "1610400"]  # mode 1 as nvpmodel sets it
+        gpu = nano.folder / "root/sys/class/devfreq/17000000.gpu/min_freq"
+        assert gpu.read_text().strip() == "306000000"
+        assert not list((nano.folder / "work").glob("conditions.json*"))
+
+    def test_clocks_that_somebody_has_locked_stay_so(self, nano: BoardBox, driver: SshDriver) -> None:
+        for least in nano.folder.glob("root/sys/**/*min_freq"):
+            least.write_text(least.with_name(least.name.replace("min", "max")).read_text())
+        assert driver.facts().clocks == "locked"
+        assert driver.condition({"clocks": "locked"}) == ()
+        driver.close()
+        least = nano.folder / "root/sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq"
+        assert least.read_text().strip() == "1510400"
+
+    def test_a_mode_that_it_does_not_have_fails_the_run(
+        self, nano: BoardBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+    ) -> None:
+        profile = a_profile(nano, tmp_path / "nano.yaml")
+        [made] = run(a_plan(profile, tiny_model, power_mode=("60W",)), tmp_path / "results").made
+        assert made.manifest.error is not None
+        assert "60W" in made.manifest.error.message
+
+
+class TestSensors:
+    def test_a_part_that_is_off_is_named_and_its_zone_is_read_when_it_comes_on(self, nano: BoardBox) -> None:
+        found = discovered(nano)
+        reasons = {a.name: a.reason for a in found.absent}
+        assert "EAGAIN" in reasons["thermal:cv0-thermal"]
+        assert "thermal:cv0-thermal" in [s.name for s in found.sources]
+
+    def test_rails_that_may_not_be_read_are_named_and_tegrastats_stands_in(self, box: Box) -> None:
+        found = discovered(box(changes=DENIED))
+        reasons = {a.name: a.reason for a in found.absent}
+        assert reasons["ina3221:1-0040:1:VDD_IN"] == "reading it is not permitted (EACCES)"
+        assert [s.name for s in found.sources if s.counts_in_total] == ["tegrastats:VDD_IN"]
+
+    def test_the_doctor_says_what_is_missing_and_how_to_get_it(self, box: Box, tmp_path: Path) -> None:
+        board = box(changes=DENIED)
+        enrol_all(ssh_profile_of(board))
+        done = melt_cli("doctor", "--device", a_profile(board, tmp_path / "nano.yaml"))
+        assert "ina3221:1-0040:1:VDD_IN: absent: reading it is not permitted" in done.stdout
+        assert "energy: tegrastats:VDD_IN" in done.stdout
+
+
+DENIED = {p: {"error": "EACCES"} for p in load_tree("jetson-orin-nano") if "ina3221/" in p and p.endswith("_input")}
+BOARDS: dict[str, dict[str, Any]] = {
+    "agx-orin": {"device": "jetson-agx-orin", "sensors": AGX_ORIN},
+    "xavier-nx": {"device": "jetson-xavier-nx", "sensors": [XAVIER_NX], "core_w": {7: 5.0}},
+    "xavier-nx-jetpack4": {"device": "jetson-xavier-nx/tree-jetpack4", "sensors": [OLD_XAVIER], "core_w": {2: 5.0}},
+    "thor": {"device": "jetson-thor", "sensors": [THOR]},
+    "tegrastats": {"changes": DENIED},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOARDS)
+def test_joules_meet_the_truth_on_every_board(
+    name: str, box: Box, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    board = box(**BOARDS[name])
+    enrol_all(ssh_profile_of(board))
+    profile = a_profile(board, tmp_path / "board.yaml")
+    run(a_plan(profile, tiny_model, runners=("native",), **LONG), tmp_path / "results")
+    assert len(meet_the_truth(tmp_path / "results", board)) == 1
 
 
 @pytest.mark.slow
 def test_joules_by_power_mode_meet_the_truth(
-    nano: BoardBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+    nano: BoardBox, tmp_path: Path, tiny_models: dict[str, Path], kept_builds: None
 ) -> None:
-    profile = tmp_path / "nano.yaml"
-    address = {"host": "127.0.0.1", "port": nano.port}
-    work = str(nano.folder / "work-folder")
-    sensors = {"period_ms": 20}
-    profile.write_text(
-        yaml.safe_dump({"name": "nano", "driver": "ssh", "address": address, "work_folder": work, "sensors": sensors})
+    """A Transformer and a Mamba in two modes by the command line, as a desk would ask for it."""
+    profile = a_profile(nano, tmp_path / "nano.yaml")
+    models = [w for kind in ("transformer", "ssm") for w in ("--model", str(tiny_models[kind]))]
+    done = melt_cli(
+        *("run", "--device", profile, *models, "--power-mode", "15W", "--power-mode", "25W", "--runner", "native"),
+        *("--context", "2000", "--gen", "4000", "--iterations", "1", "--sessions", "1", "--threads", "1"),
+        *("--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")),
     )
-    modes = ("15W", "25W")
-    plan = a_plan(str(profile), tiny_model, power_mode=modes, context=(4000,), gen=(1500,), iterations=1, idle_s=1.0)
-    outcome = run(plan, tmp_path / "results")
-    assert outcome.complete, [r.manifest.error for r in outcome.made]
+    assert done.returncode == 0, done.stderr
     assert nano.mode == 1  # as it was
-    rows = {row["power_mode"]: row for row in melt.load(tmp_path / "results").runs.to_dict("records")}
-    for made in outcome.made:
-        row = rows[made.manifest.device.power_mode]
-        passes: list[Iteration] = timed(made)
-        truth_j = sum(nano.true_energy_j(p.token_t_ns[0], p.token_t_ns[-1]) for p in passes)
-        assert row["energy_decode_j"] == pytest.approx(truth_j, rel=0.02)
-    assert rows["25W"]["mean_power_w"] > rows["15W"]["mean_power_w"] + 1
+    by_mode: dict[str, list[float]] = {}
+    for row in meet_the_truth(tmp_path / "results", nano):
+        by_mode.setdefault(row["power_mode"], []).append(row["mean_power_w"])
+    assert {mode: len(found) for mode, found in by_mode.items()} == {"15W": 2, "25W": 2}
+    assert min(by_mode["25W"]) > max(by_mode["15W"]) + 1
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "15W" in page
+    assert "25W" in page
 
 
-def test_a_mode_that_it_does_not_have_fails_the_run(
-    nano: BoardBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+@pytest.mark.slow
+def test_two_boards_at_once_one_behind_the_other_and_a_bad_link(
+    box: Box, home: Path, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
-    profile = tmp_path / "nano.yaml"
-    address = {"host": "127.0.0.1", "port": nano.port}
-    profile.write_text(
-        yaml.safe_dump({"name": "nano", "driver": "ssh", "address": address, "work_folder": str(tmp_path / "x")})
-    )
-    [made] = run(a_plan(str(profile), tiny_model, power_mode=("60W",)), tmp_path / "results").made
-    assert made.manifest.error is not None
-    assert "60W" in made.manifest.error.message
+    with Network() as network:
+        near_place = network.place()
+        far_place = network.place(behind=near_place)
+        near = box(place=near_place)
+        far = box(place=far_place, changes={"/etc/machine-id": "another\n"})
+        # What goes to and from the far board has 4 MB/s, and a queue that a burst overflows.
+        far_place.limit(4e6, 12_000)
+        with (home / ".ssh" / "config").open("a") as config:
+            config.write(f"Host far\n  HostName {far.address}\n  ProxyJump {near.address}\n")
+        profiles = [a_profile(near, tmp_path / "near.yaml")]
+        enrol_all(ssh_profile_of(near))
+        behind = ssh_profile_of(far, name="far", address={"host": "far"}, sensors={"period_ms": 20})
+        enrol_all(behind)
+        (tmp_path / "far.yaml").write_text(yaml.safe_dump(behind.model_dump(mode="json", exclude_defaults=True)))
+        profiles.append(str(tmp_path / "far.yaml"))
+
+        def measure(profile: str) -> None:
+            plan = a_plan(profile, tiny_model, runners=("native",), **LONG)
+            run(plan, tmp_path / f"results-{Path(profile).stem}")
+
+        threads = [threading.Thread(target=measure, args=(p,)) for p in profiles]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(300)
+        assert len(meet_the_truth(tmp_path / "results-near", near)) == 1
+        assert len(meet_the_truth(tmp_path / "results-far", far)) == 1
+        assert far_place.lost_packets() > 0
+        assert os.listdir(far.folder / "work")  # noqa: PTH208 - it went there and not to the near one

@@ -1,5 +1,6 @@
 """The sampler and inventory as the device runs them: as programs, or as plain modules."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -233,3 +234,32 @@ def test_keeps_only_the_lines_asked_for_of_a_programs_output_too(program: list[s
         time.sleep(0.8)
         sampler.end()
         assert sampler.rows("p")[0]["raw"] == "keep: 1\nkeep: 4"
+
+
+def test_every_line_of_a_program_that_goes_on_is_a_sample(program: list[str], tmp_path: Path) -> None:
+    script = 'i=0; while :; do i=$((i+1)); echo "keep: $i"; echo other; echo; sleep 0.1; done'
+    probes: list[dict[str, Any]] = [
+        {"name": "s", "stream": ["sh", "-c", script], "lines": ["keep:"]},
+        {"name": "ends", "stream": ["sh", "-c", "echo once; exit 3"]},
+        {"name": "none", "stream": ["/nowhere/at/all"]},
+    ]
+    with Sampler(program, tmp_path, probes) as sampler:
+        time.sleep(1.0)
+        sampler.end()
+        rows = sampler.rows("s")
+        assert [r["raw"] for r in rows] == [f"keep: {i + 1}" for i in range(len(rows))]
+        gaps = [b["t_ns"] - a["t_ns"] for a, b in pairwise(rows)]
+        assert len(rows) >= 6
+        assert all(90e6 < gap < 250e6 for gap in gaps)  # stamped as they come
+        assert [r.get("error", r.get("raw")) for r in sampler.rows("ends")] == ["once", "EXIT3"]
+        assert [r["error"] for r in sampler.rows("none")] == ["ENOENT"]
+    assert not _running(script)
+
+
+def _running(script: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if script.encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found

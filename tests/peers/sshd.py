@@ -1,5 +1,6 @@
 """A real OpenSSH server on loopback, with host keys and known users of its own."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,16 +8,23 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.peers.board.network import Place
+
 SSHD = "/usr/sbin/sshd"
 
 
 class Sshd:
-    """One server. As root it lets root in; its users' keys are those in ``authorised``."""
+    """One server. As root it lets root in; its users' keys are those in ``authorised``.
 
-    def __init__(self, folder: Path, port: int | None = None, *options: str) -> None:
+    ``place`` is where it listens instead of loopback.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, *options: str, place: Place | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = port or _free_port()
+        self.port = port or (22 if place else _free_port())
+        self.address = place.address if place else "127.0.0.1"
+        self._place = place
         self.log = folder / "sshd.log"
         self.authorised = folder / "authorized_keys"
         self.authorised.touch()
@@ -52,7 +60,7 @@ class Sshd:
         config = self.folder / "sshd_config"
         lines = [
             f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {self.address}",
             f"HostKey {self.folder / 'host_key'}",
             f"AuthorizedKeysFile {self.authorised}",
             "StrictModes no",
@@ -64,12 +72,14 @@ class Sshd:
             *self._options,
         ]
         config.write_text("\n".join(lines) + "\n")
+        words = (*self._boot, SSHD, "-D", "-e", "-f", str(config))
+        begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
-                [*self._boot, SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log, start_new_session=True
+                self._place.inside(*words) if self._place else words, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 10
-        while not _answers(self.port):
+        while b"Server listening on" not in self.log.read_bytes()[begin:]:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
 
@@ -83,13 +93,27 @@ class Sshd:
 
     def cut(self) -> None:
         """Every connection breaks without a word; the server goes on."""
+        self._signal_connections(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Server and connections stand still, and so does nothing else."""
+        self._signal_connections(signal.SIGSTOP)
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """They go on."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGCONT)
+        self._signal_connections(signal.SIGCONT)
+
+    def _signal_connections(self, number: signal.Signals) -> None:
         assert self._server is not None
         for pid in _children(self._server.pid):
-            for child in [*_children(pid), pid]:  # the one that speaks for the user, too
-                try:
-                    os.kill(child, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+            for child in [pid, *_children(pid)]:  # the one that speaks for the user, too
+                if _is_sshd(child):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child, number)
 
 
 def make_key(path: Path) -> str:
@@ -106,12 +130,11 @@ def _children(pid: int) -> list[int]:
     return [int(p) for p in found]
 
 
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as sock:
-            return sock.recv(4) == b"SSH-"
-    except OSError:
-        return False
+def _is_sshd(pid: int) -> bool:
+    """Else it is what runs for the user."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().startswith("sshd")
+    return False
 
 
 def _free_port() -> int:

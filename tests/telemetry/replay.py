@@ -21,8 +21,9 @@ PowerW = Callable[[float], float]
 
 
 def load_tree(device: str) -> dict[str, Any]:
-    """The recorded tree of a device: path to text, or to ``{"error": errno name}``."""
-    tree: dict[str, Any] = json.loads((DATA / device / "tree.json").read_text(encoding="utf-8"))
+    """The recorded tree of a device, or another of its ``NAME/TREE``: path to text, or to ``{"error": errno name}``."""
+    file = DATA / device / "tree.json" if (DATA / device).is_dir() else DATA / f"{device}.json"
+    tree: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return tree
 
 

@@ -5,7 +5,7 @@ What a condition sets is a few settings of the device, each of which can be read
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from melt.drivers.remote.base import Remote, quoted
@@ -14,8 +14,6 @@ from melt.errors import DeviceError
 from melt.telemetry.base import Absent
 
 _VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
-
-
 # What a profile may ask for, its values, and the settings that each of them becomes.
 Conditions = Mapping[str, Mapping[str, Mapping[str, str]]]
 
@@ -82,23 +80,30 @@ class RemoteConditions:
                 refused.append(self._unknown(name, value))
                 continue
             plan |= {setting: (name, raw) for setting, raw in settings.items()}
-        found = {setting: self._read(setting) for setting in plan}
-        changed = {s: v for s, v in found.items() if v not in ("", plan[s][1])}
-        if changed:
+        found = {setting: self._read(setting) for setting in self._in_order(plan)}
+        if changed := {s: v for s, v in found.items() if v not in ("", plan[s][1])}:
             self._save(changed)
         reasons: dict[str, str] = {}
-        for setting, (name, raw) in plan.items():
-            if found[setting] == "":
+        moved = False
+        for setting, before in found.items():
+            name, raw = plan[setting]
+            if before == "":
                 reasons.setdefault(
                     name, f"the {self._remote.what} does not tell how it is set now, so it could not be put back"
                 )
-            elif setting in changed and (reason := self._change(setting, raw)):
-                reasons.setdefault(name, reason)
+            elif (self._read(setting) if moved else before) != raw:
+                moved = True
+                if reason := self._change(setting, raw):
+                    reasons.setdefault(name, reason)
         hint = f"This {self._remote.what}'s {self._knobs.system} does not allow it."
         return (*refused, *(Absent(name=n, reason=r, hint=hint) for n, r in reasons.items()))
 
+    def _in_order(self, settings: Iterable[str]) -> list[str]:
+        """As the settings are declared: one may undo another that was set before it, and is read again after it."""
+        return sorted(settings, key=list(self._settings).index)
+
     def _change(self, setting: str, raw: str) -> str:
-        """Why it was refused; empty where the phone took it and says so."""
+        """Why it was refused; empty where the device took it and says so."""
         reason = self._write(setting, raw)
         if not reason and self._settings[setting].read and (now := self._read(setting)) != raw:
             return f"the {self._remote.what} took {raw!r} and still says {now!r}"
@@ -110,7 +115,7 @@ class RemoteConditions:
         if not found:
             return
         known = {s: v for s, v in found.items() if s in self._settings and _VALUE.match(v)}
-        failed = {setting: value for setting, value in known.items() if self._write(setting, value)}
+        failed = {s: known[s] for s in reversed(self._in_order(known)) if self._write(s, known[s])}
         if failed != found:
             run_command(self._remote, f"rm -f {quoted(self._saved)}")
             if failed:

@@ -1,21 +1,57 @@
-"""The conditions of a board: the clock governor, and a Jetson's power modes by nvpmodel."""
+"""The conditions of a board: the clock governor, and a Jetson's power modes and locked clocks by NVIDIA's tools."""
 
+from melt.drivers.remote.base import quoted
 from melt.drivers.remote.conditions import Conditions, Setting
 from melt.telemetry.base import Inventory
 from melt.telemetry.linux_facts import power_modes
 
-# Setting a mode is root's, or sudo's where it asks for no password. A mode that needs a reboot asks for one, and its
-# empty input is no yes.
-_SET_MODE = """if [ "$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi
-said=$($sudo nvpmodel -m {} </dev/null 2>&1); r=$?
+# Both are root's, or sudo's where it asks for no password.
+_SUDO = """if [ "$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi
+"""
+# A mode that needs a reboot asks for one, and its empty input is no yes. Clocks that melt has locked are those of a
+# mode, and are freed before it goes.
+_SET_MODE = """{sudo}if [ -e {kept} ]; then $sudo jetson_clocks --restore {kept} >&2 && rm -f {kept}; fi
+said=$($sudo nvpmodel -m {{}} </dev/null 2>&1); r=$?
 case $said in
 *[Rr]eboot*) echo 'it takes a reboot, which melt does not do: set it by hand' >&2; exit 1 ;;
 esac
 echo "$said" >&2; exit $r"""
-SETTINGS = {"power_mode": Setting(_SET_MODE, "nvpmodel -q 2>/dev/null | tail -n 1")}
+# Errors of what is root's stand among the answers of other users.
+_READ_MODE = "nvpmodel -q 2>/dev/null | grep -m 1 -x '[0-9][0-9]*'"
+# As jetson_clocks --show has it, which is root's: every cluster's least clock is its greatest, and so is the GPU's.
+_READ_CLOCKS = """cd /sys/class/devfreq 2>/dev/null
+for least in /sys/devices/system/cpu/cpufreq/policy*/scaling_min_freq *gpu*/min_freq *g[avb]1[01]b*/min_freq; do
+  [ -e "$least" ] || continue
+  greatest=${least%min_freq}max_freq
+  [ "$(cat "$least")" = "$(cat "$greatest")" ] || { echo free; exit; }
+done
+echo locked"""
+_SET_CLOCKS = """{sudo}case {{}} in
+locked) rm -f {kept}; $sudo jetson_clocks --store {kept} >&2 && $sudo jetson_clocks >&2 ;;
+free) $sudo jetson_clocks --restore {kept} >&2 && rm -f {kept} ;;
+esac"""
+
+
+def settings(saved: str) -> dict[str, Setting]:
+    """What can be set one by one, in the order in which it is: a power mode has clocks of its own.
+
+    Args:
+        saved: where what was found is kept on the board; jetson_clocks keeps its own beside it.
+    """
+    # The value is put in later, by another format.
+    kept = quoted(f"{saved}.clocks").replace("{", "{{").replace("}", "}}")
+    return {
+        "power_mode": Setting(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE),
+        "clocks": Setting(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), _READ_CLOCKS),
+    }
 
 
 def board_conditions(inventory: Inventory) -> Conditions:
     """What can be set on this board."""
     modes = power_modes(inventory)
-    return {"power_mode": {name: {"power_mode": str(number)} for number, name in modes.items()}} if modes else {}
+    if not modes:
+        return {}
+    return {
+        "power_mode": {name: {"power_mode": str(number)} for number, name in modes.items()},
+        "clocks": {"locked": {"clocks": "locked"}},
+    }

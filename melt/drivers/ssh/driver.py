@@ -8,7 +8,7 @@ from melt.drivers.remote.base import Remote, quoted
 from melt.drivers.remote.conditions import Knobs, RemoteConditions
 from melt.drivers.remote.driver import RemoteDriver
 from melt.drivers.remote.process import run_command
-from melt.drivers.ssh.conditions import SETTINGS, board_conditions
+from melt.drivers.ssh.conditions import board_conditions, settings
 from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError
@@ -35,6 +35,7 @@ COMMANDS = {
     "uname:version": "uname -v",
     "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
     "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
+    **linux.COMMANDS,
     _PYTHON: _ASK_PYTHON,
 }
 OLDEST_PYTHON = (3, 8)
@@ -71,7 +72,7 @@ class SshDriver(RemoteDriver):
         return remote
 
     def _conditions_of(self, remote: Remote, saved: str) -> RemoteConditions:
-        knobs = Knobs("Linux", SETTINGS, lambda: board_conditions(self._read_inventory()))
+        knobs = Knobs("Linux", settings(saved), lambda: board_conditions(self._read_inventory()))
         return RemoteConditions(remote, saved, knobs)
 
     def facts(self) -> DeviceFacts:

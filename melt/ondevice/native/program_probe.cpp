@@ -21,12 +21,15 @@ namespace {
 constexpr int64_t timeout_ns = 5'000'000'000;
 constexpr int64_t reap_ns = 10'000'000; // how often a program is looked at that has closed its output and lives on
 constexpr int max_reads = 8;
+constexpr size_t max_line_bytes = 4096;
 
 } // namespace
 
 ProgramProbe::~ProgramProbe() { end(); }
 
-int64_t ProgramProbe::look_at_ns(int64_t now) const { return fd_ >= 0 ? start_ns_ + timeout_ns : now + reap_ns; }
+int64_t ProgramProbe::look_at_ns(int64_t now) const {
+    return fd_ < 0 ? now + reap_ns : streams() ? now + timeout_ns : start_ns_ + timeout_ns;
+}
 
 void ProgramProbe::sample(SampleWriter &writer) {
     reap();
@@ -45,11 +48,14 @@ void ProgramProbe::look(SampleWriter &writer) {
         return;
     }
     drain();
+    if (streams()) {
+        take_lines(writer);
+    }
     int status = 0;
     if (fd_ < 0 && waitpid(pid_, &status, WNOHANG) == pid_) {
         pid_ = -1;
         ended(writer, status);
-    } else if (now_ns() - start_ns_ > timeout_ns) {
+    } else if (!streams() && now_ns() - start_ns_ > timeout_ns) {
         end();
         failed(writer, start_ns_, "ETIMEDOUT", "took longer than 5 s");
     }
@@ -75,7 +81,7 @@ int ProgramProbe::start() {
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setpgroup(&attributes, 0);
     std::vector<char *> argv;
-    for (const std::string &word : spec_.exec) {
+    for (const std::string &word : streams() ? spec_.stream : spec_.exec) {
         argv.push_back(const_cast<char *>(word.c_str()));
     }
     argv.push_back(nullptr);
@@ -116,9 +122,25 @@ void ProgramProbe::drain() {
     }
 }
 
+// Whole lines, stamped as they come; a line without end is cut.
+void ProgramProbe::take_lines(SampleWriter &writer) {
+    const int64_t now = now_ns();
+    for (size_t end = output_.find('\n'); end != std::string::npos; end = output_.find('\n')) {
+        const std::string_view line(output_.data(), std::min(end, max_line_bytes));
+        const bool wanted = spec_.lines.empty() || !only_lines(line).empty();
+        if (!line.empty() && wanted) {
+            succeeded(writer, now, now, line);
+        }
+        output_.erase(0, end + 1);
+    }
+    output_.resize(std::min(output_.size(), max_line_bytes));
+}
+
 void ProgramProbe::ended(SampleWriter &writer, int status) {
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    if (code == 0) {
+    if (streams()) { // it is to go on for as long as the sampler
+        failed(writer, now_ns(), "EXIT" + std::to_string(code), "ended by itself");
+    } else if (code == 0) {
         const std::string_view all = without_last_newlines(output_);
         succeeded(writer, start_ns_, now_ns(), spec_.lines.empty() ? all : only_lines(all));
     } else {

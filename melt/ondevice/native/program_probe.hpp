@@ -1,4 +1,4 @@
-// A program run each time for its output, while the files go on being read.
+// A program run each time for its output, or one that goes on and gives a sample a line, while the files are read.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,10 @@ class ProgramProbe : public Probe {
     int64_t look_at_ns(int64_t now) const; // when to look again though no output came
 
   private:
+    bool streams() const { return !spec_.stream.empty(); }
     int start();
     void drain();
+    void take_lines(SampleWriter &writer);
     void ended(SampleWriter &writer, int status);
     void end();
     void reap();

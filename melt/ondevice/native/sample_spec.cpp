@@ -63,10 +63,12 @@ ProbeSpec parse_probe(const Json &item, int64_t period_ns, const std::string &fi
     probe.name = string(item.find("name"), field + ".name");
     probe.read = string(item.find("read"), field + ".read");
     probe.exec = strings(item.find("exec"), field + ".exec");
+    probe.stream = strings(item.find("stream"), field + ".stream");
     probe.lines = strings(item.find("lines"), field + ".lines");
     probe.period_ns = period(item.find("period_ms"), period_ns, field + ".period_ms");
-    if (probe.name.empty() || probe.read.empty() == probe.exec.empty()) {
-        bad(field + ": needs a name, and a file to read or a program to run");
+    const int ways = !probe.read.empty() + !probe.exec.empty() + !probe.stream.empty();
+    if (probe.name.empty() || ways != 1) {
+        bad(field + ": needs a name, and one of read, a file, exec and stream, a program");
     }
     return probe;
 }

@@ -1,4 +1,5 @@
-// What the sampler is to read: {out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec, period_ms, lines}]}.
+// What the sampler is to read: {out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec | stream, period_ms,
+// lines}]}: a file, a program run each time for its output, or one that goes on and whose every line is a sample.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@ namespace melt {
 
 struct ProbeSpec {
     std::string name, read;
-    std::vector<std::string> exec, lines;
+    std::vector<std::string> exec, stream, lines;
     int64_t period_ns = 0;
 };
 

@@ -24,7 +24,7 @@ class Sampler {
   public:
     Sampler(const SampleSpec &spec, SampleWriter &writer) : writer_(writer), start_ns_(now_ns()), watch_ns_(spec.watch_stdin_ns), heard_ns_(start_ns_) {
         for (const ProbeSpec &probe : spec.probes) {
-            if (!probe.exec.empty()) {
+            if (probe.read.empty()) {
                 programs_.push_back(std::make_unique<ProgramProbe>(probe, start_ns_));
             } else if (probe.read.find("{pid}") != std::string::npos) {
                 of_process_.push_back(probe);

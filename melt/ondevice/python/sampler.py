@@ -1,8 +1,9 @@
 """Reads the probes of a spec on a fixed schedule and writes their raw text, stamped, as JSON lines.
 
-Spec: ``{out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec, period_ms, lines}]}``. On stdin a line
-``pid N`` starts the probes whose path holds ``{pid}``; the end of stdin ends the sampler, and so does its silence
-for ``watch_stdin_ms``; an empty line breaks it.
+Spec: ``{out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec | stream, period_ms, lines}]}``: a file, a
+program run each time for its output, or one that goes on and whose every line is a sample. On stdin a line ``pid N``
+starts the probes whose path holds ``{pid}``; the end of stdin ends the sampler, and so does its silence for
+``watch_stdin_ms``; an empty line breaks it.
 """
 
 import contextlib
@@ -116,7 +117,53 @@ class ExecProbe:
         """Nothing is kept open."""
 
 
-Probe = FileProbe | ExecProbe
+class StreamProbe:
+    """A program that goes on, and whose every line is a sample."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.name = spec["name"]
+        self.head = f',"probe":{json.dumps(self.name)},"raw":'
+        self.argv = [str(a) for a in spec["stream"]]
+        self.begins = tuple(line.encode() for line in spec.get("lines") or ())
+        self.retry_at_ns = 0
+        self.failing = False
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it; raises OSError."""
+        self.process = subprocess.Popen(
+            self.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def read(self) -> bytes:
+        """The next line, whenever it comes; raises ProbeError at its end."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline():
+            text = line.rstrip(b"\n")[:READ_BYTES]
+            if text and (not self.begins or text.startswith(self.begins)):
+                return text
+        raise ProbeError(f"EXIT{self.process.wait()}", "ended by itself")
+
+    def kill(self) -> None:
+        """Ends it, from any thread: who reads it comes to its end."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends it, from the thread that reads it."""
+        self.kill()
+        if self.process is not None:
+            self.process.communicate()
+            self.process = None
+
+
+Probe = FileProbe | ExecProbe | StreamProbe
 
 
 class Writer:
@@ -136,16 +183,20 @@ class Writer:
         try:
             raw = probe.read()
         except (OSError, ProbeError, ValueError) as e:
-            self._failed(probe, started, e)
+            self.failed(probe, started, e)
             return
-        ended = clock.now_ns()
+        self.keep(probe, started, clock.now_ns(), raw)
+
+    def keep(self, probe: Probe, started: int, ended: int, raw: bytes) -> None:
+        """Keeps what a probe said."""
         text = f'"{raw.decode()}"' if not raw.translate(None, _PLAIN) else json.dumps(raw.decode("utf-8", "replace"))
         line = f'{{"t_ns":{started},"t_end_ns":{ended}{probe.head}{text}}}\n'
         probe.failing = False
         with self.lock:
             self.pending.append(line)
 
-    def _failed(self, probe: Probe, started: int, error: Exception) -> None:
+    def failed(self, probe: Probe, started: int, error: Exception) -> None:
+        """Keeps why it said nothing, once, and leaves it alone for a while."""
         probe.close()
         probe.retry_at_ns = started + RETRY_NS
         if probe.failing:
@@ -215,7 +266,9 @@ def run(spec: Spec, stdin: TextIO) -> int:
             # The first time at once: a short run has a sample of every probe.
             schedule.add(FileProbe(p, root + p["read"]), p["period_ms"] * 1_000_000, schedule.start_ns)
     ended = threading.Event()
+    streams = [StreamProbe(p) for p in probes if p.get("stream")]
     threads = [threading.Thread(target=_run_exec, args=(ExecProbe(p), writer, ended)) for p in probes if p.get("exec")]
+    threads += [threading.Thread(target=_run_stream, args=(s, writer, ended)) for s in streams]
     for thread in threads:
         thread.start()
     try:
@@ -225,6 +278,8 @@ def run(spec: Spec, stdin: TextIO) -> int:
         return 1
     finally:
         ended.set()
+        for stream in streams:
+            stream.kill()
         for thread in threads:
             thread.join()
         with contextlib.suppress(OSError):
@@ -270,6 +325,21 @@ def _run_exec(probe: ExecProbe, writer: Writer, ended: threading.Event) -> None:
         writer.sample(probe)
         now_ns = clock.now_ns()
         ended.wait((_deadline_after(start_ns, probe.period_ns, now_ns) - now_ns) / 1e9)
+
+
+def _run_stream(probe: StreamProbe, writer: Writer, ended: threading.Event) -> None:
+    while not ended.is_set():
+        try:
+            probe.start()
+            while not ended.is_set():
+                raw = probe.read()
+                now_ns = clock.now_ns()
+                writer.keep(probe, now_ns, now_ns, raw)
+        except (OSError, ProbeError) as e:
+            if not ended.is_set():
+                writer.failed(probe, clock.now_ns(), e)
+        ended.wait(RETRY_NS / 1e9)
+    probe.close()
 
 
 def main(argv: Sequence[str]) -> int:

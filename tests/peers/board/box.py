@@ -3,8 +3,12 @@
 import shutil
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+from tests.peers.board.errors import mounted
+from tests.peers.board.network import Place
 from tests.peers.phone.load import History, LoadMeter, boot_ns
 from tests.peers.sshd import Sshd
 from tests.telemetry.replay import Sensor, load_tree
@@ -12,7 +16,14 @@ from tests.telemetry.replay import Sensor, load_tree
 HERE = Path(__file__).parent
 _STEP_S = 0.005
 _WIDTH = 12
-_KEPT = ("/sys/", "/etc/nvpmodel.conf", "/var/lib/")  # the rest of the machine is the one that the tests run on
+TOOLS = ("nvpmodel", "jetson_clocks", "tegrastats")
+_POWER = "/var/lib/board-mw"  # for the stand-in of tegrastats
+_KEPT = (
+    "/sys/",
+    "/etc/nvpmodel.conf",
+    "/etc/machine-id",
+    "/var/lib/",
+)  # the rest of the machine is the one that the tests run on
 
 
 class BoardBox(Sshd):
@@ -24,22 +35,38 @@ class BoardBox(Sshd):
         sensors: what shows the power.
         idle_w: what it draws with nothing running.
         core_w: by power mode, what each busy core adds.
+        changes: files that differ from the recorded ones: a text, or ``{"error": errno name}``.
+        place: where it is, instead of on loopback.
     """
 
     def __init__(
-        self, folder: Path, device: str, sensors: list[Sensor], idle_w: float, core_w: Mapping[int, float]
+        self,
+        folder: Path,
+        device: str,
+        sensors: list[Sensor],
+        idle_w: float,
+        core_w: Mapping[int, float],
+        changes: Mapping[str, Any] | None = None,
+        place: Place | None = None,
     ) -> None:
         tools = folder / "bin"
         tools.mkdir(parents=True)
-        shutil.copy(HERE / "nvpmodel", tools)
+        for tool in TOOLS:
+            shutil.copy(HERE / tool, tools)
         path = f"{tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-        super().__init__(folder, None, f"SetEnv PATH={path}")
+        super().__init__(folder, None, f"SetEnv PATH={path}", place=place)
         self._boot = ("unshare", "--mount", "sh", "-eu", str(HERE / "boot.sh"), str(folder))
-        for name, text in load_tree(device).items():
-            if name.startswith(_KEPT) and isinstance(text, str):
-                file = folder / "root" / name[1:]
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text)
+        tree = {p: t for p, t in (load_tree(device) | dict(changes or {})).items() if p.startswith(_KEPT)}
+        tree[_POWER] = ""
+        for name, text in tree.items():
+            file = folder / "root" / name[1:]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text if isinstance(text, str) else "")
+        self._errors = {p: str(t["error"]) for p, t in tree.items() if not isinstance(t, str)}
+        (folder / "errors").mkdir()
+        (folder / "errors.list").write_text("".join(f"{p}\n" for p in self._errors))
+        self._ending = ExitStack()
+        sensors = [*sensors, Sensor(_POWER, lambda w, _j: w * 1e3)]
         self._sensors = [((folder / "root" / s.path[1:]).open("r+b", buffering=0), s) for s in sensors]
         self._idle_w, self._core_w = idle_w, core_w
         self._history = History(boot_ns(), idle_w)
@@ -47,6 +74,8 @@ class BoardBox(Sshd):
         self._world = threading.Thread(target=self._move, daemon=True)
 
     def __enter__(self) -> "BoardBox":
+        if self._errors:
+            self._ending.enter_context(mounted(self.folder / "errors", [*self._errors.values()]))
         super().__enter__()
         self._world.start()
         return self
@@ -57,6 +86,7 @@ class BoardBox(Sshd):
         for file, _sensor in self._sensors:
             file.close()
         super().__exit__()
+        self._ending.close()
 
     def true_energy_j(self, t0_ns: int, t1_ns: int) -> float:
         """What it drew between two stamps of the boot clock."""
@@ -65,7 +95,7 @@ class BoardBox(Sshd):
     @property
     def mode(self) -> int:
         """The power mode that holds."""
-        return int((self.folder / "root/var/lib/nvpmodel/status").read_text().strip().removeprefix("pmode:") or 0)
+        return int((self.folder / "root/var/lib/nvpmodel/status").read_text().split()[0].removeprefix("pmode:"))
 
     def _pids(self) -> list[int]:
         """Everything in its mount namespace."""
@@ -79,7 +109,7 @@ class BoardBox(Sshd):
         while not self._ended.wait(_STEP_S):
             try:
                 power_w = self._idle_w + meter.sample() * self._core_w[self.mode]
-            except ValueError:  # the status is being written
+            except (ValueError, IndexError):  # the status is being written
                 continue
             self._history.add(boot_ns(), power_w)
             for file, sensor in self._sensors:
