@@ -1,8 +1,9 @@
-"""What the sampler itself takes: 30 probes ten times a second, for each flavour of the runner.
+"""What the sampler itself takes, for each flavour of the runner: 30 probes ten times a second, and 12 rails at 100 Hz.
 
     python benchmarks/sampler_cost.py [--seconds 20] [--program PATH ...]
 
-Prints its share of one core and its resident memory. ``--program`` adds a runner, for example a static one that
+Prints its share of one core, its resident memory, and how many intervals lie within 20 % of the period. A rail is two
+files, its current and its voltage. ``--program`` adds a runner, for example a static one that
 ``melt runner build linux-x86_64-musl`` made.
 """
 
@@ -14,21 +15,26 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from benchmarks.common import machine
 from melt.drivers.runner import runner_file
 from melt.toolchain.build import build
 from melt.toolchain.targets import TARGETS
 
-PROBES, PERIOD_MS = 30, 100
+LOADS = {"30 files at 10 Hz": (30, 100), "12 rails at 100 Hz": (24, 10)}  # files, period in ms
 SETTLED_S = 2.0
 
 
-def cost(words: list[str], seconds: float) -> tuple[float, int, int]:
-    """Share of one core, resident bytes at the end, samples taken."""
+def cost(words: list[str], files: int, period_ms: int, seconds: float) -> tuple[float, int, float]:
+    """Share of one core, resident bytes at the end, share of the intervals within 20 % of the period."""
     with TemporaryDirectory() as folder:
         out, spec = Path(folder) / "out.jsonl", Path(folder) / "spec.json"
-        probes = [{"name": f"p{i}", "read": "/proc/self/statm"} for i in range(PROBES)]
-        spec.write_text(json.dumps({"out": str(out), "period_ms": PERIOD_MS, "probes": probes}))
+        rails = [Path(folder) / f"rail{i}" for i in range(files)]
+        for rail in rails:
+            rail.write_text("1020\n")
+        probes = [{"name": rail.name, "read": str(rail)} for rail in rails]
+        spec.write_text(json.dumps({"out": str(out), "period_ms": period_ms, "probes": probes}))
         sampler = subprocess.Popen([*words, "sample", str(spec)], stdin=subprocess.PIPE)
         time.sleep(SETTLED_S)
         before = cpu_s(sampler.pid)
@@ -42,7 +48,17 @@ def cost(words: list[str], seconds: float) -> tuple[float, int, int]:
         assert sampler.stdin is not None
         sampler.stdin.close()
         sampler.wait()
-        return used_s / seconds, resident_kib * 1024, len(out.read_text().splitlines())
+        return used_s / seconds, resident_kib * 1024, regular(out, period_ms)
+
+
+def regular(out: Path, period_ms: int) -> float:
+    """Of every probe's intervals between two samples."""
+    t_ns: dict[str, list[int]] = {}
+    for line in out.read_text().splitlines():
+        row = json.loads(line)
+        t_ns.setdefault(row["probe"], []).append(row["t_ns"])
+    gaps = np.concatenate([np.diff(stamps) for stamps in t_ns.values()]) / (period_ms * 1e6)
+    return float(np.mean(np.abs(gaps - 1) <= 0.2))
 
 
 def cpu_s(pid: int) -> float:
@@ -59,9 +75,11 @@ def main() -> None:
     print(machine())
     flavours = {"python": [sys.executable, str(runner_file().path)], "native": [str(build(TARGETS["host"]))]}
     flavours |= {Path(p).name: [p] for p in args.program}
-    for name, words in flavours.items():
-        share, resident_bytes, rows = cost(words, args.seconds)
-        print(f"{name:<44} {share:.3%} of a core, {resident_bytes / 1e6:.1f} MB resident, {rows} samples", flush=True)
+    for load, (files, period_ms) in LOADS.items():
+        for name, words in flavours.items():
+            share, resident_bytes, in_time = cost(words, files, period_ms, args.seconds)
+            said = f"{share:.3%} of a core, {resident_bytes / 1e6:.1f} MB resident, {in_time:.2%} of intervals in time"
+            print(f"{load}, {name:<40} {said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Literal
 
 from melt.backends import backend_names, load_backend
 from melt.drivers import connect, driver_names
-from melt.drivers.base import Driver
+from melt.drivers.base import Driver, ShellDriver
 from melt.errors import MeltError
 from melt.facts import DeviceFacts
 from melt.paths import cache_folder
@@ -21,6 +21,8 @@ from melt.profile import DeviceProfile, load_profile, profile_paths
 from melt.telemetry.base import Discovery
 from melt.telemetry.parsers import parse
 from melt.toolchain.compilers import identity, program
+from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
+from melt.toolchain.on_device import built_on_device
 from melt.toolchain.targets import TARGETS
 
 State = Literal["ok", "warning", "problem"]
@@ -123,6 +125,8 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
         text = f"a virtual machine ({facts.virtual_machine}): its clock speed and neighbours are out of sight"
         checks.append(Check("hardware", "warning", text, "Measure on the bare machine for numbers to publish."))
     checks += _engines(facts)
+    if isinstance(driver, ShellDriver) and facts.platform == "linux":
+        checks += gpu_build(look(driver), facts, profile.name)
     checks += _load(facts.logical_cores) if facts.is_host else []
     free = driver.free_bytes()
     fix = f"melt devices clean {profile.name} removes what melt put there."
@@ -144,6 +148,22 @@ def _engines(facts: DeviceFacts) -> list[Check]:
         except MeltError as e:
             found.append(Check(f"engine {backend}", "problem", e.message, e.hint))
     return [c for c in found if c.state == "ok"] or found
+
+
+def gpu_build(tools: DeviceTools, facts: DeviceFacts, name: str) -> list[Check]:
+    """Whether a runner for NVIDIA's GPU is there or can be made there; nothing of a device without one."""
+    if not tools.nvidia:
+        return []
+    command = f"melt runner build on-device --device {name}"
+    if built_on_device(facts, ("cuda", "vulkan")):
+        return [Check("GPU runner", "ok", "built on the device")]
+    try:
+        tools.require(CUDA_FLAGS)
+    except MeltError as e:
+        return [Check("GPU runner", "warning", e.message, f"{e.hint}; then here: {command}")]
+    return [
+        Check("GPU runner", "warning", f"CUDA {tools.versions['nvcc']} is there, and no runner for it yet", command)
+    ]
 
 
 def _energy(sources: Sequence[str], charging: bool) -> Check:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.backends.llamacpp import LlamaCpp
+from melt.checks import gpu_build
 from melt.cli import cli
 from melt.drivers import connect
 from melt.drivers.base import Process, ShellDriver
@@ -141,6 +142,21 @@ def test_cuda_is_built_where_its_compiler_is(
     said = log()
     assert f"-DGGML_CUDA=ON -DCMAKE_CUDA_COMPILER={tmp_path}/stubs/nvcc" in said
     assert "'-DMELT_TARGET=on-device cuda'" in said
+
+
+def test_the_doctor_says_how_to_get_a_runner_for_the_gpu(board: ShellDriver, tmp_path: Path) -> None:
+    assert gpu_build(parse(THERE), board.facts(), "orin") == []
+    (lacks,) = gpu_build(parse({**THERE, "tegra": "tegra234"}), board.facts(), "orin")
+    assert lacks.found == "the device lacks what a build needs: nvcc"
+    assert lacks.fix == (
+        "On it: sudo apt-get install nvidia-jetpack; then here: melt runner build on-device --device orin"
+    )
+    nvcc = {"nvcc": "12.6, V12.6.68", "nvcc_path": "/usr/local/cuda/bin/nvcc"}
+    (can,) = gpu_build(parse({**THERE, **nvcc, "tegra": "tegra234"}), board.facts(), "orin")
+    assert (can.found, can.fix) == (
+        "CUDA 12.6, V12.6.68 is there, and no runner for it yet",
+        "melt runner build on-device --device orin",
+    )
 
 
 def test_an_orins_gpu_is_named_because_its_cmake_cannot_ask() -> None:

@@ -39,6 +39,7 @@ _PACKAGES = {
     "glslc": "glslc spirv-headers libvulkan-dev",
 }
 _ALWAYS = ("cmake", "c++", "make", "tar")
+CUDA_FLAGS = ("-DGGML_CUDA=ON",)
 _NEEDED_FOR = {"-DGGML_VULKAN=ON": "glslc", "-DGGML_CUDA=ON": "nvcc"}
 
 

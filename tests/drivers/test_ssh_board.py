@@ -126,7 +126,10 @@ class TestConditions:
 
     def test_clocks_are_locked_in_each_mode_and_freed_afterwards(self, nano: BoardBox, driver: SshDriver) -> None:
         policy = nano.folder / "root/sys/devices/system/cpu/cpufreq/policy0"
-        limits = lambda: [(policy / f"scaling_{f}_freq").read_text().strip() for f in ("min", "max")]  # noqa: E731
+
+        def limits() -> list[str]:
+            return [(policy / f"scaling_{f}_freq").read_text().strip() for f in ("min", "max")]
+
         assert driver.condition({"clocks": "locked"}) == ()
         assert limits() == ["1510400", "1510400"]
         assert driver.condition({"clocks": "locked", "power_mode": "MAXN_SUPER"}) == ()

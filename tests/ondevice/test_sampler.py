@@ -263,3 +263,15 @@ def _running(script: str) -> list[str]:
             if script.encode() in path.read_bytes():
                 found.append(path.parent.name)
     return found
+
+
+def test_it_comes_before_the_runner_where_it_may_and_what_it_starts_does_not(
+    program: list[str], tmp_path: Path
+) -> None:
+    expected = os.SCHED_FIFO if os.geteuid() == 0 else os.SCHED_OTHER
+    probes = [{"name": "child", "exec": ["cut", "-d", " ", "-f", "41", "/proc/self/stat"], "period_ms": 100}]
+    with Sampler(program, tmp_path, probes) as sampler:
+        time.sleep(0.8)
+        assert os.sched_getscheduler(sampler.process.pid) & ~os.SCHED_RESET_ON_FORK == expected
+        sampler.end()
+        assert sampler.rows("child")[0]["raw"] == str(os.SCHED_OTHER)

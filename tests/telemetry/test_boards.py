@@ -150,8 +150,14 @@ class TestRails:
                 folder = f"/sys/bus/i2c/drivers/ina3221/{chip}/hwmon/{hwmon}"
                 tree |= {f"{folder}/in{channel}_label": label, f"{folder}/in{channel}_input": "19000"}
                 tree |= {f"{folder}/curr{channel}_input": "50"}
-        labels = [name.rsplit(":", 1)[1] for name in total(discover(tree))]
-        assert labels == ["GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"]
+        assert [name.rsplit(":", 1)[1] for name in total(discover(tree))] == [
+            "GPU",
+            "CPU",
+            "SOC",
+            "CV",
+            "VDDRQ",
+            "SYS5V",
+        ]
         again = {p.replace("1-0041", "1-0045"): t for p, t in tree.items() if "1-0041" in p}
         assert total(discover(tree | again)) == []  # which of the two is meant, nobody can tell
 
