@@ -49,7 +49,7 @@ def main() -> None:
         with BoardBox(Path(name) / "nano", "jetson-orin-nano", [rail], IDLE_W, CORE_W) as board:
             board.authorised.write_text(key)
             address, work = Address(host="127.0.0.1", port=board.port), str(board.folder / "work")
-            profile = DeviceProfile(name="nano", driver="ssh", address=address, work_folder=work)
+            profile = DeviceProfile(name="nano", driver="ssh", address=address, work_folder=work, threads=1)
             for shown in unknown_keys(profile):
                 enrol(shown)
             path = Path(name) / "nano.yaml"
@@ -63,6 +63,7 @@ def measure(profile: Path, out: Path, context: str, gen: str) -> None:
     words = [sys.executable, "-c", "from melt.cli import main; main()", "run", "--device", str(profile)]
     words += [w for model in MODELS for w in ("--model", model)]
     words += ["--runner", "native", "--power-mode", "15W", "--power-mode", "25W", "--context", context, "--gen", gen]
+    words += ["--sessions", "1", "--iterations", "3"]
     words += ["--results", str(out / "results"), "--out", str(out / "report")]
     subprocess.run(words, check=True)
 

@@ -90,8 +90,7 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
     backends, profiles, refs = read_names(asked)
     # One model and one device have one name each, so that two ways to write it are one cell, and no path is in it.
     named = by_name(profiles.values())
-    renamed = (c.model_copy(update={"model": refs[c.model].text, "device": profiles[c.device].name}) for c in asked)
-    cells = tuple(dict.fromkeys(renamed))
+    cells = tuple(dict.fromkeys(_of_profile(c, profiles[c.device], refs[c.model].text) for c in asked))
     with ExitStack() as stack:
         devices = {name: _open(profile, stack) for name, profile in named.items()}
         decided = [backends[c.backend].prepare(c, devices[c.device].facts, watcher.building) for c in cells]
@@ -153,6 +152,12 @@ def _read_ref(text: str) -> Ref:
     if isinstance(ref, PathRef):
         inspect(ref.path, ref.text)  # the header alone: a file that is gone or damaged is found now
     return ref
+
+
+def _of_profile(cell: Cell, profile: DeviceProfile, model: str) -> Cell:
+    """By the names that results keep, and with the profile's threads where neither they nor cores are asked for."""
+    threads = cell.threads or (profile.threads if cell.cores == "all" else None)
+    return cell.model_copy(update={"model": model, "device": profile.name, "threads": threads})
 
 
 def _open(profile: DeviceProfile, stack: ExitStack) -> Device:

@@ -14,14 +14,17 @@ import pytest
 from melt.plan import Plan, load_plan
 from tests.conftest import KEPT_BUILDS
 from tests.peers.adb_server import own_adb_server
+from tests.peers.board.box import BoardBox
 from tests.peers.phone.box import PhoneBox
-from tests.peers.sshd import Sshd, make_key
+from tests.peers.sshd import make_key
 from tests.store_factory import write_store
+from tests.telemetry.replay import ina3221
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 SHORT = ["--context", "32", "--gen", "4", "--sessions", "1", "--iterations", "1", "--threads", "2"]
+CORE_W = {0: 2.0, 1: 5.0, 2: 8.0}  # a board's power for a busy core, by power mode
 pytestmark = pytest.mark.slow
 
 
@@ -74,13 +77,15 @@ def attached_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 @pytest.fixture(scope="module")
 def known_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which the profile that docs/jetson.md shows leads to a host that lets us in."""
+    if os.geteuid() != 0:
+        pytest.skip("a board in a box needs root")
     folder = tmp_path_factory.mktemp("known")
     [shown] = [text for doc, text in blocks("yaml") if doc == "jetson.md"]
     ssh = folder / "home" / ".ssh"
     ssh.mkdir(parents=True)
     (folder / "profiles").mkdir()
     (folder / "profiles" / "my-board.yaml").write_text(shown.replace(".cache/melt ", f"{folder}/work "))
-    with Sshd(folder / "board") as board:
+    with BoardBox(folder / "board", "jetson-orin-nano", [ina3221("1-0040", "hwmon1", 1, 5160)], 4.0, CORE_W) as board:
         board.authorised.write_text(make_key(ssh / "id_ed25519"))
         (ssh / "config").write_text(
             f"Host my-board\n  HostName 127.0.0.1\n  Port {board.port}\n"

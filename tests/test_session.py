@@ -56,6 +56,16 @@ def only(outcome: Outcome) -> Run:
     return outcome.made[0]
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1), (2, 2)])
+def test_the_profiles_threads_hold_where_the_plan_says_none(
+    asked: int | None, expected: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "small.yaml").write_text("name: small\ndriver: local\nthreads: 1\n")
+    one = plan(tiny_model, threads=(asked,)).model_copy(update={"devices": (str(tmp_path / "small.yaml"),)})
+    made = only(run(one, tmp_path / "r"))
+    assert (made.manifest.job["threads"], made.manifest.cell.threads) == (expected, expected)
+
+
 def test_the_steps_of_a_run_come_in_order(tiny_model: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     run(plan(tiny_model), tmp_path / "r", recorder)

@@ -235,8 +235,7 @@ def test_two_boards_at_once_one_behind_the_other_and_a_bad_link(
     with Network() as network:
         near_place = network.place()
         far_place = network.place(behind=near_place)
-        near = box(place=near_place)
-        far = box(place=far_place, changes={"/etc/machine-id": "another\n"})
+        near, far = box(place=near_place), box(place=far_place)
         # What goes to and from the far board has 4 MB/s, and a queue that a burst overflows.
         far_place.limit(4e6, 12_000)
         with (home / ".ssh" / "config").open("a") as config:

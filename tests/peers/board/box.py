@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -57,7 +58,7 @@ class BoardBox(Sshd):
         super().__init__(folder, None, f"SetEnv PATH={path}", place=place)
         self._boot = ("unshare", "--mount", "sh", "-eu", str(HERE / "boot.sh"), str(folder))
         tree = {p: t for p, t in (load_tree(device) | dict(changes or {})).items() if p.startswith(_KEPT)}
-        tree[_POWER] = ""
+        tree |= {_POWER: "", "/etc/machine-id": f"{uuid.uuid4().hex}\n"}  # each is a board of its own
         for name, text in tree.items():
             file = folder / "root" / name[1:]
             file.parent.mkdir(parents=True, exist_ok=True)
