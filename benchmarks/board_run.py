@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import yaml
@@ -73,7 +74,7 @@ def compare(results: Path, board: BoardBox) -> None:
     runs = {run.manifest.run_id: run for run in Store(results).runs()[0]}
     for row in melt.load(results).runs.to_dict("records"):
         passes = [e for e in runs[row["run_id"]].events() if isinstance(e, Iteration) and not e.warmup]
-        truth_j = sum(board.true_energy_j(p.token_t_ns[0], p.token_t_ns[-1]) for p in passes) / len(passes)
+        truth_j = median(board.true_energy_j(p.token_t_ns[0], p.token_t_ns[-1]) for p in passes)
         ratio = row["energy_decode_j"] / truth_j
         print(
             f"{row['model']:<24} {row['power_mode']:<4} {row['decode_tok_per_s']:6.1f} tok/s "

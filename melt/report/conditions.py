@@ -45,10 +45,17 @@ def devices(results: Results) -> dict[str, list[Fact]]:
     engines = {
         device: dict.fromkeys(_engine(m.versions) for m in tried if m.cell.device == device) for device in newest
     }
-    return {text.name(device): _device(m, [e for e in engines[device] if e]) for device, m in newest.items()}
+    modes = {
+        device: sorted({m.device.power_mode or "" for m in tried if m.cell.device == device} - {""})
+        for device in newest
+    }
+    return {
+        text.name(device): _device(m, [e for e in engines[device] if e], ", ".join(modes[device]))
+        for device, m in newest.items()
+    }
 
 
-def _device(manifest: Manifest, engines: list[str]) -> list[Fact]:
+def _device(manifest: Manifest, engines: list[str], power_modes: str) -> list[Fact]:
     d = manifest.device
     cores = f"{d.physical_cores or '?'} cores, {d.logical_cores or '?'} threads"
     facts = [
@@ -61,7 +68,7 @@ def _device(manifest: Manifest, engines: list[str]) -> list[Fact]:
         ("Product", d.product),
         ("Clock governor", d.governor),
         ("Clocks", d.clocks),
-        ("Power mode", d.power_mode),
+        ("Power mode", power_modes),
         ("Fan", d.extra.get("fan")),
         ("JetPack", d.extra.get("jetpack")),
         ("CUDA", d.extra.get("cuda")),
