@@ -17,14 +17,14 @@ ifeq ($(HAS_AMX),yes)
 export CMAKE_ARGS := -DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)' $(CMAKE_ARGS)
 endif
 
-.PHONY: demo test install install-dev system-packages lint types runners tests clean
+.PHONY: demo test install install-dev system-packages lint types runners peers tests clean
 
 demo: install
 	@echo "== Measuring this machine (plans/demo.yaml); the same command resumes where it was stopped"
 	$(BIN)/melt run plans/demo.yaml --results $(DEMO_RESULTS) --out $(DEMO_REPORT)
 	@echo "== The report: $(abspath $(DEMO_REPORT))/index.html"
 
-test: system-packages install-dev lint types runners tests
+test: system-packages install-dev lint types runners peers tests
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -40,7 +40,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== Installing what the tests need"
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,adb,ssh,build,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,adb,ssh,ios,build,dev]'
 	@touch $@
 
 system-packages:
@@ -61,6 +61,14 @@ runners:
 	@for target in $(RUNNERS) 'on-device --device local --gpu none'; do \
 		MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
 	@$(BIN)/python -m tests.peers.llama_bench.archive
+
+# A client of another maker's, for the simulated iPhone.
+GO_IOS := 1.2.0
+peers: .test-cache/go-ios/$(GO_IOS)
+.test-cache/go-ios/$(GO_IOS):
+	@echo "== Fetching go-ios $(GO_IOS) from npm"
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix .test-cache/go-ios go-ios@$(GO_IOS)
+	@touch $@
 
 tests:
 	@echo "== Running the tests"

@@ -1,0 +1,220 @@
+"""A simulated iPhone: its state, its faults, and the services behind its ports. See ``IPhone``."""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tests.peers.iphone import lockdownd
+from tests.peers.iphone.afc import Afc
+from tests.peers.iphone.app import App, Apps
+from tests.peers.iphone.battery import Battery
+from tests.peers.iphone.crash_reports import CrashReports
+from tests.peers.iphone.diagnostics import serve_diagnostics
+from tests.peers.iphone.disk import Disk
+from tests.peers.iphone.house_arrest import serve_house_arrest
+from tests.peers.iphone.images import DEVELOPER_SERVICES, Images
+from tests.peers.iphone.installation import serve_installation_proxy
+from tests.peers.iphone.instruments import serve_instruments
+from tests.peers.iphone.pairing import Trust
+from tests.peers.iphone.usbmuxd import Usbmuxd
+from tests.peers.iphone.wire import Stream
+
+UDID = "6d656c74" + "0123456789abcdef" * 2
+_FIRST_PORT = 49152
+_WHILE_LOCKED = "com.apple.mobile.installation_proxy"  # among others; files and programs need the passcode
+Service = Callable[["IPhone", Stream], None]
+
+
+class IPhone:
+    """An iPhone 8 with iOS 16.7 on a cable, from entering to leaving.
+
+    Its programs are this machine's: an app that is launched is a process here, in its own container folder.
+
+    Args:
+        folder: for its disk and the host's pair records.
+        udid: who it is.
+    """
+
+    def __init__(self, folder: Path, udid: str = UDID) -> None:
+        self.folder, self.udid, self.device_id = folder, udid, 3
+        self.locked = False
+        self.dialog: Literal["agreed", "pending", "refused"] = "agreed"  # to "Trust This Computer?"
+        self.dialogs_shown = 0
+        self.developer_mode = True
+        self.attached = True
+        self.disk = Disk()
+        self.battery = Battery()
+        self.trust = Trust(folder / "keys")
+        self.images = Images(self)
+        self.crash_reports = CrashReports(folder / "crash-reports")
+        self.media = folder / "media"
+        self.apps = Apps(self, folder / "containers")
+        self._set: dict[str, dict[str, Any]] = {}
+        self._ports: dict[int, tuple[str, str]] = {}
+        self._streams: set[Stream] = set()
+        self._lock = threading.Lock()
+        (self.media / "PublicStaging").mkdir(parents=True, exist_ok=True)
+        self.usbmuxd = Usbmuxd(self, folder / "pair-records")
+
+    @property
+    def address(self) -> str:
+        """For USBMUXD_SOCKET_ADDRESS."""
+        return self.usbmuxd.address
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+        self.pull_cable()
+        self.usbmuxd.close()
+        self.apps.close()
+
+    def install(self, app: App) -> App:
+        """As Xcode would."""
+        return self.apps.add(app)
+
+    def pull_cable(self) -> None:
+        """Every connection breaks without a word; programs go on."""
+        self.attached = False
+        self.usbmuxd.tell_detached()
+        for stream in list(self._streams):
+            stream.close()
+
+    def plug_in(self) -> None:
+        """It is attached again, as another device of usbmuxd's."""
+        self.device_id += 1
+        self.attached = True
+        self.usbmuxd.tell_attached()
+
+    def replug(self, away_s: float) -> None:
+        """Pulled now, and back after a while."""
+        self.pull_cable()
+        threading.Timer(away_s, self.plug_in).start()
+
+    def reboot(self) -> None:
+        """What is mounted and what runs is gone; the cable stays."""
+        self.apps.end_all()
+        self.images.mounted.clear()
+        self.replug(1.0)
+
+    def listens_on(self, port: int) -> bool:
+        """Whether somebody answers there."""
+        return port == lockdownd.PORT or port in self._ports
+
+    def open_port(self, service: str, host_id: str) -> int:
+        """Where the service waits for this host's next connection."""
+        with self._lock:
+            port = _FIRST_PORT + len(self._ports) % 16000
+            self._ports[port] = (service, host_id)
+            return port
+
+    def refusal(self, service: str) -> str:
+        """Why a service is not started; empty where it is."""
+        if service not in SERVICES:
+            return "InvalidService"
+        if service in DEVELOPER_SERVICES and not self.images.mounted:
+            return "InvalidService"
+        if self.locked and service != _WHILE_LOCKED:
+            return "PasswordProtected"
+        return ""
+
+    def serve(self, port: int, stream: Stream) -> None:
+        """One connection from usbmuxd, to its end."""
+        self._streams.add(stream)
+        try:
+            if port == lockdownd.PORT:
+                return lockdownd.Lockdown(self, stream).serve()
+            service, host_id = self._ports[port]
+            stream.start_tls(self.trust.context(host_id))
+            SERVICES[service](self, stream)
+        except (EOFError, ValueError, ssl.SSLError, OSError):
+            return None
+        finally:
+            self._streams.discard(stream)
+            stream.close()
+
+    def values(self, domain: str | None) -> dict[str, Any]:
+        """What lockdownd tells of a domain."""
+        return self._told(domain) | self._set.get(domain or "", {})
+
+    def set_value(self, domain: str | None, key: str, value: Any) -> None:
+        """What a host has set."""
+        self._set.setdefault(domain or "", {})[key] = value
+
+    def _told(self, domain: str | None) -> dict[str, Any]:
+        match domain:
+            case None:
+                return self._identity()
+            case "com.apple.security.mac.amfi":
+                return {"DeveloperModeStatus": self.developer_mode}
+            case "com.apple.mobile.battery":
+                return self.battery.short()
+            case "com.apple.disk_usage":
+                free, total = self.disk.free_bytes, self.disk.total_bytes
+                usage = {"TotalDiskCapacity": total, "TotalDataCapacity": total, "TotalSystemCapacity": 0}
+                return {**usage, "TotalDataAvailable": free, "AmountDataAvailable": free, "AmountDataReserved": 0}
+            case "com.apple.international":
+                return {"Language": "en", "Locale": "en_US", "Keyboard": "en_US"}
+            case "com.apple.mobile.wireless_lockdown":
+                return {"EnableWifiConnections": False, "EnableWifiDebugging": False}
+            case _:
+                return {}
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "ActivationState": "Activated",
+            "BuildVersion": "20H350",
+            "CPUArchitecture": "arm64",
+            "DeviceClass": "iPhone",
+            "DeviceName": "Simulated iPhone",
+            "DevicePublicKey": self.trust.public_key,
+            "HardwareModel": "D201AP",
+            "HardwarePlatform": "t8015",
+            "HostAttached": True,
+            "PasswordProtected": self.locked,
+            "ProductName": "iPhone OS",
+            "ProductType": "iPhone10,4",
+            "ProductVersion": "16.7.10",
+            "SerialNumber": "MELTSIMULATED",
+            "TimeIntervalSince1970": time.time(),
+            "TimeZone": "UTC",
+            "TrustedHostAttached": True,
+            "UniqueChipID": 0x6D656C74,
+            "UniqueDeviceID": self.udid,
+            "WiFiAddress": "02:00:00:6d:65:6c",
+        }
+
+
+def _afc(phone: IPhone, stream: Stream) -> None:
+    Afc(stream, phone.media, phone.disk).serve()
+
+
+def _crash_reports(phone: IPhone, stream: Stream) -> None:
+    Afc(stream, phone.crash_reports.folder, phone.disk).serve()
+
+
+def _mover(_phone: IPhone, stream: Stream) -> None:
+    stream.write(b"ping\0")
+
+
+def _assertions(phone: IPhone, stream: Stream) -> None:
+    while True:
+        stream.read_plist()
+        stream.write_plist({"Status": "Success"})
+
+
+SERVICES: dict[str, Service] = {
+    "com.apple.afc": _afc,
+    "com.apple.crashreportcopymobile": _crash_reports,
+    "com.apple.crashreportmover": _mover,
+    "com.apple.mobile.assertion_agent": _assertions,
+    "com.apple.mobile.house_arrest": serve_house_arrest,
+    "com.apple.mobile.installation_proxy": serve_installation_proxy,
+    "com.apple.mobile.diagnostics_relay": serve_diagnostics,
+    "com.apple.mobile.mobile_image_mounter": lambda phone, stream: phone.images.serve(stream),
+    "com.apple.instruments.remoteserver.DVTSecureSocketProxy": serve_instruments,
+}

@@ -1,0 +1,160 @@
+"""usbmuxd on a loopback port: who is attached, connections to their ports, and the host's pair records.
+
+A message is a length, a version, a kind and a tag, 32 bits each and little-endian, and a property list.
+"""
+
+import contextlib
+import plistlib
+import re
+import socket
+import struct
+import threading
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.peers.iphone.wire import Stream
+
+if TYPE_CHECKING:
+    from tests.peers.iphone.phone import IPhone
+
+_HEADER = struct.Struct("<IIII")
+_PLIST = 8
+_OK, _BAD_COMMAND, _BAD_DEVICE, _REFUSED, _BAD_VERSION = 0, 1, 2, 3, 6
+_NO_SUCH_FILE = 2  # usbmuxd answers with errno where a record cannot be read
+_RECORD = re.compile(r"^[0-9A-Za-z-]{1,64}$")
+
+
+class Usbmuxd:
+    """The daemon and its one phone; ``address`` is what USBMUXD_SOCKET_ADDRESS takes."""
+
+    def __init__(self, phone: "IPhone", folder: Path) -> None:
+        self._phone = phone
+        self._records = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.buid = str(uuid.uuid4()).upper()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._listeners: list[tuple[Stream, int]] = []
+        self._open: set[Stream] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """The daemon ends, and every connection with it."""
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for stream in list(self._open):
+            stream.close()
+
+    def tell_attached(self) -> None:
+        """To whoever listens."""
+        self._tell({"MessageType": "Attached", **self._device()})
+
+    def tell_detached(self) -> None:
+        """To whoever listens."""
+        self._tell({"MessageType": "Detached", "DeviceID": self._phone.device_id})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        for stream, tag in list(self._listeners):
+            with contextlib.suppress(EOFError):
+                _send(stream, tag, message)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(Stream(sock),), daemon=True).start()
+
+    def _serve(self, stream: Stream) -> None:
+        self._open.add(stream)
+        try:
+            while True:
+                size, version, kind, tag = _HEADER.unpack(stream.read(_HEADER.size))
+                body = stream.read(size - _HEADER.size) if _HEADER.size <= size <= 2**20 else b""
+                if version != 1 or kind != _PLIST:
+                    _send(stream, tag, _result(_BAD_VERSION))
+                    continue
+                port = self._answer(stream, tag, plistlib.loads(body))
+                if port is not None:  # from here on it is the phone's
+                    return self._phone.serve(port, stream)
+        except (EOFError, ValueError, KeyError, TypeError, plistlib.InvalidFileException):
+            return None
+        finally:
+            self._open.discard(stream)
+            self._listeners = [(s, t) for s, t in self._listeners if s is not stream]
+            stream.close()
+
+    def _answer(self, stream: Stream, tag: int, asked: dict[str, Any]) -> int | None:
+        """The port of the phone that was asked for, where it may be had."""
+        match asked.get("MessageType"):
+            case "ReadBUID":
+                _send(stream, tag, {"BUID": self.buid})
+            case "ListDevices":
+                _send(stream, tag, {"DeviceList": [self._attached()] if self._phone.attached else []})
+            case "Listen":
+                _send(stream, tag, _result(_OK))
+                self._listeners.append((stream, tag))
+                if self._phone.attached:
+                    _send(stream, tag, self._attached())
+            case "Connect":
+                return self._connect(stream, tag, asked)
+            case "ReadPairRecord" | "SavePairRecord" | "DeletePairRecord":
+                self._pair_record(stream, tag, asked)
+            case _:
+                _send(stream, tag, _result(_BAD_COMMAND))
+        return None
+
+    def _connect(self, stream: Stream, tag: int, asked: dict[str, Any]) -> int | None:
+        port = socket.ntohs(int(asked["PortNumber"]) & 0xFFFF)
+        if not self._phone.attached or asked["DeviceID"] != self._phone.device_id:
+            _send(stream, tag, _result(_BAD_DEVICE))
+        elif not self._phone.listens_on(port):
+            _send(stream, tag, _result(_REFUSED))
+        else:
+            _send(stream, tag, _result(_OK))
+            return port
+        return None
+
+    def _pair_record(self, stream: Stream, tag: int, asked: dict[str, Any]) -> None:
+        name = str(asked.get("PairRecordID"))
+        path = self._records / f"{name}.plist"
+        if not _RECORD.match(name):
+            _send(stream, tag, _result(_BAD_COMMAND))
+        elif asked["MessageType"] == "SavePairRecord":
+            path.write_bytes(asked["PairRecordData"])
+            _send(stream, tag, _result(_OK))
+            self._tell({"MessageType": "Paired", "DeviceID": self._phone.device_id})
+        elif not path.exists():
+            _send(stream, tag, _result(_NO_SUCH_FILE))
+        elif asked["MessageType"] == "ReadPairRecord":
+            _send(stream, tag, {"PairRecordData": path.read_bytes()})
+        else:
+            path.unlink()
+            _send(stream, tag, _result(_OK))
+
+    def _attached(self) -> dict[str, Any]:
+        return {"MessageType": "Attached", **self._device()}
+
+    def _device(self) -> dict[str, Any]:
+        properties = {
+            "ConnectionSpeed": 480_000_000,
+            "ConnectionType": "USB",
+            "DeviceID": self._phone.device_id,
+            "LocationID": 0x14100000,
+            "ProductID": 0x12A8,
+            "SerialNumber": self._phone.udid,
+            "USBSerialNumber": self._phone.udid,
+        }
+        return {"DeviceID": self._phone.device_id, "Properties": properties}
+
+
+def _result(number: int) -> dict[str, Any]:
+    return {"MessageType": "Result", "Number": number}
+
+
+def _send(stream: Stream, tag: int, message: dict[str, Any]) -> None:
+    body = plistlib.dumps(message)
+    stream.write(_HEADER.pack(_HEADER.size + len(body), 1, _PLIST, tag) + body)
