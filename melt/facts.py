@@ -32,6 +32,8 @@ class DeviceFacts(BaseModel):
     virtual_machine: str | None = None
     serial_hash: str | None = None  # never the serial itself
     python: str | None = None  # the interpreter that the Python runner is started with
+    installed_runner: str | None = None  # a runner of melt's that is on the device already: what starts it
+    installed_runner_version: str | None = None
     engines: dict[str, str] = {}  # engine name -> version, where the runner found it
     extra: dict[str, str] = {}
 
@@ -52,6 +54,7 @@ class DeviceFacts(BaseModel):
             "battery_health",
             "virtual_machine",
             "serial_hash",
+            "installed_runner_version",
         )
         return {k: str(getattr(self, k)) for k in keys if getattr(self, k) is not None}
 

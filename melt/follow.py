@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _EXIT_WAIT_S = 15.0
 _MAX_UNKNOWN_SHOWN = 3
-_LOW_MEMORY = ("out of memory", "lowmemorykiller", "lmkd")  # Linux's killer and Android's
+_LOW_MEMORY = ("out of memory", "lowmemorykiller", "lmkd", "jetsam")  # Linux's killer, Android's and iOS's
 
 
 @dataclass

@@ -274,7 +274,7 @@ def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
         warnings=tuple(draft.warnings),
         started_at=draft.started_at,
         ended_at=_utc_now(),
-        device=attempt.facts.model_copy(update={"python": None}),
+        device=attempt.facts.model_copy(update={"python": None, "installed_runner": None}),
         passport=passport,
         model=_model_record(attempt.model),
         prediction=attempt.prediction,

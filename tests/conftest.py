@@ -26,6 +26,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # No phone and no adb server of the user's: nothing answers on this port, and melt starts no server there.
     monkeypatch.setenv("ADB_SERVER_SOCKET", "tcp:127.0.0.1:1")
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", "127.0.0.1:1")  # nor an iPhone of the user's
 
 
 @pytest.fixture(scope="session")

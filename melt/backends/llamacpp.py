@@ -1,4 +1,5 @@
-"""llama.cpp: by the Python runner where the device has llama-cpp-python, else by the native runner."""
+"""llama.cpp: by the Python runner where the device has llama-cpp-python, else by the native runner, which is brought
+unless the device has one installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class LlamaCpp:
 
     def check(self, facts: DeviceFacts) -> None:
         """Raises RunnerError where neither runner can be had on the device."""
-        if self._has_python(facts) or built_on_device(facts, ("none", "cuda", "vulkan")):
+        if self._has_python(facts) or facts.installed_runner or built_on_device(facts, ("none", "cuda", "vulkan")):
             return
         try:
             target_for(facts)
@@ -54,7 +55,7 @@ class LlamaCpp:
 
     def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
         """The native runner, where the cell takes it and it is not there yet."""
-        if self._flavour(cell, facts) == "python" or self._own_build(cell, facts):
+        if self._flavour(cell, facts) == "python" or facts.installed_runner or self._own_build(cell, facts):
             return None
         try:
             target = self._target(cell, facts)
@@ -71,6 +72,8 @@ class LlamaCpp:
             if not self._has_python(facts):
                 raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
             return decided
+        if facts.installed_runner:
+            return decided
         try:
             self._programs[_place(cell)] = self._program(cell, facts, building)
         except RunnerError as e:
@@ -85,6 +88,8 @@ class LlamaCpp:
         """The runner, the model and the job."""
         job = job_for(cell, facts, job_id, self.name)
         weights = model_file(model)
+        if self._flavour(cell, facts) == "native" and facts.installed_runner:
+            return Bundle({"model": weights}, (facts.installed_runner, "run"), job)
         if self._flavour(cell, facts) == "native":
             program = self._programs.get(_place(cell)) or self._program(cell, facts, _silently)
             files = {"runner": program_file(program), "model": weights}

@@ -67,6 +67,7 @@ def enrol(name: str, yes: bool) -> None:
 
 def _print_attached() -> None:
     """Phones that are there, whether a profile names them or not: their serials are what a profile needs."""
+    _print_iphones()
     try:
         phones = attached()
     except MeltError:  # the table says why
@@ -74,6 +75,19 @@ def _print_attached() -> None:
     for phone, reason in phones:
         what = f"Android phone {phone.serial} {phone.model.replace('_', ' ')}".rstrip()
         click.echo(printable(f"attached: {what}" + (f": {reason}" if reason else "")))
+
+
+def _print_iphones() -> None:
+    try:
+        from melt.drivers.ios.pymd3.phone import attached as attached_iphones
+    except ImportError:  # the extra is not installed
+        return
+    try:
+        found = attached_iphones()
+    except MeltError:  # the table says why
+        return
+    for one in found:
+        click.echo(printable(f"attached: iPhone {one.udid}" + ("" if one.is_usb else " by Wi-Fi")))
 
 
 def _row(name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Raw text to one number, by name; every parser returns None for text that it does not understand."""
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def parse(source: Source, raw: str) -> float | None:
         return None
     try:
         value = parser(raw, source.key)
-    except (ValueError, IndexError, OverflowError):
+    except (ValueError, IndexError, OverflowError, RecursionError):
         return None
     return value if value is not None and math.isfinite(value) else None
 
@@ -150,6 +151,12 @@ def _nvmap_total(raw: str, _key: str) -> float | None:
     return float(found[1]) if found else None
 
 
+def _json_number(raw: str, key: str) -> float | None:
+    """A number, or a yes or no, of a JSON object."""
+    value = json.loads(raw).get(key) if raw.startswith("{") else None
+    return float(value) if isinstance(value, bool | int | float) else None
+
+
 PARSERS: dict[str, Parser] = {
     "number": _number,
     "millidegrees": _millidegrees,
@@ -170,4 +177,5 @@ PARSERS: dict[str, Parser] = {
     "tegrastats_gpu_mhz": gpu_mhz,
     "pmic_rail_w": rail_w,
     "nvmap_total": _nvmap_total,
+    "json_number": _json_number,
 }

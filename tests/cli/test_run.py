@@ -116,7 +116,7 @@ def test_some_failed_runs_exit_1(tmp_path: Path, tiny_model: Path) -> None:
         (("run", "--device", "local", "--model", "m", "--backend", "lama.cpp"), 2, "llama.cpp"),
         (("run", "nowhere.yaml"), 2, "nowhere.yaml"),
         (("run", "--device", "pixel8", "--model", "synth:mamba-130m"), 3, "pixel8: no phone"),
-        (("run", "--device", "iphone15-pro", "--model", "synth:mamba-130m"), 3, "no driver 'ios'"),
+        (("run", "--device", "iphone15-pro", "--model", "synth:mamba-130m"), 3, "usbmuxd does not answer"),
         (("rnu",), 2, "did you mean 'run'"),
         (("report", "nowhere"), 2, "nowhere"),
         (("devices", "show", "nothing"), 2, "nothing"),

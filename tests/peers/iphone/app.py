@@ -37,7 +37,6 @@ class RunningApp:
         assert app.program is not None
         self.app = app
         self.hears: list[tuple[Said, Ended]] = []
-        self._events = (container / "Documents" / "events.jsonl").open("ab", buffering=0)
         self._process = subprocess.Popen(
             [app.program, *argv],
             cwd=container,
@@ -48,6 +47,7 @@ class RunningApp:
             start_new_session=True,
         )
         self.pid = self._process.pid
+        self._events = (container / "Documents" / "events.jsonl").open("ab", buffering=0)
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 

@@ -1,5 +1,6 @@
 """A simulated iPhone: its state, its faults, and the services behind its ports. See ``IPhone``."""
 
+import hashlib
 import ssl
 import threading
 import time
@@ -23,7 +24,6 @@ from tests.peers.iphone.pairing import Trust
 from tests.peers.iphone.usbmuxd import Usbmuxd
 from tests.peers.iphone.wire import Stream
 
-UDID = "6d656c74" + "0123456789abcdef" * 2
 _FIRST_PORT = 49152
 _WHILE_LOCKED = "com.apple.mobile.installation_proxy"  # among others; files and programs need the passcode
 Service = Callable[["IPhone", Stream], None]
@@ -36,11 +36,11 @@ class IPhone:
 
     Args:
         folder: for its disk and the host's pair records.
-        udid: who it is.
     """
 
-    def __init__(self, folder: Path, udid: str = UDID) -> None:
-        self.folder, self.udid, self.device_id = folder, udid, 3
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.device_id = folder, 3
+        self.udid = hashlib.sha1(str(folder).encode(), usedforsecurity=False).hexdigest()  # so that each is another
         self.locked = False
         self.dialog: Literal["agreed", "pending", "refused"] = "agreed"  # to "Trust This Computer?"
         self.dialogs_shown = 0

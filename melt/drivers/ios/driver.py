@@ -1,0 +1,202 @@
+"""An iPhone by its services. See ``melt.drivers.base.Driver``; there is no shell, and melt's app is the runner."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from melt.drivers.base import DeviceFile, PlacedFile, Progress
+from melt.drivers.ios.app import InstalledApp, find_app
+from melt.drivers.ios.files import AppFiles
+from melt.drivers.ios.find import open_phone
+from melt.drivers.ios.jetsam import find_jetsam
+from melt.drivers.ios.process import EVENTS, AppProcess
+from melt.drivers.ios.pymd3.container import Container
+from melt.drivers.ios.pymd3.instruments import Instruments
+from melt.drivers.ios.pymd3.words import DEVELOPER_HINT
+from melt.drivers.ios.recording import PhoneRecording, watch_battery
+from melt.drivers.remote.driver import RETURN_S
+from melt.errors import DeviceError, MeltError, TransientDeviceError
+from melt.facts import ClockReading, DeviceFacts
+from melt.paths import cache_folder
+from melt.profile import DeviceProfile
+from melt.telemetry import ios
+from melt.telemetry.base import Absent, Discovery, Probe
+
+JOB = "Documents/job.json"
+_BATTERY_WATCH_S = 65.0  # gauges of phones are said to have a new figure twice a minute at worst
+_REPORT_S = 5.0  # what a report of iOS takes to be written
+_CLOCK_READINGS = 5
+
+
+def connect(profile: DeviceProfile) -> "IosDriver":
+    """The iPhone of a profile.
+
+    Raises:
+        DeviceError: it is not there, or not paired; says what to do.
+    """
+    return IosDriver(profile)
+
+
+class IosDriver:
+    """One iPhone. Connecting only pairs: whoever measures also has its disk image mounted and the app looked for."""
+
+    def __init__(self, profile: DeviceProfile) -> None:
+        self._profile = profile
+        self._phone = open_phone(profile)
+        self._forget()
+        self._discovery: Discovery | None = None
+        self._facts: DeviceFacts | None = None
+
+    def _forget(self) -> None:
+        """What belongs to one connection."""
+        self._app: InstalledApp | None = None
+        self._container: Container | None = None
+        self._instruments: Instruments | None = None
+        self._processes: list[AppProcess] = []
+
+    def _installed(self) -> InstalledApp:
+        if self._app is None:
+            self._app = find_app(self._phone.apps(), self._profile.name)
+        return self._app
+
+    def _files(self) -> AppFiles:
+        return AppFiles(self._opened(), self._profile.name)
+
+    def _opened(self) -> Container:
+        if self._container is None:
+            self._container = Container(self._phone, self._installed().bundle_id)
+        return self._container
+
+    def _tools(self) -> Instruments:
+        """The developer services, with what they need."""
+        if self._instruments is None:
+            if not self._phone.developer_mode():
+                raise DeviceError(f"{self._profile.name}: developer mode is off on the iPhone", DEVELOPER_HINT)
+            self._phone.mount_image(cache_folder() / "ios" / "Xcode.app")
+            self._instruments = self._phone.instruments()
+        return self._instruments
+
+    def facts(self) -> DeviceFacts:
+        """What the iPhone says of itself, and which of melt's apps is on it."""
+        if self._facts is None:
+            app, told = self._installed(), self._phone.values()
+            version, build = told.get("ProductVersion"), told.get("BuildVersion")
+            self._facts = DeviceFacts(
+                platform="ios",
+                machine="aarch64",
+                soc=told.get("HardwarePlatform"),
+                product=told.get("ProductType"),
+                os_build=f"iOS {version} ({build})",
+                logical_cores=self._tools().cores(),
+                serial_hash=hashlib.sha256(self._phone.udid.encode()).hexdigest()[:16],
+                installed_runner=app.bundle_id,
+                installed_runner_version=app.version,
+                engines={"llama.cpp": app.engine_version},
+            )
+        return self._facts
+
+    def discover(self) -> Discovery:
+        """The telemetry of an iPhone; with the cable out, first watches how often its gauge has a new figure."""
+        if self._discovery is None:
+            battery = self._phone.battery()
+            fed = battery.get("ExternalConnected", True)
+            update_s = None if fed else watch_battery(self._phone, _BATTERY_WATCH_S)
+            self._discovery = ios.discover(battery, self.facts().logical_cores, update_s, self._profile.sensors)
+        return self._discovery
+
+    def free_bytes(self) -> int:
+        """Room left on the phone's disk."""
+        return self._opened().free_bytes()
+
+    def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
+        """Puts a file into the app's container unless it is there; an iPhone that went away is waited for."""
+        if not file.path.is_file():
+            raise DeviceError(f"{file.path}: is gone", "Run the same command again.")
+        self._come_back()
+        return self._files().push(file, progress)
+
+    def _come_back(self) -> None:
+        """Waits for an iPhone that went away; raises ConnectionLostError where it does not return."""
+        deadline = time.monotonic() + RETURN_S
+        udid, lost = self._phone.udid, False
+        while True:
+            try:
+                if lost:
+                    self._phone = open_phone(self._profile, udid)
+                self._phone.check_alive()
+                self._tools().mach_time()
+                self._opened().size_bytes(JOB)
+                return
+            except TransientDeviceError:
+                if time.monotonic() > deadline:
+                    raise
+            self._let_go()
+            lost = True
+            time.sleep(1.0)
+
+    def clean(self, limit_bytes: int = 0) -> int:
+        """Removes what was pushed, used longest ago first, down to a limit; the bytes removed."""
+        return self._files().clean(limit_bytes)
+
+    def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> AppProcess:
+        """Starts the app with a job; one of melt's that still runs is ended by that."""
+        bundle_id, *words = argv
+        container, tools = self._opened(), self._tools()
+        container.remove(EVENTS)
+        container.write(JOB, json.dumps(dict(job), indent=1).encode())
+        process = AppProcess(container, tools, tools.launch(bundle_id, [*words, JOB], env or {}))
+        self._processes.append(process)
+        return process
+
+    def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
+        """The battery, read now; what instruments sample is there during a recording only."""
+        if any(p.name == ios.BATTERY for p in probes):
+            return {ios.BATTERY: ios.battery_text(self._phone.battery())}
+        return {}
+
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> PhoneRecording:
+        """Has the iPhone send its samples; it needs no sampler's program."""
+        return PhoneRecording(self._phone, self._tools(), probes)
+
+    def clock(self) -> ClockReading:
+        """mach_continuous_time, by the quickest of several answers."""
+        return min((self._one_reading() for _ in range(_CLOCK_READINGS)), key=lambda r: r.bound_ns)
+
+    def _one_reading(self) -> ClockReading:
+        before = time.time_ns()
+        device_ns = self._tools().mach_time().continuous_ns
+        after = time.time_ns()
+        return ClockReading("mach_continuous_time", device_ns, (before + after) // 2, (after - before + 1) // 2)
+
+    def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """No host may set any on an iPhone; melt's app keeps the screen on by itself."""
+        return tuple(Absent(name=name, reason="a computer cannot set it on an iPhone") for name in wanted)
+
+    def death_notes(self, pid: int | None) -> str:
+        """What iOS wrote down of a process that it ended for want of memory; it takes its time to write."""
+        deadline = time.monotonic() + _REPORT_S
+        while pid is not None:
+            try:
+                note = find_jetsam(self._phone.reports("JetsamEvent", 5), pid)
+            except MeltError:
+                return ""
+            if note or time.monotonic() > deadline:
+                return note
+            time.sleep(0.5)
+        return ""
+
+    def _let_go(self) -> None:
+        for process in self._processes:
+            process.kill()
+        if self._container is not None:
+            self._container.close()
+        if self._instruments is not None:
+            self._instruments.close()
+        self._phone.close()
+        self._forget()
+
+    def close(self) -> None:
+        """Ends what it started and lets the iPhone go."""
+        self._let_go()

@@ -1,0 +1,46 @@
+"""Which iPhone is meant."""
+
+from collections.abc import Sequence
+
+from melt.drivers.ios.pymd3.phone import Attached, Phone, attached
+from melt.drivers.ios.pymd3.words import BACK_HINT
+from melt.drivers.remote.base import ConnectionLostError
+from melt.errors import DeviceError
+from melt.paths import cache_folder
+from melt.profile import DeviceProfile
+
+_PLUG_IN = "Plug it in and unlock it; `melt devices` lists those that are there. Its udid belongs into the profile."
+
+
+def open_phone(profile: DeviceProfile, udid: str | None = None) -> Phone:
+    """The iPhone of a profile, or the very one that was there before, paired.
+
+    Raises:
+        DeviceError: it is not there, several could be meant, or it cannot be used; says what to do.
+    """
+    meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
+    return Phone(meant, profile.name, cache_folder() / "ios" / "pair-records")
+
+
+def choose(devices: Sequence[Attached], udid: str | None, name: str) -> str:
+    """The udid that is meant, of those that are attached.
+
+    Raises:
+        ConnectionLostError: the one that the profile names is not there.
+        DeviceError: none is there, or several are and the profile names none.
+    """
+    known = {_plain(d.udid): d.udid for d in devices}
+    if udid is not None:
+        if _plain(udid) not in known:
+            raise ConnectionLostError(f"{name}: no iPhone {udid} is attached", BACK_HINT)
+        return known[_plain(udid)]
+    if not known:
+        raise DeviceError(f"{name}: no iPhone is attached", _PLUG_IN)
+    if len(known) > 1:
+        listed = ", ".join(known.values())
+        raise DeviceError(f"{name}: several iPhones are attached: {listed}", "Name one in the profile: address: udid:")
+    return next(iter(known.values()))
+
+
+def _plain(udid: str) -> str:
+    return udid.replace("-", "").lower()

@@ -1,0 +1,191 @@
+"""One iPhone: found, paired and asked, through the library."""
+
+import contextlib
+import logging
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pymobiledevice3 import usbmux
+from pymobiledevice3.exceptions import AlreadyMountedError, DeveloperDiskImageNotFoundError, PyMobileDevice3Exception
+from pymobiledevice3.lockdown import create_using_usbmux
+from pymobiledevice3.remote.rsd_tunnel import PreferredRsdTunnel
+from pymobiledevice3.services.afc import AfcService
+from pymobiledevice3.services.diagnostics import DiagnosticsService
+from pymobiledevice3.services.installation_proxy import InstallationProxyService
+from pymobiledevice3.services.mobile_image_mounter import MobileImageMounterService, auto_mount, image_type_for_device
+
+from melt.drivers.ios.pymd3.instruments import Instruments
+from melt.drivers.ios.pymd3.loop import Loop
+from melt.drivers.ios.pymd3.words import IMAGE_HINT, explain
+from melt.errors import DeviceError
+
+T = TypeVar("T")
+_CALL_S = 20.0
+_MOUNT_S = 300.0  # it may have to be fetched first
+_TUNNEL_FROM = 17  # the major of iOS from which developer services are behind a tunnel
+_MAX_REPORT_BYTES = 8 * 2**20
+_APP_KEYS = ("CFBundleIdentifier", "CFBundleShortVersionString", "MeltEngineVersion")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A device that usbmuxd has."""
+
+    udid: str
+    is_usb: bool
+
+
+def attached(name: str = "iPhone") -> list[Attached]:
+    """Every device that usbmuxd has, those on a cable first.
+
+    Raises:
+        DeviceError: there is no usbmuxd.
+    """
+    loop = Loop()
+    try:
+        found = loop.call(usbmux.list_devices(), _CALL_S)
+    except Exception as e:
+        raise explain(e, name, "asking usbmuxd") from e
+    finally:
+        loop.close()
+    devices = dict.fromkeys(Attached(d.serial, d.is_usb) for d in found)
+    return sorted(devices, key=lambda d: not d.is_usb)
+
+
+class Phone:
+    """A connection to lockdownd, from which all others are made. Not for several threads, but for ``call``."""
+
+    def __init__(self, udid: str, name: str, records: Path) -> None:
+        """Connects and pairs.
+
+        Args:
+            udid: which one.
+            name: what messages call it.
+            records: the folder for pair records, which hold keys.
+
+        Raises:
+            DeviceError: it is not paired, or locked; says what to tap.
+            ConnectionLostError: it is not there.
+        """
+        self.name, self.udid = name, udid
+        logging.getLogger("pymobiledevice3").addHandler(logging.NullHandler())  # what matters is raised
+        self._loop = Loop()
+        self._tunnel: Any = None
+        records.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.lockdown = self.call(
+                create_using_usbmux(serial=udid, pair_timeout=0, pairing_records_cache_folder=records),
+                "connecting",
+                _CALL_S,
+            )
+        except BaseException:
+            self._loop.close()
+            raise
+
+    def call(self, work: Coroutine[Any, Any, T], doing: str, timeout_s: float) -> T:
+        """Its result; raises melt's errors."""
+        try:
+            return self._loop.call(work, timeout_s)
+        except AssertionError:
+            raise
+        except Exception as e:
+            raise explain(e, self.name, doing) from e
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """On its way."""
+        return self._loop.start(work)
+
+    def end(self, task: "Future[Any]") -> None:
+        """Ends what ``start`` started."""
+        self._loop.end(task)
+
+    def check_alive(self) -> None:
+        """Raises ConnectionLostError where it does not answer."""
+        self.call(self.lockdown.get_value(key="ProductVersion"), "asking whether it is there", _CALL_S)
+
+    def values(self) -> dict[str, Any]:
+        """What it says of itself."""
+        return dict(self.lockdown.all_values)
+
+    def developer_mode(self) -> bool:
+        """Whether tools may start programs; True on an iOS that has no such switch."""
+        if not self.lockdown.has_developer_mode:
+            return True
+        return bool(self.call(self.lockdown.get_developer_mode_status(), "asking for developer mode", _CALL_S))
+
+    def mount_image(self, images: Path) -> None:
+        """Mounts the developer disk image where it is not; from a folder laid out like Xcode's, or fetched into it.
+
+        Raises:
+            DeviceError: it can be neither found nor fetched, or the phone refuses it.
+        """
+        self.call(self._mount(images), "mounting the developer disk image", _MOUNT_S)
+
+    async def _mount(self, images: Path) -> None:
+        async with MobileImageMounterService(self.lockdown) as mounter:
+            if await mounter.is_image_mounted(image_type_for_device(self.lockdown)):
+                return
+        try:
+            await auto_mount(self.lockdown, xcode=str(images))
+        except AlreadyMountedError:
+            return
+        except (DeveloperDiskImageNotFoundError, OSError) as e:
+            raise DeviceError(
+                f"{self.name}: the developer disk image is not mounted, and cannot be fetched: {e!s:.200}", IMAGE_HINT
+            ) from e
+
+    def apps(self) -> list[dict[str, str]]:
+        """The apps that people installed: id, version and melt's engine, each where it is told."""
+        found = self.call(self._apps(), "asking for its apps", _CALL_S)
+        return [{k: str(app[k]) for k in _APP_KEYS if k in app} for app in found.values()]
+
+    async def _apps(self) -> dict[str, dict[str, Any]]:
+        async with InstallationProxyService(self.lockdown) as service:
+            return await service.get_apps("User") or {}
+
+    def battery(self) -> dict[str, Any]:
+        """IOPMPowerSource of its registry; empty where it does not say."""
+        return self.call(self.read_battery(), "asking for its battery", _CALL_S)
+
+    async def read_battery(self) -> dict[str, Any]:
+        """As ``battery``, for a coroutine."""
+        async with DiagnosticsService(self.lockdown) as service:
+            return await service.get_battery() or {}
+
+    def reports(self, prefix: str, most: int) -> list[bytes]:
+        """Its newest reports whose names begin so, by name, which hold the date."""
+        return self.call(self._reports(prefix, most), "asking for its reports", _CALL_S)
+
+    async def _reports(self, prefix: str, most: int) -> list[bytes]:
+        with contextlib.suppress(PyMobileDevice3Exception):
+            mover = await self.lockdown.start_lockdown_service("com.apple.crashreportmover")
+            async with mover:
+                await mover.recvall(5)  # "ping": what was under way is there
+        async with AfcService(self.lockdown, "com.apple.crashreportcopymobile") as afc:
+            names = sorted(n for n in await afc.listdir("/") if str(n).startswith(prefix))[-most:]
+            sizes = {n: int((await afc.stat(n))["st_size"]) for n in names}
+            return [bytes(await afc.get_file_contents(n)) for n in names if sizes[n] <= _MAX_REPORT_BYTES]
+
+    def instruments(self) -> Instruments:
+        """Its developer services; from iOS 17 on through a tunnel, of which a process has one at a time."""
+        return Instruments(self, self._provider())
+
+    def _provider(self) -> Any:
+        if int(self.lockdown.product_version.partition(".")[0]) < _TUNNEL_FROM:
+            return self.lockdown
+        if self._tunnel is None:
+            tunnel = PreferredRsdTunnel(serial=self.udid, autopair=False)
+            self.call(tunnel.aopen(), "opening a tunnel to it", _CALL_S)
+            self._tunnel = tunnel
+        return self._tunnel.rsd
+
+    def close(self) -> None:
+        """Lets it go."""
+        with contextlib.suppress(Exception):
+            if self._tunnel is not None:
+                self.call(self._tunnel.aclose(), "closing the tunnel", _CALL_S)
+            self.call(self.lockdown.close(), "closing", _CALL_S)
+        self._loop.close()

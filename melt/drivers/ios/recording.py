@@ -1,0 +1,123 @@
+"""Telemetry of an iPhone, stamped by its own clock. See ``melt.drivers.base.Recording``.
+
+Instruments' samples carry the phone's stamps. The battery's are taken when the answer comes, between a time of the
+host before and after, and told in the phone's clock by a reading of both.
+"""
+
+import asyncio
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from melt.drivers.ios.pymd3.instruments import Instruments, MachTime, Row
+from melt.drivers.ios.pymd3.phone import Phone
+from melt.errors import MeltError
+from melt.telemetry.base import Probe
+from melt.telemetry.ios import APP, BATTERY, GPU, SYSTEM, as_text, battery_text
+
+
+class PhoneRecording:
+    """From its making until it is stopped; what comes is written in the library's thread, line by line."""
+
+    def __init__(self, phone: Phone, instruments: Instruments, probes: Sequence[Probe]) -> None:
+        self._phone, self._pid = phone, 0
+        self._mach, self._ahead_ns = _clocks(instruments)
+        self._file = tempfile.NamedTemporaryFile("w", prefix="melt-telemetry-", delete=False)  # noqa: SIM115
+        wanted = {p.name: p for p in probes}
+        self._tasks: list[Future[None]] = []
+        if APP in wanted or SYSTEM in wanted:
+            period_ms = min(p.period_ms for n, p in wanted.items() if n in (APP, SYSTEM))
+            self._tasks.append(instruments.sample(period_ms, self._take))
+        if GPU in wanted:
+            self._tasks.append(instruments.sample_gpu(self._take_gpu))
+        if BATTERY in wanted:
+            self._tasks.append(phone.start(self._poll_battery(wanted[BATTERY].period_ms / 1000)))
+
+    def follow(self, pid: int) -> None:
+        """From now on also keeps what is sampled of this process."""
+        self._pid = pid
+
+    def stop(self, destination: Path) -> str:
+        """Ends the recording, and moves what it has to a file.
+
+        Returns:
+            What ended it before, in words; empty where nothing did.
+        """
+        problems = [str(e) for t in self._tasks if t.done() and not t.cancelled() and (e := t.exception())]
+        for task in self._tasks:
+            self._phone.end(task)
+        self._file.close()
+        shutil.move(self._file.name, destination)
+        return f"the iPhone's samples ended early: {problems[0] or 'no reason given'}" if problems else ""
+
+    def _take(self, row: Row) -> None:
+        start, end = row.get("StartMachAbsTime"), row.get("EndMachAbsTime")
+        if not isinstance(start, int) or not isinstance(end, int):
+            return
+        start_ns, end_ns = self._stamp(start), self._stamp(end)
+        usage = row.get("SystemCPUUsage")
+        if isinstance(usage, dict):
+            self._write(SYSTEM, start_ns, end_ns, as_text({**usage, "CPUCount": row.get("CPUCount", 0)}))
+        processes = row.get("Processes")
+        if isinstance(processes, dict):
+            own = next((p for p in processes.values() if p.get("pid") == self._pid), None)
+            if self._pid and own is not None:
+                self._write(APP, start_ns, end_ns, as_text(own))
+
+    def _stamp(self, ticks: int) -> int:
+        return round(ticks * self._mach.ns_per_tick) + self._mach.slept_ns
+
+    def _take_gpu(self, row: Row) -> None:
+        now_ns = self._now_ns()
+        self._write(GPU, now_ns, now_ns, as_text(row))
+
+    async def _poll_battery(self, period_s: float) -> None:
+        while True:
+            before_ns = self._now_ns()
+            text = battery_text(await self._phone.read_battery())
+            self._write(BATTERY, before_ns, self._now_ns(), text)
+            await asyncio.sleep(max(0.0, period_s - (self._now_ns() - before_ns) * 1e-9))
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() + self._ahead_ns
+
+    def _write(self, probe: str, t_ns: int, t_end_ns: int, raw: str) -> None:
+        line = {"t_ns": t_ns, "t_end_ns": t_end_ns, "probe": probe, "raw": raw}
+        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+def _clocks(instruments: Instruments) -> tuple[MachTime, int]:
+    """The phone's clock, and how much further it is than this host's monotonic one, by the quickest of some answers."""
+    best: tuple[int, MachTime, int] | None = None
+    for _ in range(5):
+        before = time.monotonic_ns()
+        mach = instruments.mach_time()
+        took = time.monotonic_ns() - before
+        if best is None or took < best[0]:
+            best = took, mach, mach.continuous_ns - before - took // 2
+    assert best is not None
+    return best[1], best[2]
+
+
+def watch_battery(phone: Phone, limit_s: float) -> float | None:
+    """How often the gauge has a new figure, seconds: the time between two that were seen to come; None where fewer
+    came within the limit."""
+    seen: list[float] = []
+    last: Mapping[str, Any] | None = None
+    deadline = time.monotonic() + limit_s
+    while len(seen) < 2 and time.monotonic() < deadline:
+        try:
+            now = phone.battery()
+        except MeltError:
+            return None
+        key = {k: now.get(k) for k in ("UpdateTime", "InstantAmperage", "Voltage")}
+        if last is not None and key != last:
+            seen.append(time.monotonic())
+        last = key
+        time.sleep(0.2)
+    return round(seen[1] - seen[0], 1) if len(seen) == 2 else None

@@ -1,0 +1,49 @@
+"""What tests of the iOS driver share: a simulated iPhone with melt's app on it, which is the runner built for here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from melt.toolchain.build import built
+from melt.toolchain.targets import find_target
+from tests.conftest import KEPT_BUILDS
+from tests.peers.iphone.app import App
+from tests.peers.iphone.phone import IPhone
+
+APP_ID = "org.example.melt-runner"
+
+
+def melts_app(version: str = "0.1.0") -> App:
+    """The app as this melt's ``docs/ios.md`` has it built, but for the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MELT_CACHE", str(KEPT_BUILDS))
+        program = built(find_target("host"))
+    assert program.exists(), "make runners"
+    return App(APP_ID, version, program, info={"MeltEngineVersion": "0.3.36"})
+
+
+@pytest.fixture
+def iphone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPhone]:
+    """An iPhone that melt finds, with its app."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with IPhone(tmp_path / "iphone") as phone:
+        monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", phone.address)
+        phone.install(melts_app())
+        yield phone
+        assert not [r for r in phone.apps.running.values() if r.alive], "an app runs on"
+
+
+def write_profile(folder: Path, phone: IPhone, **more: object) -> str:
+    """A profile that names the phone; gives its file."""
+    path = folder / "my-iphone.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"name": "my-iphone", "driver": "ios", "address": {"udid": phone.udid}, **more}
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def container_of(phone: IPhone) -> Path:
+    """The app's folder."""
+    return phone.apps.container(phone.apps.by_id[APP_ID])

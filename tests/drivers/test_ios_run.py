@@ -1,0 +1,255 @@
+"""Whole runs on the simulated iPhone: the real native runner as its app, and every fault between."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import melt
+from melt.errors import DeviceError
+from melt.events import ModelLoaded
+from melt.plan import Timeouts
+from melt.session import run
+from tests.drivers.conftest import melt_cli
+from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app, write_profile
+from tests.drivers.test_adb_run import AtPhase, When, a_plan, last, timed
+from tests.peers.iphone.phone import IPhone
+
+__all__ = ["iphone"]
+LONG = {"context": (2000,), "gen": (400,)}
+
+
+def test_the_command_line_measures_an_iphone_and_reports(
+    iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_profile(tmp_path / "profiles", iphone)
+    listed = melt_cli("devices")
+    assert f"attached: iPhone {iphone.udid}" in listed.stdout
+    assert "my-iphone" in listed.stdout
+    words = ["run", "--device", "my-iphone", "--model", str(tiny_model), "--context", "64,128", "--gen", "16"]
+    words += ["--sessions", "1", "--threads", "1", "--set", "idle_s=0.5"]
+    words += ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")]
+    done = melt_cli(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "iOS 16.7.10 (20H350)" in page
+    shown = melt_cli("devices", "show", "my-iphone").stdout
+    assert "absent: power rails: iOS tells none" in shown
+    assert "absent: energy while charging" in shown
+    assert "process:footprint" in shown
+    checked = melt_cli("doctor", "--device", "my-iphone")
+    assert "engine llama.cpp" in checked.stdout
+    assert "removed" in melt_cli("devices", "clean", "my-iphone").stdout
+    assert not list((container_of(iphone) / "Documents/melt/files").iterdir())
+
+
+def test_a_run_on_an_iphone_is_a_run(iphone: IPhone, tmp_path: Path, tiny_models: dict[str, Path]) -> None:
+    every = tuple(map(str, tiny_models.values()))
+    plan = a_plan(write_profile(tmp_path, iphone), tiny_models["ssm"], models=every, gen=(64,), iterations=1)
+    outcome = run(plan, tmp_path / "results")
+    assert [r.manifest.error for r in outcome.made] == [None] * 3
+    runs = melt.load(tmp_path / "results").runs
+    assert set(runs["family"]) == {"transformer", "ssm", "hybrid"}
+    assert (runs["decode_tok_per_s"] > 0).all()
+    assert (runs["peak_rss_bytes"] > 1e6).all()
+    assert runs["energy_decode_j"].isna().all()  # it charges
+    manifest = outcome.made[0].manifest
+    assert (manifest.cell.runner, manifest.device.platform) == ("native", "ios")
+    assert manifest.passport["installed_runner_version"] == "0.1.0"
+    assert APP_ID not in (outcome.made[0].folder / "manifest.json").read_text()  # it names whoever signed it
+    assert iphone.udid not in (outcome.made[0].folder / "manifest.json").read_text()
+    assert manifest.clock is not None
+    assert manifest.clock.name == "mach_continuous_time"
+    again = run(
+        a_plan(write_profile(tmp_path, iphone), tiny_models["ssm"], gen=(64,), iterations=1), tmp_path / "results"
+    )
+    assert (len(again.made), again.already_there) == (0, 1)
+
+
+def test_samples_of_the_phone_fall_into_the_time_of_the_run(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    made = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results"))
+    lines = [json.loads(line) for line in made.telemetry_lines()]
+    assert {line["probe"] for line in lines} == {"app", "system", "gpu", "battery"}
+    start, end = timed(made)[0].prefill.t_start_ns, timed(made)[-1].token_t_ns[-1]
+    of_app = [line for line in lines if line["probe"] == "app" and start < line["t_ns"] < end]
+    assert of_app
+    footprints = [json.loads(line["raw"])["physFootprint"] for line in of_app]
+    assert max(footprints) > 1e6
+    busy = [json.loads(line["raw"])["cpuUsage"] for line in of_app]
+    assert max(busy) > 50  # percent of a core
+
+
+def test_a_second_run_sends_nothing_again(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    profile = write_profile(tmp_path, iphone)
+    run(a_plan(profile, tiny_model), tmp_path / "results")
+    (model,) = (container_of(iphone) / "Documents/melt/files").glob("*/*.gguf")
+    was = model.stat().st_ino
+    run(a_plan(profile, tiny_model, sessions=2), tmp_path / "results")
+    assert model.stat().st_ino == was
+
+
+def not_mounted_nor_to_be_had(phone: IPhone) -> None:
+    phone.images.mounted.clear()
+
+
+STANDING: dict[str, tuple[Callable[[IPhone], None], str]] = {
+    "locked": (lambda p: setattr(p, "locked", True), "the iPhone is locked"),
+    "pairing pending": (lambda p: setattr(p, "dialog", "pending"), "asks whether to trust this computer"),
+    "pairing refused": (lambda p: setattr(p, "dialog", "refused"), "somebody tapped Don't Trust"),
+    "developer mode off": (lambda p: setattr(p, "developer_mode", False), "developer mode is off"),
+    "image missing": (not_mounted_nor_to_be_had, "disk image is not mounted, and cannot be fetched"),
+    "app missing": (lambda p: p.apps.remove(APP_ID), "is not on the iPhone"),
+    "app too old": (lambda p: setattr(p, "ignored", p.install(melts_app("0.0.9"))), "is 0.0.9, and 0.1 or later"),
+    "cable out": (lambda p: p.pull_cable(), "no iPhone"),
+}
+
+
+@pytest.mark.parametrize("fault", STANDING)
+def test_what_stands_in_the_way_is_told_with_what_to_do(
+    fault: str, iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nothing is fetched
+    act, said = STANDING[fault]
+    act(iphone)
+    with pytest.raises(DeviceError, match=said) as raised:
+        run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results")
+    assert raised.value.hint
+    assert not iphone.apps.running
+    checked = melt_cli("doctor", "--device", str(tmp_path / "my-iphone.yaml"))
+    assert checked.returncode == 1
+    assert said in checked.stdout
+    assert "fix:" in checked.stdout
+
+
+def test_no_usbmuxd_is_told_with_what_to_install(
+    iphone: IPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", "127.0.0.1:1")
+    checked = melt_cli("doctor", "--device", write_profile(tmp_path, iphone))
+    assert "usbmuxd does not answer" in checked.stdout
+    assert "apt install usbmuxd" in checked.stdout
+
+
+def test_an_image_that_is_at_hand_is_mounted(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    iphone.images.mounted.clear()
+    support = "Contents/Developer/Platforms/iPhoneOS.platform/DeviceSupport/16.7"
+    folder = tmp_path / "cache/ios/Xcode.app" / support
+    folder.mkdir(parents=True)
+    (folder / "DeveloperDiskImage.dmg").write_bytes(b"image" * 1000)
+    (folder / "DeveloperDiskImage.dmg.signature").write_bytes(b"by Apple")
+    made = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results"))
+    assert made.manifest.status == "ok", made.manifest.error
+    assert iphone.images.mounted == {"Developer": b"by Apple"}
+
+
+def test_a_full_iphone_fails_the_run_with_what_to_do(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    profile = write_profile(tmp_path, iphone)
+    iphone.disk.free_bytes = 2**18
+    error = last(run(a_plan(profile, tiny_model), tmp_path / "results")).manifest.error
+    assert error is not None
+    assert "of room on the iPhone" in error.message
+    iphone.disk.free_bytes = 2**30
+    assert last(run(a_plan(profile, tiny_model), tmp_path / "results")).manifest.status == "ok"
+
+
+def running(phone: IPhone) -> int:
+    (pid,) = [pid for pid, app in phone.apps.running.items() if app.alive]
+    return pid
+
+
+def test_an_app_that_jetsam_ends_is_told_as_such(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG)
+    watcher = When(ModelLoaded, lambda: iphone.apps.run_out_of_memory(running(iphone)))
+    error = last(run(plan, tmp_path / "results", watcher)).manifest.error
+    assert error is not None
+    assert error.kind == "out_of_memory"
+    assert "jetsam: per-process-limit, at 3072 MiB" in error.message
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGKILL, "killed"), (signal.SIGABRT, "SIGABRT")])
+def test_an_app_that_dies_otherwise_is_told_so(
+    number: signal.Signals, kind: str, iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melt.drivers.ios.driver._REPORT_S", 0.5)
+    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG)
+    watcher = When(ModelLoaded, lambda: iphone.apps.running[running(iphone)].kill(number))
+    error = last(run(plan, tmp_path / "results", watcher)).manifest.error
+    assert error is not None
+    assert error.kind == kind
+
+
+def test_an_app_that_takes_too_long_is_ended(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    timeouts = Timeouts(iteration_s=1.0)
+    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, context=(8000,), gen=(4000,), timeouts=timeouts)
+    began = time.monotonic()
+    error = last(run(plan, tmp_path / "results")).manifest.error
+    assert error is not None
+    assert error.kind == "timeout"
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("when", ["in mid-run", "idle", "collect"])
+def test_a_cable_that_is_pulled_is_waited_for_and_the_run_made_again(
+    when: str, iphone: IPhone, tmp_path: Path, tiny_model: Path
+) -> None:
+    def pull() -> None:
+        iphone.replug(2.0)
+
+    watcher = When(ModelLoaded, pull) if when == "in mid-run" else AtPhase(when, pull)
+    outcome = run(a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results", watcher)
+    errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
+    assert errors == (["transient", "ok"] if when != "collect" else ["ok"])
+    assert list(last(outcome).telemetry_lines())  # what was sampled is here already
+
+
+def test_a_cable_pulled_in_mid_push_is_gone_on_from(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    model = tmp_path / "padded.gguf"
+    model.write_bytes(tiny_model.read_bytes() + bytes(24 * 2**20))
+    sent = 0
+
+    def count() -> None:
+        nonlocal sent
+        sent = iphone.disk.free_bytes
+        iphone.replug(1.0)
+
+    iphone.disk.after(12 * 2**20, count)
+    outcome = run(a_plan(write_profile(tmp_path, iphone), model), tmp_path / "results")
+    errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
+    assert errors == ["transient", "ok"]
+    (placed,) = (container_of(iphone) / "Documents/melt/files").glob("*/*.gguf")
+    assert placed.read_bytes() == model.read_bytes()
+    assert not list((container_of(iphone) / "Documents/melt/incoming").iterdir())
+
+
+def test_an_iphone_that_restarts_in_mid_run_is_measured_again(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    folder = tmp_path / "cache/ios/Xcode.app/Contents/Developer/Platforms/iPhoneOS.platform/DeviceSupport/16.7"
+    folder.mkdir(parents=True)
+    (folder / "DeveloperDiskImage.dmg").write_bytes(b"image")
+    (folder / "DeveloperDiskImage.dmg.signature").write_bytes(b"by Apple")
+    outcome = run(
+        a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG),
+        tmp_path / "results",
+        When(ModelLoaded, iphone.reboot),
+    )
+    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
+    assert iphone.images.mounted
+
+
+@pytest.mark.slow
+def test_joules_come_only_with_the_cable_out(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    """800 mA and a few at 3.9 V are 3.1 W; the cable is the tests' own and not the charger's."""
+    iphone.battery.plugged_in, iphone.battery.update_s = False, 1.0
+    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, context=(64,), gen=(5000,), iterations=1, warmups=0)
+    made = last(run(plan, tmp_path / "results"))
+    assert made.manifest.status == "ok", made.manifest.error
+    row = melt.load(tmp_path / "results").runs.iloc[0]
+    once = timed(made)[0]
+    decode_s = (once.token_t_ns[-1] - once.token_t_ns[0]) / 1e9
+    assert decode_s > 11, "too quick for ten figures of the gauge"
+    assert row["energy_decode_j"] == pytest.approx(0.803 * 3.901 * decode_s, rel=0.02)
+    assert row["energy_sensor"] == "fuel gauge"
+    (power,) = [s for s in made.manifest.telemetry.sources if s.quantity == "power_w"]
+    assert power.native_period_s == pytest.approx(1.0, abs=0.3)
