@@ -48,6 +48,7 @@ def check_host() -> list[Check]:
         _native_runner(),
         _disk(cache_folder()),
         Check("drivers", "ok", ", ".join(driver_names())),
+        *_iphones(),
         Check("backends", "ok", ", ".join(backend_names())),
         *_profiles(),
     ]
@@ -58,6 +59,18 @@ def _engine(module: str, distribution: str) -> Check:
         fix = "pip install 'melt-bench[local]' (it compiles for some minutes); not needed to measure other devices."
         return Check(distribution, "warning", "not installed, so this machine itself cannot be measured", fix)
     return Check(distribution, "ok", version(distribution))
+
+
+def _iphones() -> list[Check]:
+    """By what iPhones are reached; nothing where this melt has no library for them."""
+    if importlib.util.find_spec("pymobiledevice3") is None:
+        return []
+    from melt.drivers.ios.pymd3.phone import attached
+
+    try:
+        return [Check("iPhones", "ok", f"usbmuxd answers, {len(attached())} attached")]
+    except MeltError as e:
+        return [Check("iPhones", "warning", e.message, f"{e.hint} Only iPhones need it.")]
 
 
 def _native_runner() -> Check:
@@ -169,7 +182,9 @@ def gpu_build(tools: DeviceTools, facts: DeviceFacts, name: str) -> list[Check]:
 def _energy(sources: Sequence[str], charging: bool) -> Check:
     names = ", ".join(sources)
     if charging and all(name.startswith("battery:") for name in sources):
-        fix = "Take the cable out (a phone: adb over Wi-Fi), or suspend charging: docs/android.md#energy."
+        fix = (
+            "Take the cable out (a phone: over Wi-Fi), or suspend charging: docs/android.md#energy, docs/ios.md#energy."
+        )
         return Check("energy", "warning", f"{names}, and the battery is being charged: no joules", fix)
     return Check("energy", "ok", names)
 

@@ -12,9 +12,12 @@ from types import MappingProxyType
 import pytest
 
 from melt.plan import Plan, load_plan
+from melt.profile import read_profile
 from tests.conftest import KEPT_BUILDS
+from tests.drivers.iphone import melts_app
 from tests.peers.adb_server import own_adb_server
 from tests.peers.board.box import BoardBox
+from tests.peers.iphone.phone import IPhone
 from tests.peers.phone.box import PhoneBox
 from tests.peers.sshd import make_key
 from tests.store_factory import write_store
@@ -75,6 +78,15 @@ def attached_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 
 
 @pytest.fixture(scope="module")
+def attached_iphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which usbmuxd has one iPhone, with melt's app on it."""
+    folder = tmp_path_factory.mktemp("iphone")
+    with IPhone(folder / "phone") as phone:
+        phone.install(melts_app())
+        yield {"USBMUXD_SOCKET_ADDRESS": phone.address, "HOME": str(folder / "home")}
+
+
+@pytest.fixture(scope="module")
 def known_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which the profile that docs/jetson.md shows leads to a host that lets us in."""
     if os.geteuid() != 0:
@@ -96,7 +108,7 @@ def known_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.mark.parametrize(("doc", "line"), [c for c in commands() if c[1].startswith("melt ")])
 def test_a_command_shown_works(workplace: Path, doc: str, line: str, request: pytest.FixtureRequest) -> None:
-    devices = {"android.md": "attached_phone", "jetson.md": "known_board"}
+    devices = {"android.md": "attached_phone", "ios.md": "attached_iphone", "jetson.md": "known_board"}
     attached = request.getfixturevalue(devices[doc]) if doc in devices else {}
     argv = shlex.split(line)
     if argv[1] == "run" and "--dry-run" not in argv:
@@ -132,6 +144,12 @@ def test_the_profile_shown_is_a_profile(workplace: Path) -> None:
     code = "import melt; p = melt.load_profile('lab-server'); assert p.threads == 4 and p.thermal.start_below_c == 50"
     environment = os.environ | {"MELT_PROFILES": str(folder)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_the_profile_of_an_iphone_shown_is_a_profile(tmp_path: Path) -> None:
+    [text] = [text for doc, text in blocks("yaml") if doc == "ios.md"]
+    (tmp_path / "lab-iphone-1.yaml").write_text(text)
+    assert read_profile(tmp_path / "lab-iphone-1.yaml").address.udid == "00008130-001A2B3C4D5E6F70"
 
 
 def test_the_plan_shown_is_a_plan(tmp_path: Path) -> None:
