@@ -15,7 +15,7 @@ from melt.plan import Timeouts
 from melt.session import run
 from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app, write_profile
-from tests.drivers.test_adb_run import AtPhase, When, a_plan, last, timed
+from tests.drivers.plans import AtPhase, When, a_plan, last, timed
 from tests.peers.iphone.phone import IPhone
 
 __all__ = ["iphone"]
