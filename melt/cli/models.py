@@ -29,7 +29,9 @@ from melt.models import (
     resolve,
     state_bytes,
     synthesise,
+    synthesise_onnx,
 )
+from melt.models.refs import ONNX_QUANTS, SYNTH_QUANTS
 
 
 @click.group(epilog="\b\nExamples:\n  melt models list\n  melt models show synth:mamba-130m@Q4_0")
@@ -86,7 +88,7 @@ def pull(ref: str) -> None:
     epilog="\b\nExamples:\n  melt models synth mamba-130m --quant Q4_0\n  melt models synth lfm2-350m --out l.gguf"
 )
 @click.argument("name")
-@click.option("--quant", default="Q4_0", show_default=True, help="F16, Q8_0, Q4_0, Q4_1 or Q4_K_M.")
+@click.option("--quant", default="Q4_0", show_default=True, help=f"{', '.join(SYNTH_QUANTS)}.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=None, help="Other weights than the usual ones.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; the cache by default.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
@@ -94,11 +96,15 @@ def synth(name: str, quant: str, seed: int | None, out: Path | None, force: bool
     """Write a model of a published shape with random weights, and print its path."""
     shape = find_shape(name)
     if out is None and seed is not None:
-        out = Path(f"{name}-{quant.upper()}-seed{seed}.gguf")
+        out = Path(
+            f"{name}-{quant}-seed{seed}" if quant.lower() in ONNX_QUANTS else f"{name}-{quant.upper()}-seed{seed}.gguf"
+        )
     _refuse_to_overwrite(out, force)
     with _bar(f"writing {name} {quant}") as progress:
         if out is None:
             path = Path(resolve(f"synth:{name}@{quant}", progress=progress).path)
+        elif quant.lower() in ONNX_QUANTS:
+            path = synthesise_onnx(shape, ONNX_QUANTS[quant.lower()], out, seed or 0, progress)
         else:
             path = synthesise(shape, quant, out, seed or 0, progress).path
     click.echo(path)
@@ -168,7 +174,7 @@ def _cached_row(entry: Entry) -> dict[str, Any]:
 
 
 def _zoo_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="Shapes: synth:NAME@F16, Q8_0, Q4_0, Q4_1 or Q4_K_M", title_justify="left")
+    table = Table(title=f"Shapes: synth:NAME@{', '.join(SYNTH_QUANTS)}", title_justify="left")
     table.add_column("name", no_wrap=True)
     table.add_column("family", no_wrap=True)
     for heading in ("params", "layers", "context", "Q4_0"):
@@ -225,8 +231,13 @@ def _summary(info: ModelInfo, facts: dict[str, Any]) -> Iterator[tuple[str, str]
     yield "trained context", f"{info.context_trained:,}" if info.context_trained else "not stated"
     types = ", ".join(f"{name} {_megabytes(size)}" for name, size in info.bytes_by_type.items())
     yield "weights", f"{info.quant}: {_megabytes(info.weights_bytes)} ({types})"
-    yield "KV cache", f"{facts['kv_bytes_per_token']:,} bytes a token (f16)"
+    yield "KV cache", f"{facts['kv_bytes_per_token']:,} bytes a token ({_kv_type(info)})"
     yield "state", f"{facts['state_bytes']:,} bytes, whatever the context"
+
+
+def _kv_type(info: ModelInfo) -> str:
+    """llama.cpp's default; an ONNX graph's own."""
+    return f"{8 * info.kv_element_bytes} bits an element" if info.kv_element_bytes else "f16"
 
 
 def _contexts(text: str) -> list[int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from melt.models.gguf_header import Header, read_header
     from melt.models.info import ModelInfo, inspect
     from melt.models.memory import MemoryPrediction, kv_bytes_per_token, predict_memory, state_bytes
+    from melt.models.onnx_synth import synthesise_onnx
     from melt.models.quantizer import quantize
     from melt.models.refs import parse_ref, peek, resolve
     from melt.models.synth import synthesise
@@ -41,6 +42,7 @@ _HOMES = {
     "peek": "refs",
     "resolve": "refs",
     "synthesise": "synth",
+    "synthesise_onnx": "onnx_synth",
     "Shape": "zoo",
     "find_shape": "zoo",
     "load_zoo": "zoo",
@@ -70,6 +72,7 @@ __all__ = [
     "scaled_down",
     "state_bytes",
     "synthesise",
+    "synthesise_onnx",
 ]
 
 

@@ -32,7 +32,7 @@ _STRAY_AGE_S = 6 * 3600
 
 @dataclass(frozen=True)
 class Made:
-    """What a maker left in the file it was given; ``sha256`` empty when it did not compute it."""
+    """What a maker left in the file or folder it was given; ``sha256`` empty where it did not compute a file's."""
 
     sha256: str = ""
     revision: str = ""
@@ -40,7 +40,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Entry:
-    """One cached model file and the references it answers to."""
+    """One cached model, a file or a folder, and the references it answers to."""
 
     path: Path
     sha256: str
@@ -49,6 +49,7 @@ class Entry:
     revision: str
     refs: tuple[str, ...]
     used_at: float
+    is_folder: bool = False
 
 
 class ModelCache:
@@ -67,16 +68,16 @@ class ModelCache:
             if not self._is_sound(entry):
                 self._remove(index, entry)
                 return None
-            index["files"][entry.sha256] |= {"used_at": time.time(), "mtime_ns": entry.path.stat().st_mtime_ns}
+            index["files"][entry.sha256] |= {"used_at": time.time(), "mtime_ns": _size_and_time(entry.path)[1]}
             return entry
 
-    def get_or_make(self, ref: str, make: Callable[[Path], Made]) -> Entry:
+    def get_or_make(self, ref: str, make: Callable[[Path], Made], *, is_folder: bool = False) -> Entry:
         """The entry of ``ref``, made by calling ``make`` with the path to fill if it is missing."""
         entry = self.find(ref)
         if entry:
             return entry
         with self._lock(f"{hashlib.sha256(ref.encode()).hexdigest()[:32]}.making"):
-            return self.find(ref) or self._make(ref, make)
+            return self.find(ref) or self._make(ref, make, "model" if is_folder else "model.gguf")
 
     def entries(self) -> list[Entry]:
         """All entries whose file is there, the most recently used first."""
@@ -119,12 +120,12 @@ class ModelCache:
                 del hashes[old]
         return sha256
 
-    def _make(self, ref: str, make: Callable[[Path], Made]) -> Entry:
+    def _make(self, ref: str, make: Callable[[Path], Made], name: str) -> Entry:
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(prefix=".making-", dir=self.folder))
         try:
-            draft = work / "model.gguf"
+            draft = work / name
             made = make(draft)
             sha256 = made.sha256 or hash_file(draft)
             with self._writing(), self._index() as index:
@@ -133,57 +134,59 @@ class ModelCache:
             shutil.rmtree(work, ignore_errors=True)
 
     def _keep(self, index: dict[str, Any], ref: str, draft: Path, made: Made) -> Entry:
-        path = self._path(made.sha256)
+        path = self._path(made.sha256, draft.is_dir())
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
         draft.replace(path)
-        stat = path.stat()
+        size_bytes, mtime_ns = _size_and_time(path)
         refs = {*index["files"].get(made.sha256, {}).get("refs", []), ref}
         record = {
-            "file_bytes": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
+            "file_bytes": size_bytes,
+            "mtime_ns": mtime_ns,
             "revision": made.revision,
             "refs": sorted(refs),
             "used_at": time.time(),
+            **({"is_folder": True} if path.is_dir() else {}),
         }
         index["refs"][ref] = made.sha256
         index["files"][made.sha256] = record
         return _entry_of(path, made.sha256, record)
 
-    def _path(self, sha256: str) -> Path:
-        return self.folder / "files" / f"{sha256}.gguf"
+    def _path(self, sha256: str, is_folder: bool) -> Path:
+        return self.folder / "files" / (sha256 if is_folder else f"{sha256}.gguf")
 
     def _entry(self, index: dict[str, Any], sha256: str) -> Entry | None:
         record = index["files"].get(sha256)
         try:
-            return _entry_of(self._path(sha256), sha256, record) if record else None
+            return _entry_of(self._path(sha256, record.get("is_folder", False)), sha256, record) if record else None
         except (TypeError, KeyError):
             return None
 
     def _sweep(self) -> None:
         """Remove what a killed process left: half-made files, and files no index knows."""
         with self._index() as index:
-            strays = [f for f in self.folder.glob("files/*.gguf") if f.stem not in index["files"]]
+            strays = [f for f in self.folder.glob("files/*") if f.name.removesuffix(".gguf") not in index["files"]]
             strays += self.folder.glob(".making-*")
             for stray in strays:
                 if time.time() - stray.stat().st_mtime < _STRAY_AGE_S:
                     continue
-                if stray.is_dir():
-                    shutil.rmtree(stray, ignore_errors=True)
-                else:
-                    stray.unlink(missing_ok=True)
+                _clear(stray)
 
     def _is_sound(self, entry: Entry) -> bool:
-        """Whole as recorded; content is hashed again only when the file's time has changed."""
+        """Whole as recorded; content is hashed again only when the file's time has changed.
+
+        A folder whose time has changed is made again.
+        """
         try:
-            stat = entry.path.stat()
+            size_bytes, mtime_ns = _size_and_time(entry.path)
         except OSError:
             return False
-        if stat.st_size != entry.file_bytes:
+        if size_bytes != entry.file_bytes:
             return False
-        return stat.st_mtime_ns == entry.mtime_ns or hash_file(entry.path) == entry.sha256
+        return mtime_ns == entry.mtime_ns or (not entry.is_folder and hash_file(entry.path) == entry.sha256)
 
     def _remove(self, index: dict[str, Any], entry: Entry) -> None:
-        entry.path.unlink(missing_ok=True)
+        _clear(entry.path)
         index["files"].pop(entry.sha256, None)
         index["refs"] = {ref: sha256 for ref, sha256 in index["refs"].items() if sha256 != entry.sha256}
 
@@ -215,6 +218,19 @@ class ModelCache:
                 f"the model cache {self.folder} cannot be written ({error.strerror or error})",
                 "Free some space, or point MELT_CACHE to another folder.",
             ) from error
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes, and when last changed; of a folder, those of its files together and of the latest."""
+    stats = [f.stat() for f in (path.rglob("*") if path.is_dir() else [path]) if not f.is_dir()]
+    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def hash_file(path: Path, progress: Progress | None = None) -> str:

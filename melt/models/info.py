@@ -13,10 +13,20 @@ from melt.models.layers import KvLayout, layer_layout
 from melt.models.metadata import Metadata
 
 Family = Literal["transformer", "ssm", "hybrid"]
+Format = Literal["gguf", "onnx"]
 
 _ARCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_NAME_CHARACTERS = 200
 _SSM_ARCHS = {"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model that is a folder; ``name`` is its path in there."""
+
+    name: str
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,12 @@ class ModelInfo:
     conv_state_elements: int
     ssm_state_elements: int
     kv_layout: KvLayout
+    format: Format = "gguf"
+    # Of an ONNX graph, whose types are its own; zero where the engine chooses the cache's type.
+    kv_element_bytes: int = 0
+    state_element_bytes: int = 4
+    widest_product: int = 0  # the widest output of a layer's products, in an ONNX graph
+    files: tuple[ModelFile, ...] = ()  # of a model that is a folder
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that ``json.dumps`` takes."""
@@ -67,11 +83,15 @@ class ModelInfo:
 
 
 def inspect(path: Path, ref: str = "") -> ModelInfo:
-    """The ModelInfo of the GGUF file at ``path``; ``sha256`` is left empty.
+    """The ModelInfo of the GGUF file or the ONNX folder at ``path``; ``sha256`` and ``files`` are left empty.
 
     Raises:
         ModelError: the file is missing, damaged, cut short, or describes no model.
     """
+    if path.is_dir():
+        from melt.models.onnx_info import inspect_folder
+
+        return inspect_folder(path, ref)
     header = read_header(path)
     return info_from_header(header, path=str(path), ref=ref or str(path), file_bytes=path.stat().st_size)
 

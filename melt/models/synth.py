@@ -55,8 +55,7 @@ class Written:
 def design(shape: Shape, quant: str, seed: int = 0) -> Synthesis:
     """What the file of ``shape`` under ``quant`` will be, without making it."""
     quant = check_quant(quant)
-    if not 0 <= seed < 2**32:
-        raise ModelError(f"seed {seed} does not fit 32 bits", "Use a number from 0 to 4294967295.")
+    check_seed(seed)
     tensors = plan_tensors(shape)
     types = assign_types(tensors, quant, shape.layers)
     rows = [(t.name, t.dims, type_) for t, type_ in zip(tensors, types, strict=True)]
@@ -74,7 +73,7 @@ def synthesise(shape: Shape, quant: str, out: Path, seed: int = 0, progress: Pro
     synthesis = design(shape, quant, seed)
     file_bytes = align(synthesis.header.data_end, synthesis.header.alignment)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(out, file_bytes)
+    check_room(out, file_bytes)
     handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -101,7 +100,14 @@ def _general(shape: Shape, quant: str, seed: int) -> dict[str, int | float | boo
     }
 
 
-def _check_room(out: Path, file_bytes: int) -> None:
+def check_seed(seed: int) -> None:
+    """Raises ModelError where the seed does not fit 32 bits."""
+    if not 0 <= seed < 2**32:
+        raise ModelError(f"seed {seed} does not fit 32 bits", "Use a number from 0 to 4294967295.")
+
+
+def check_room(out: Path, file_bytes: int) -> None:
+    """Raises ModelError where the disk has no room for the file."""
     free_bytes = shutil.disk_usage(out.parent).free
     if free_bytes < file_bytes:
         raise ModelError(
