@@ -64,7 +64,8 @@ class Decoder:
             self._layer(index)
         logits = g.output(self._norm("model.norm"), s.d_model, s.vocab, s.tied)
         logits = self._scaled("/lm_head/Mul", logits, 1 / s.logit_scale if s.logit_scale else 0.0)
-        g.op("Cast", "/lm_head/Cast", logits, to=1)
+        if g.type != "FLOAT":
+            g.op("Cast", "/lm_head/Cast", logits, to=1)
         g.nodes[-1].output[0] = "logits"
         g.outputs.insert(0, g.value("logits", "FLOAT", ("batch_size", 1, s.vocab)))
 

@@ -12,6 +12,8 @@ import pytest
 from melt.drivers import connect
 from melt.drivers.base import ShellDriver
 from melt.drivers.runner import runner_file
+from melt.models.onnx_synth import synthesise_onnx
+from melt.models.zoo import find_shape, scaled_down
 from melt.profile import load_profile
 from melt.toolchain import on_device
 from melt.toolchain.build import build
@@ -24,7 +26,8 @@ NATIVE = {
     "static-aarch64": "linux-aarch64-musl",
     "on-device": ON_DEVICE,
 }
-FLAVOURS = ("python", *NATIVE)
+ONNX = "onnxruntime"  # the Python runner again, with its other engine
+FLAVOURS = ("python", ONNX, *NATIVE)
 QEMU = "qemu-aarch64-static"
 
 Program = Callable[[str], list[str]]
@@ -43,7 +46,7 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
     def find(flavour: str) -> list[str]:
         with pytest.MonkeyPatch.context() as patch:
-            if flavour == "python":
+            if flavour in ("python", ONNX):
                 patch.setenv("MELT_CACHE", str(tmp_path_factory.getbasetemp() / "runners"))
                 return [sys.executable, str(runner_file().path)]
             patch.setenv("MELT_CACHE", str(KEPT_BUILDS))
@@ -69,6 +72,28 @@ def flavour(request: pytest.FixtureRequest) -> str:
 def program(flavour: str, program_of: Program) -> list[str]:
     """The words that start it."""
     return program_of(flavour)
+
+
+@pytest.fixture(scope="session")
+def onnx_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """As ``tiny_models``, for ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("tiny-onnx")
+    names = {"transformer": "smollm2-135m", "ssm": "mamba2-130m", "hybrid": "falcon-h1-0.5b"}
+    return {k: synthesise_onnx(scaled_down(find_shape(n)), "int4", folder / k) for k, n in names.items()}
+
+
+@pytest.fixture
+def models(
+    request: pytest.FixtureRequest, tiny_models: dict[str, Path], onnx_models: dict[str, Path]
+) -> dict[str, Path]:
+    """Models of each kind that the flavour can run."""
+    return onnx_models if request.getfixturevalue("flavour") == ONNX else tiny_models
+
+
+@pytest.fixture
+def model(models: dict[str, Path]) -> Path:
+    """A Transformer that the flavour can run."""
+    return models["transformer"]
 
 
 @pytest.fixture

@@ -11,15 +11,19 @@ from melt.job import Job, Workload
 
 def job(model: Path | str, **fields: Any) -> dict[str, Any]:
     workload = Workload(prompt_tokens=40, gen_tokens=5, **fields.pop("workload", {}))
-    made = Job(job_id="j", engine="llama.cpp", model=str(model), threads=2, warmups=1, iterations=2, workload=workload)
+    engine = "onnxruntime" if Path(model).is_dir() else "llama.cpp"
+    made = Job(job_id="j", engine=engine, model=str(model), threads=2, warmups=1, iterations=2, workload=workload)
     return {**made.model_dump(mode="json"), **fields}
 
 
 class Ran:
-    def __init__(self, program: list[str], tmp_path: Path, given: object) -> None:
+    """A job run to its end by a program, or by the words of a command that lacks only the job."""
+
+    def __init__(self, program: list[str], tmp_path: Path, given: object, *, command: bool = True) -> None:
         path = tmp_path / "job.json"
         path.write_text(given if isinstance(given, str) else json.dumps(given))
-        done = subprocess.run([*program, "run", str(path)], capture_output=True, text=True, timeout=300, check=False)
+        words = [*program, *(["run"] if command else []), str(path)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         self.code, self.stderr = done.returncode, done.stderr
         self.events = [parse_event(line) for line in done.stdout.splitlines()]
 

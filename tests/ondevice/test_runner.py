@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import time
 import zipfile
@@ -24,8 +25,8 @@ from tests.ondevice.running import Ran, job
 PYTHON = Path(python_runner.__code__.co_filename).with_name("python")
 
 
-def test_a_good_job_follows_the_grammar(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
-    ran = Ran(program, tmp_path, job(tiny_model))
+def test_a_good_job_follows_the_grammar(program: list[str], tmp_path: Path, model: Path) -> None:
+    ran = Ran(program, tmp_path, job(model))
     assert ran.code == 0
     assert [e.event for e in ran.events] == ["hello", "model", "iteration", "iteration", "iteration", "done"]
     hello, loaded = ran.one(Hello), ran.one(ModelLoaded)
@@ -38,9 +39,9 @@ def test_a_good_job_follows_the_grammar(program: list[str], tmp_path: Path, tiny
     assert first.tokens == second.tokens
 
 
-def test_stamps_are_in_order_on_one_clock(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+def test_stamps_are_in_order_on_one_clock(program: list[str], tmp_path: Path, model: Path) -> None:
     before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    ran = Ran(program, tmp_path, job(tiny_model))
+    ran = Ran(program, tmp_path, job(model))
     after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     loaded = ran.one(ModelLoaded)
     stamps = [before, ran.one(Hello).clock.t_ns, loaded.t_start_ns, loaded.t_end_ns]
@@ -53,9 +54,9 @@ def test_stamps_are_in_order_on_one_clock(program: list[str], tmp_path: Path, ti
 
 
 def test_measured_memory_holds_what_the_engine_allocated(
-    program: list[str], tmp_path: Path, tiny_models: dict[str, Path]
+    program: list[str], tmp_path: Path, models: dict[str, Path]
 ) -> None:
-    ran = Ran(program, tmp_path, job(tiny_models["hybrid"]))
+    ran = Ran(program, tmp_path, job(models["hybrid"]))
     loaded = ran.one(ModelLoaded)
     kinds = {b.kind for b in loaded.buffers}
     assert kinds == {"weights", "kv", "state", "compute", "output"}
@@ -65,8 +66,8 @@ def test_measured_memory_holds_what_the_engine_allocated(
     assert 0 < memory["pss_bytes"] <= memory["rss_bytes"]
 
 
-def test_sustained_repeats_for_the_seconds_asked(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
-    ran = Ran(program, tmp_path, job(tiny_model, workload={"kind": "sustained", "seconds": 2.0}, threads=1))
+def test_sustained_repeats_for_the_seconds_asked(program: list[str], tmp_path: Path, model: Path) -> None:
+    ran = Ran(program, tmp_path, job(model, workload={"kind": "sustained", "seconds": 2.0}, threads=1))
     timed = [e for e in ran.events if isinstance(e, Iteration) and not e.warmup]
     assert len(timed) > 2
     assert 1.8 <= (timed[-1].token_t_ns[-1] - timed[0].prefill.t_start_ns) / 1e9 < 8.0
@@ -95,9 +96,9 @@ def test_sustained_repeats_for_the_seconds_asked(program: list[str], tmp_path: P
     ],
 )
 def test_a_bad_job_is_one_clear_error(
-    program: list[str], tmp_path: Path, tiny_model: Path, changes: dict[str, Any], kind: str, said: str
+    program: list[str], tmp_path: Path, model: Path, changes: dict[str, Any], kind: str, said: str
 ) -> None:
-    ran = Ran(program, tmp_path, {**job(tiny_model), **changes})
+    ran = Ran(program, tmp_path, {**job(model), **changes})
     assert ran.code == 1
     failed = ran.one(Failed)
     assert failed.kind == kind
@@ -113,33 +114,47 @@ def test_a_file_that_is_no_job_is_one_clear_error(program: list[str], tmp_path: 
     assert "Traceback" not in ran.stderr
 
 
-def test_a_model_with_nan_weights_is_an_error_not_a_number(
-    program: list[str], tmp_path: Path, tiny_model: Path
-) -> None:
-    data = bytearray(tiny_model.read_bytes())
-    # Every Q8_0 block starts with a half-precision scale; NaN in the last tensors poisons the logits.
-    data[-2048:] = b"\x00\x7e" * 1024
-    data[-200_000:-198_000] = b"\x00\x7e" * 1000
+def poisoned(model: Path, tmp_path: Path) -> Path:
+    """A copy of a model whose last weights are no numbers, which poisons the logits."""
     bad = tmp_path / "nan.gguf"
-    bad.write_bytes(data)
-    ran = Ran(program, tmp_path, job(bad))
+    if model.is_dir():
+        shutil.copytree(model, bad)
+        data = bad / "model.onnx.data"  # it ends with the last norm
+        data.write_bytes(data.read_bytes()[:-512] + b"\x00\x00\xc0\x7f" * 128)
+        return bad
+    data_bytes = bytearray(model.read_bytes())
+    # Every Q8_0 block starts with a half-precision scale.
+    data_bytes[-2048:] = b"\x00\x7e" * 1024
+    data_bytes[-200_000:-198_000] = b"\x00\x7e" * 1000
+    bad.write_bytes(data_bytes)
+    return bad
+
+
+def test_a_model_with_nan_weights_is_an_error_not_a_number(program: list[str], tmp_path: Path, model: Path) -> None:
+    ran = Ran(program, tmp_path, job(poisoned(model, tmp_path)))
     assert ran.one(Failed).kind == "nan_logits"
 
 
-def test_a_model_without_vocabulary_is_one_clear_error(program: list[str], tmp_path: Path) -> None:
-    synthesise(replace(scaled_down(find_shape("smollm2-135m")), vocab=0), "F16", tmp_path / "none.gguf")
-    ran = Ran(program, tmp_path, job(tmp_path / "none.gguf"))
+def test_a_model_without_vocabulary_is_one_clear_error(program: list[str], tmp_path: Path, model: Path) -> None:
+    none = tmp_path / "none.gguf"
+    if model.is_dir():
+        shutil.copytree(model, none)
+        config = none / "genai_config.json"
+        config.write_text(config.read_text().replace('"vocab_size": 512', '"vocab_size": 0'))
+    else:
+        synthesise(replace(scaled_down(find_shape("smollm2-135m")), vocab=0), "F16", none)
+    ran = Ran(program, tmp_path, job(none))
     assert (ran.code, ran.one(Failed).kind) == (1, "model_load")
     assert "vocabulary" in ran.one(Failed).message
 
 
-def test_the_stream_holds_only_events(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
-    assert not [e for e in Ran(program, tmp_path, job(tiny_model)).events if isinstance(e, UnknownLine)]
+def test_the_stream_holds_only_events(program: list[str], tmp_path: Path, model: Path) -> None:
+    assert not [e for e in Ran(program, tmp_path, job(model)).events if isinstance(e, UnknownLine)]
 
 
-def test_the_runner_ends_when_its_host_is_gone(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+def test_the_runner_ends_when_its_host_is_gone(program: list[str], tmp_path: Path, model: Path) -> None:
     path = tmp_path / "job.json"
-    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
+    path.write_text(json.dumps(job(model, workload={"kind": "sustained", "seconds": 600})))
     argv = [*program, "run", str(path), "--watch-stdin"]
     runner = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert runner.stdin is not None
@@ -157,9 +172,9 @@ def test_a_wrong_word_after_the_job_is_wrong_usage(program: list[str], words: li
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_a_reader_that_has_gone_ends_the_run_with_3(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+def test_a_reader_that_has_gone_ends_the_run_with_3(program: list[str], tmp_path: Path, model: Path) -> None:
     path = tmp_path / "job.json"
-    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
+    path.write_text(json.dumps(job(model, workload={"kind": "sustained", "seconds": 600})))
     runner = subprocess.Popen([*program, "run", str(path)], stdout=subprocess.PIPE)
     assert runner.stdout is not None
     runner.stdout.readline()
@@ -167,9 +182,9 @@ def test_a_reader_that_has_gone_ends_the_run_with_3(program: list[str], tmp_path
     assert runner.wait(20) == 3
 
 
-def test_a_silent_host_ends_the_run(program: list[str], tmp_path: Path, tiny_model: Path) -> None:
+def test_a_silent_host_ends_the_run(program: list[str], tmp_path: Path, model: Path) -> None:
     path = tmp_path / "job.json"
-    path.write_text(json.dumps(job(tiny_model, workload={"kind": "sustained", "seconds": 600})))
+    path.write_text(json.dumps(job(model, workload={"kind": "sustained", "seconds": 600})))
     words = [*program, "run", str(path), "--watch-stdin", "1"]
     runner = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert runner.stdin is not None

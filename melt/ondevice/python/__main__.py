@@ -4,14 +4,19 @@ Events and results go to stdout, words for people to stderr. Exit status 0 only 
 status ok; 1 for an error event; 2 for wrong usage; 3 when the host has gone.
 """
 
+import importlib
 import importlib.util
 import json
 import os
 import select
 import sys
 import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
+from beside import gather
 from channel import Channel, JobError
 from clock import clock_pair, now_ns
 from inventory import read_inventory
@@ -20,20 +25,45 @@ from memory import process_memory
 
 RUNNER_VERSION = "0.1.0"
 PROTOCOL = 1
-USAGE = "usage: melt-runner run JOB [--watch-stdin [SECONDS]] | sample SPEC | info [--root DIR] [GLOB ...]"
+USAGE = (
+    "usage: melt-runner run [--beside NAME PATH]... JOB [--watch-stdin [SECONDS]]"
+    " | sample SPEC | info [--root DIR] [GLOB ...]"
+)
 LONGEST_SILENCE_S = 86_400
-ENGINES = {"llama.cpp": ("llama_cpp", "llama_cpp_python")}  # engine -> its module and its distribution
+
+
+@dataclass(frozen=True)
+class EngineHome:
+    """Where an engine is: the module that it needs, the distributions that may bring it, and ours that drives it."""
+
+    needs: str
+    distributions: tuple[str, ...]
+    module: str
+    kind: str
+
+
+ENGINES = {
+    "llama.cpp": EngineHome("llama_cpp", ("llama_cpp_python",), "engine_llamacpp", "LlamaCpp"),
+    "onnxruntime": EngineHome(
+        "onnxruntime",
+        ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-silicon"),
+        "engine_onnxruntime",
+        "OnnxRuntime",
+    ),
+}
 
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns the exit status."""
-    if len(argv) == 2 and argv[0] == "run":
-        return run(argv[1])
-    if len(argv) in (3, 4) and argv[0] == "run" and argv[2] == "--watch-stdin":
-        silence_s = _silence_s(argv[3]) if len(argv) == 4 else None
-        if len(argv) == 3 or silence_s is not None:
-            _die_with_host(silence_s)
-            return run(argv[1])
+    if argv and argv[0] == "run":
+        beside, words = _beside(argv[1:])
+        if len(words) == 1:
+            return run(words[0], beside)
+        if len(words) in (2, 3) and words[1] == "--watch-stdin":
+            silence_s = _silence_s(words[2]) if len(words) == 3 else None
+            if len(words) == 2 or silence_s is not None:
+                _die_with_host(silence_s)
+                return run(words[0], beside)
     if len(argv) == 2 and argv[0] == "sample":
         import sampler
 
@@ -47,11 +77,23 @@ def main(argv: list[str]) -> int:
     return 2
 
 
-def run(job_path: str) -> int:
-    """One job, from ``hello`` to ``done``."""
+def _beside(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The files that belong beside the model, by their names there; and what comes after them."""
+    files = {}
+    while len(words) > 2 and words[0] == "--beside":
+        files[words[1]] = words[2]
+        words = words[3:]
+    return files, words
+
+
+def run(job_path: str, beside: Mapping[str, str] = MappingProxyType({})) -> int:
+    """One job, from ``hello`` to ``done``; ``beside`` are other files of its model, by their names in its folder."""
     channel = Channel()
     try:
-        _run(read_job(job_path), channel)
+        job = read_job(job_path)
+        if beside:
+            job = replace(job, model=gather(job.model, beside, job_path))
+        _run(job, channel)
     except JobError as e:
         channel.send("error", kind=e.kind, message=e.message)
     except MemoryError:
@@ -70,28 +112,35 @@ def _run(job: Job, channel: Channel) -> None:
         raise JobError("engine", f"engine {job.engine!r} is not known here; known: {', '.join(ENGINES)}")
     if job.cpu_mask is not None:
         _pin(job.cpu_mask)
+    home = ENGINES[job.engine]
     try:
-        import engine_llamacpp
+        module = importlib.import_module(home.module)
     except ImportError as e:
         raise JobError("engine", f"{job.engine} cannot be imported: {e}") from e
-    library = engine_llamacpp.Library()
+    library = module.Library()
     channel.send("hello", **_identity(), **library.hello())
     base_rss_bytes = process_memory(pss=False).get("rss_bytes")
     start_ns = now_ns()
-    engine = engine_llamacpp.LlamaCpp(library, job)
+    engine = getattr(module, home.kind)(library, job)
     end_ns = now_ns()
+    memory = process_memory(pss=False)
     channel.send(
         "model",
         t_start_ns=start_ns,
         t_end_ns=end_ns,
         base_rss_bytes=base_rss_bytes,
-        memory=process_memory(pss=False),
+        memory=memory,
         **engine.describe(),
     )
-    if job.profile_ops:
-        message = "this runner has no operator profile; the native runner makes one"
-        channel.send("warning", kind="profile_ops", message=message)
+    for kind, message in engine.warnings():
+        channel.send("warning", kind=kind, message=message)
     run_workload(engine, job, channel)
+    if job.profile_ops:
+        try:
+            for ops in engine.profile():
+                channel.send("ops", **ops)
+        except JobError as e:  # the measurement itself is made
+            channel.send("warning", kind="profile_ops", message=e.message)
 
 
 def _identity() -> dict[str, Any]:
@@ -145,19 +194,21 @@ def info(globs: list[str], root: str) -> dict[str, Any]:
         "kernel": os.uname().release,
         "page_size_bytes": os.sysconf("SC_PAGE_SIZE"),
         "engines": {
-            name: _version(dist) for name, (module, dist) in ENGINES.items() if importlib.util.find_spec(module)
+            name: _version(home.distributions) for name, home in ENGINES.items() if importlib.util.find_spec(home.needs)
         },
         "files": read_inventory(globs, root),
     }
 
 
-def _version(distribution: str) -> str:
+def _version(distributions: Iterable[str]) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
@@ -162,6 +163,18 @@ class LlamaCpp:
             "buffers": found,
             "tables_bytes": self.tables_bytes,
         }
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """What the reader of the numbers should know."""
+        return []
+
+    def profile(self) -> Iterator[dict[str, Any]]:
+        """The operator pass, which this engine's public interface does not allow from Python.
+
+        Raises:
+            JobError: always.
+        """
+        raise JobError("profile_ops", "this runner has no operator profile; the native runner makes one")
 
     def _meta(self, key: str) -> str:
         text = ctypes.create_string_buffer(256)

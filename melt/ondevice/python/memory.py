@@ -29,3 +29,18 @@ def process_memory(pss: bool) -> dict[str, int]:
 def anonymous_bytes() -> int | None:
     """This process's resident memory that no file stands behind; None where it cannot be read."""
     return _kib_fields("/proc/self/status", {"RssAnon": "anonymous"}).get("anonymous")
+
+
+def mapped_bytes(folder: str) -> int | None:
+    """Bytes of files in a folder that this process still has mapped; None where it cannot be read."""
+    found = 0
+    try:
+        with open("/proc/self/maps") as f:  # noqa: PTH123
+            for line in f:
+                parts = line.rstrip("\n").split(maxsplit=5)
+                if len(parts) == 6 and parts[5].startswith(folder):
+                    start, end = (int(at, 16) for at in parts[0].split("-"))
+                    found += end - start
+    except (OSError, ValueError):
+        return None
+    return found

@@ -1,0 +1,291 @@
+"""ONNX Runtime: a decoder graph whose caches and states stay in buffers that are bound once."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from channel import JobError
+from clock import now_ns
+from job import Job
+from memory import anonymous_bytes, mapped_bytes
+from onnx_buffers import TYPES, State, bind_states, states_of, views
+from onnx_decoder import Decoder, read_decoder
+from onnx_ops import read_profile, rows_of, runs_in
+from onnx_session import (
+    MEMORY,
+    choose_provider,
+    effective_accelerator,
+    fallback,
+    open_session,
+    placement,
+    provider_kinds,
+    said,
+)
+from workload import prompt_tokens
+
+_PROFILED_TOKENS = 8
+_KV_TYPES = ("f16",)  # the job's default: the graph has the type of its cache in itself
+
+
+class Library:
+    """ONNX Runtime as a whole."""
+
+    def hello(self) -> dict[str, Any]:
+        """What the ``hello`` event says of this engine."""
+        info = ort.get_build_info()
+        commit = re.search(r"git-commit-id=(\w+)", info)
+        return {
+            "engine": "onnxruntime",
+            "engine_version": ort.__version__,
+            "engine_build": {"commit": commit[1] if commit else "", "package": ort.package_name},
+            "system_info": info,
+            "accelerators": provider_kinds(),
+        }
+
+
+class OnnxRuntime:
+    """One session and its buffers, ready to be timed. See ``workload.Engine``."""
+
+    def __init__(self, library: Library, job: Job) -> None:
+        _check(job)
+        self.job = job
+        self.decoder = read_decoder(job.model)
+        self.n_vocab = self.decoder.n_vocab
+        if self.n_vocab < 1:
+            raise JobError("model_load", "the model has no vocabulary")
+        self.n_ctx = job.workload.prompt_tokens + job.workload.gen_tokens
+        self._chunk = min(job.ubatch, job.batch)
+        self.provider = choose_provider(job)
+        before = anonymous_bytes()
+        self.session = open_session(self.decoder.graph, job, self.provider)
+        self.mapped_bytes, self.tables_bytes = self._weights_in_memory(_rise(before))
+        self._placed = placement(self.session)
+        self.use(self.session)
+
+    def _weights_in_memory(self, rise: int | None) -> tuple[int, int | None]:
+        """Bytes of the weights that are still read from their file, and what loading took beyond the others.
+
+        ONNX Runtime packs most matrices anew and lets go of the file's, so that a matrix is in memory once.
+        """
+        whole = self.decoder.weights_bytes()
+        mapped = min(whole, mapped_bytes(os.path.realpath(self.decoder.folder)) or 0)
+        return mapped, None if rise is None else max(0, rise - (whole - mapped))
+
+    def use(self, session: Any) -> None:
+        """Makes the buffers for a session, and the calls of every token that is to come."""
+        decoder = self.decoder
+        self.session = session
+        self._memory = MEMORY.get(self.provider, "cpu")
+        self.states: list[State] = states_of(session, decoder, self.n_ctx, self._memory)
+        if any(s.is_cache for s in self.states) and 0 < decoder.context_length < self.n_ctx:
+            raise JobError("context", f"{self.n_ctx} tokens, and the graph has {decoder.context_length} positions")
+        inputs = {i.name: i for i in session.get_inputs()}
+        self._mask = _row(np.ones(self.n_ctx), inputs, decoder.mask)
+        self._all_positions = _row(np.arange(self.n_ctx), inputs, decoder.positions)
+        self._token = np.zeros((1, 1), TYPES[inputs[decoder.tokens].type])
+        self._logits = _Logits(session, decoder, self._chunk)
+        self._masks = {} if self._mask is None else dict(enumerate(views(self._mask, range(1, self.n_ctx + 1)), 1))
+        self._run = session.run_with_iobinding
+        self._chunks: list[Any] = []
+        self._prompt: Any = None
+        self._steps = [self._binding(self._token, 1, 1, turn, whole=False) for turn in (0, 1)]
+        self._turn = self._end = 0
+
+    def _binding(self, tokens: Any, count: int, end: int, turn: int, *, whole: bool) -> Any:
+        """A call with ``count`` tokens, the last of them at position ``end`` - 1."""
+        binding = self.session.io_binding()
+        bind_states(binding, self.states, turn)
+        binding.bind_ortvalue_input(self.decoder.tokens, ort.OrtValue.ortvalue_from_numpy(tokens))
+        if self._mask is not None:
+            binding.bind_ortvalue_input(self.decoder.mask, self._masks[end])
+        if self._all_positions is not None:
+            row = self._all_positions[:, end - count : end]
+            binding.bind_ortvalue_input(self.decoder.positions, ort.OrtValue.ortvalue_from_numpy(row))
+        binding.bind_ortvalue_output(self.decoder.logits, self._logits.value(count if whole else 1))
+        return binding
+
+    def reset(self) -> None:
+        """Forgets every token."""
+        for state in self.states:
+            state.clear()
+        self._turn = self._end = 0
+
+    def prepare(self, tokens: list[int]) -> None:
+        """Cuts the prompt into chunks over one array of ids, each with its call."""
+        self.prepare_at(np.array([tokens], self._token.dtype), 0)
+
+    def prepare_at(self, prompt: Any, start: int) -> None:
+        """As ``prepare``, with so many tokens before it."""
+        self._prompt = prompt  # kept: what is bound is its memory
+        total = prompt.shape[1]
+        chunks: list[Any] = []
+        for turn, at in enumerate(range(0, total, self._chunk)):
+            part = prompt[:, at : at + self._chunk]
+            end = start + at + part.shape[1]
+            chunks.append(self._binding(part, part.shape[1], end, turn, whole=True))
+        self._logits.rows = total - (len(chunks) - 1) * self._chunk
+        self._chunks, self._turn, self._end = chunks, len(chunks), start + total
+
+    def prefill(self) -> None:
+        """Processes the prepared prompt; returns when the device is done."""
+        try:
+            for chunk in self._chunks:
+                self._run(chunk)
+        except Exception as e:
+            raise JobError("decode", said(e)) from e
+
+    def decode(self, token: int) -> None:
+        """Processes one token."""
+        self._token[0, 0] = token
+        self._end += 1
+        step = self._steps[self._turn & 1]
+        if self._memory != "cpu":  # what was bound is a copy on the device
+            step.bind_cpu_input(self.decoder.tokens, self._token)
+        if self._mask is not None:
+            step.bind_ortvalue_input(self.decoder.mask, self._masks[self._end])
+        if self._all_positions is not None:
+            row = self._all_positions[:, self._end - 1 : self._end]
+            step.bind_cpu_input(self.decoder.positions, row)
+        self._turn += 1
+        self._logits.rows = 1
+        try:
+            self._run(step)
+        except Exception as e:
+            raise JobError("decode", said(e)) from e
+
+    def greedy(self) -> int:
+        """The most likely next token; -1 where the logits hold a NaN.
+
+        ``argmax`` gives the first NaN where there is one, so one comparison checks the whole row.
+        """
+        row = self._logits.last()
+        token = int(row.argmax())
+        value = row[token]
+        return token if value == value else -1
+
+    def describe(self) -> dict[str, Any]:
+        """What the ``model`` event says: shape, buffers, and where the nodes really are."""
+        decoder, on_host = self.decoder, self._memory == "cpu"
+        device = "CPU" if on_host else self.provider
+        caches = sum(s.size_bytes for s in self.states if s.is_cache)
+        recurrent = sum(s.size_bytes for s in self.states if not s.is_cache)
+        weights = decoder.weights_bytes()
+        mapped = self.mapped_bytes if on_host else 0
+        found = [
+            ("CPU_Mapped", "weights", mapped),
+            (device, "weights", weights - mapped),
+            (device, "kv", caches),
+            (device, "state", recurrent),
+            (device, "compute", self._compute_bytes() if on_host else None),
+            ("CPU", "output", self._logits.size_bytes),
+        ]
+        return {
+            "architecture": decoder.architecture,
+            "file_bytes": weights,
+            "n_layers": decoder.n_layers,
+            "d_model": decoder.d_model,
+            "n_heads": decoder.n_heads,
+            "n_kv_heads": decoder.n_kv_heads if caches else 0,
+            "context_trained": decoder.context_length,
+            "n_ctx": self.n_ctx,
+            "n_vocab": self.n_vocab,
+            "threads": self.job.threads,
+            "effective_accelerator": effective_accelerator(self._placed, self.job, self.provider),
+            "effective_device": ",".join(sorted(self._placed)) or self.provider,
+            "buffers": [{"device": where, "kind": kind, "bytes": size} for where, kind, size in found if size],
+            "tables_bytes": self.tables_bytes,
+        }
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """What the reader of the numbers should know."""
+        told = fallback(self._placed, self.provider)
+        return [("accelerator", told)] if told else []
+
+    def profile(self) -> Iterator[dict[str, Any]]:
+        """The operator pass: the prompt and a few tokens again, by a session of its own that ONNX Runtime profiles.
+
+        The timed session and its buffers are gone by then, so that no memory is there twice.
+        """
+        w = self.job.workload
+        decoded = min(w.gen_tokens, _PROFILED_TOKENS)
+        del self.session, self._run, self._chunks, self._steps, self.states
+        with tempfile.TemporaryDirectory(prefix="melt-ops.") as folder:
+            self.use(open_session(self.decoder.graph, self.job, self.provider, f"{folder}/ops"))
+            self.prepare([0] * w.prompt_tokens)
+            self.prefill()  # so that the arena has grown and the threads are awake
+            self.reset()
+            self.prepare(prompt_tokens(w.prompt_tokens, self.n_vocab, w.seed))
+            stamps = [now_ns()]
+            self.prefill()
+            stamps.append(now_ns())
+            for _ in range(decoded):
+                self.decode(max(0, self.greedy()))
+            stamps.append(now_ns())
+            runs = runs_in(read_profile(self.session.end_profiling()))[-(len(self._chunks) + decoded) :]
+        passes = (("prefill", runs[:-decoded], w.prompt_tokens), ("decode", runs[-decoded:], decoded))
+        for (phase, made, tokens), (start, end) in zip(passes, pairwise(stamps), strict=True):
+            told = {"phase": phase, "context": w.prompt_tokens, "tokens": tokens}
+            yield {**told, "wall_ns": end - start, "rows": rows_of(made)}
+
+    def _compute_bytes(self) -> int | None:
+        """Memory that calls take beside what is bound: those of each length that is to come are made, at the end.
+
+        ONNX Runtime watches the first call of a length, and from the second on keeps a block laid out for it.
+        """
+        before = anonymous_bytes()
+        prompt = self.job.workload.prompt_tokens
+        whole, rest = min(self._chunk, prompt), prompt % self._chunk
+        for count in (*[whole] * 2, *[rest] * 2 * bool(rest)):
+            self.prepare_at(np.zeros((1, count), self._token.dtype), prompt - count)
+            self.prefill()
+        for _ in range(min(2, self.job.workload.gen_tokens)):
+            self.decode(0)
+        return _rise(before)
+
+
+class _Logits:
+    """The place of the logits; a graph that gives them for every position needs a row for each."""
+
+    def __init__(self, session: Any, decoder: Decoder, chunk: int) -> None:
+        output = next(o for o in session.get_outputs() if o.name == decoder.logits)
+        if output.type not in ("tensor(float)", "tensor(float16)"):
+            raise JobError("model_load", f"output {output.name!r} is a {output.type}, and no floats")
+        self._of_last = output.shape[1] == 1
+        self._array = np.zeros((1, 1 if self._of_last else chunk, decoder.n_vocab), TYPES[output.type])
+        self._array.fill(0)
+        self.size_bytes = self._array.nbytes
+        self._rows = [self._array[0, i] for i in range(self._array.shape[1])]
+        self.rows = 1
+
+    def value(self, count: int) -> Any:
+        """Where a call with so many tokens writes."""
+        return ort.OrtValue.ortvalue_from_numpy(self._array[:, : 1 if self._of_last else count])
+
+    def last(self) -> Any:
+        """The row of the last token."""
+        return self._rows[0 if self._of_last else self.rows - 1]
+
+
+def _check(job: Job) -> None:
+    for field in ("type_k", "type_v"):
+        if getattr(job, field) not in _KV_TYPES:
+            raise JobError(
+                "bad_job", f"{field}: must be {_KV_TYPES[0]}: an ONNX graph has the type of its cache in itself"
+            )
+    if job.flash_attn != "auto":
+        raise JobError("bad_job", "flash_attn: must be auto: an ONNX graph says how it attends")
+
+
+def _row(values: Any, inputs: dict[str, Any], name: str) -> Any:
+    """A row of integers for an input; None where the graph has no such input."""
+    return np.ascontiguousarray(values[None].astype(TYPES[inputs[name].type])) if name in inputs else None
+
+
+def _rise(before: int | None) -> int | None:
+    after = anonymous_bytes()
+    return None if before is None or after is None else max(0, after - before)

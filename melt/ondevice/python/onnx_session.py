@@ -1,0 +1,124 @@
+"""ONNX Runtime's sessions: which execution provider computes, and which really did."""
+
+import re
+from collections import Counter
+from typing import Any
+
+import onnxruntime as ort
+from channel import JobError
+from job import Job
+
+CPU = "CPUExecutionProvider"
+_SUFFIX = "ExecutionProvider"
+# By accelerator, the first that the build has. TensorRT and XNNPACK know none of the fused operators that decoders
+# are made of, so they are taken only by name (the job's ``device``).
+_PROVIDERS = {
+    "cpu": ("CPU", "Xnnpack", "Dnnl"),
+    "gpu": ("CUDA", "MIGraphX", "Dml", "WebGpu", "CoreML", "OpenVINO", "Tensorrt"),
+    "npu": ("QNN", "CoreML", "Nnapi", "VitisAI", "OpenVINO"),
+}
+_OPTIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("gpu", "CoreML"): {"MLComputeUnits": "CPUAndGPU", "ModelFormat": "MLProgram"},
+    ("npu", "CoreML"): {"MLComputeUnits": "CPUAndNeuralEngine", "ModelFormat": "MLProgram"},
+    ("gpu", "OpenVINO"): {"device_type": "GPU"},
+    ("npu", "OpenVINO"): {"device_type": "NPU"},
+}
+# Where a provider wants its buffers; all others take the host's.
+MEMORY = {"CUDA": "cuda", "Tensorrt": "cuda", "Dml": "dml"}
+_PRODUCTS = ("MatMul", "MatMulNBits", "Gemm", "FusedMatMul", "DequantizeLinear", "EPContext")
+_CONFIG = {
+    "session.record_ep_graph_assignment_info": "1",  # costs nothing once the graph is loaded
+}
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_ERRORS_ONLY = 3
+_MAX_MESSAGE = 500
+
+
+def provider_kinds() -> list[dict[str, str]]:
+    """Every provider of this build with the kinds of accelerator that it may stand for; the first one is told."""
+    found = []
+    for name in available():
+        kind = next((kind for kind, names in _PROVIDERS.items() if name in names), None)
+        if kind is not None:
+            found.append({"name": name, "kind": kind})
+    return found
+
+
+def available() -> list[str]:
+    """The providers of this build, without their common suffix."""
+    return [name.removesuffix(_SUFFIX) for name in ort.get_available_providers()]
+
+
+def choose_provider(job: Job) -> str:
+    """The provider for a job.
+
+    Raises:
+        JobError: this build has none for the accelerator, or not the one that was named.
+    """
+    present = available()
+    known = _PROVIDERS[job.accelerator]
+    wanted = [name for name in known if job.device is None or name.lower() == job.device.lower()]
+    chosen = next((name for name in wanted if name in present), None)
+    if chosen is None:
+        asked = f"{job.accelerator} provider {job.device!r}" if job.device else f"{job.accelerator} provider"
+        raise JobError(
+            "accelerator",
+            f"no {asked}; this build of ONNX Runtime has: {', '.join(present)} (looked for {', '.join(known)})",
+        )
+    return chosen
+
+
+def open_session(graph: str, job: Job, provider: str, profile_prefix: str = "") -> Any:
+    """A session of the graph, its threads and providers as the job says.
+
+    Raises:
+        JobError: ONNX Runtime refuses the graph, by its own words.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = job.threads, 1
+    options.log_severity_level = _ERRORS_ONLY
+    for key, value in _CONFIG.items():
+        options.add_session_config_entry(key, value)
+    if not job.extra_buffers:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    if job.accelerator == "npu":  # a part left to the CPU would be measured as the NPU's
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if profile_prefix:
+        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
+    providers: list[Any] = [(provider + _SUFFIX, _OPTIONS.get((job.accelerator, provider), {}))]
+    providers += [CPU] if provider != "CPU" else []
+    try:
+        return ort.InferenceSession(graph, options, providers=providers)
+    except Exception as e:  # its errors are of many classes that share no base of their own
+        raise JobError("model_load", said(e)) from e
+
+
+def said(error: Exception) -> str:
+    """ONNX Runtime's words, without its own decoration."""
+    return _PREFIX.sub("", " ".join(str(error).split()))[:_MAX_MESSAGE]
+
+
+def placement(session: Any) -> dict[str, Counter[str]]:
+    """Which provider computes how many nodes of each operator."""
+    found: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        counts = found.setdefault(part.ep_name.removesuffix(_SUFFIX), Counter())
+        counts.update(node.op_type for node in part.get_nodes())
+    return found
+
+
+def effective_accelerator(placed: dict[str, Counter[str]], job: Job, provider: str) -> str:
+    """What was asked for where at least half of the products with weights are computed there, else the CPU."""
+    products = {name: sum(counts[op] for op in _PRODUCTS) for name, counts in placed.items()}
+    there = products.get(provider, 0)
+    return job.accelerator if 2 * there >= max(1, sum(products.values())) else "cpu"
+
+
+def fallback(placed: dict[str, Counter[str]], provider: str) -> str:
+    """What another provider computes than the one that was asked for; empty where there is nothing of the kind."""
+    others = {name: counts for name, counts in placed.items() if name != provider}
+    parts = [
+        f"{sum(counts.values())} nodes on {name} ({', '.join(f'{op} {n}' for op, n in counts.most_common(8))})"
+        for name, counts in others.items()
+    ]
+    return f"asked for {provider}: " + "; ".join(parts) if parts else ""
