@@ -23,7 +23,8 @@ class Bundle:
     """What goes to a device for one run.
 
     ``argv`` and ``sampler`` name files by their keys in ``files``; the session puts their places on the device
-    instead. So does it with the job's ``model``. A driver whose device samples by itself has no use for ``sampler``.
+    instead. So does it with the job's ``model``; the other files of a model that is a folder are keyed ``model/NAME``.
+    A driver whose device samples by itself has no use for ``sampler``.
     """
 
     files: Mapping[str, DeviceFile]
@@ -37,7 +38,8 @@ class Bundle:
     @property
     def runner_sha256(self) -> str | None:
         """The program's content, where the bundle brings it along; of several files, the hash of their hashes."""
-        found = sorted({self.files[a].sha256 for a in self.argv if a in self.files and a != self.job.model})
+        of_model = {key for key in self.files if key.split("/")[0] == self.job.model}
+        found = sorted({self.files[a].sha256 for a in self.argv if a in self.files and a not in of_model})
         return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else next(iter(found), None)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from melt.backends.base import Building, Bundle
 from melt.backends.cores import cpu_mask
 from melt.backends.llama_bench_rows import LlamaBenchOutput
-from melt.backends.workload import job_for, model_file
+from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
@@ -39,7 +39,8 @@ class LlamaBench:
     has_extra_buffers = False
 
     def check_cell(self, cell: Cell) -> None:
-        """Raises RunnerError where the named program was not added, or llama-bench has no such workload."""
+        """Raises RunnerError where the model is no GGUF file, the program was not added, or the workload is another."""
+        check_format(cell, "gguf", self.name)
         if cell.workload != "fixed":
             raise RunnerError(f"{self.name}: llama-bench has no {cell.workload} workload", "Take workload: fixed.")
         if cell.warmups > 1:

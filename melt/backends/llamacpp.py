@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from melt.backends.base import Building, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.workload import job_for, model_file
+from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
@@ -46,7 +46,8 @@ class LlamaCpp:
             raise RunnerError(f"{_NO_PYTHON}, and {e.message}", e.hint) from e
 
     def check_cell(self, cell: Cell) -> None:
-        """Raises RunnerError where the runner is none of this backend's."""
+        """Raises RunnerError where the model is no GGUF file, or the runner none of this backend's."""
+        check_format(cell, "gguf", self.name)
         if cell.runner not in RUNNERS:
             raise RunnerError(
                 f"runner {cell.runner!r}: {self.name} has {', '.join(RUNNERS)}",

@@ -1,16 +1,31 @@
-"""The job of a cell and its model's file: what every backend that runs llama.cpp gives its program."""
+"""The job of a cell and its model's file: what backends have in common."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melt.backends.cores import cpu_mask
 from melt.drivers.base import DeviceFile
+from melt.errors import RunnerError
 from melt.facts import DeviceFacts
 from melt.job import Job, Workload
+from melt.models.refs import parse_ref
 from melt.plan import Cell
 
 if TYPE_CHECKING:
-    from melt.models.info import ModelInfo
+    from melt.models.info import Format, ModelInfo
+
+_FORMATS = {"gguf": "GGUF file", "onnx": "ONNX folder"}
+
+
+def check_format(cell: Cell, wanted: "Format", backend: str) -> None:
+    """Raises RunnerError where the cell's model is of a format that the backend does not read."""
+    found = parse_ref(cell.model).format
+    if found != wanted:
+        example = "synth:smollm2-135m@onnx-int4" if wanted == "onnx" else "synth:smollm2-135m@Q4_0"
+        raise RunnerError(
+            f"{backend} reads {_FORMATS[wanted]}s, and {cell.model} is none",
+            f"Name one, for example {example}. In a plan of several engines `exclude` says which go together.",
+        )
 
 
 def model_file(model: "ModelInfo") -> DeviceFile:

@@ -1,0 +1,205 @@
+"""The backend for ONNX Runtime: plans of two engines, what it refuses beforehand, and a model of several files."""
+
+import json
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+import yaml
+
+import melt
+from melt.backends.onnxruntime import OnnxRuntime
+from melt.errors import ModelError, RunnerError
+from melt.events import ModelLoaded, Ops
+from melt.facts import DeviceFacts
+from melt.models import resolve
+from melt.models.onnx_synth import synthesise_onnx
+from melt.models.zoo import find_shape, scaled_down
+from melt.plan import Cell, Plan, load_plan
+from melt.report import write_report
+from melt.session import read_names, run
+from melt.store import Store
+from tests.drivers.test_adb_run import a_plan, last
+from tests.drivers.test_ssh_driver import enrol_all, home, profile_of
+from tests.peers.sshd import Sshd
+
+__all__ = ["home"]
+
+HERE = DeviceFacts(platform="linux", machine="x86_64", python=sys.executable, engines={"onnxruntime": "1"})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    where = tmp_path_factory.mktemp("onnx")
+    names = {"transformer": "smollm2-135m", "ssm": "mamba2-130m"}
+    return {k: synthesise_onnx(scaled_down(find_shape(n)), "int4", where / k) for k, n in names.items()}
+
+
+@pytest.fixture
+def board_with_python(tmp_path: Path, home: Path) -> Iterator[Sshd]:
+    """A board whose Python has the engines."""
+    packages = sysconfig.get_path("platlib")
+    with Sshd(tmp_path / "board", None, f"SetEnv PYTHONPATH={packages}") as server:
+        server.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+        yield server
+
+
+def test_one_plan_sets_two_engines_side_by_side(
+    folders: dict[str, Path], tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    ours, theirs = [str(f) for f in folders.values()], [str(tiny_models[k]) for k in ("transformer", "ssm")]
+    both = {
+        "devices": ["local"],
+        "models": [*ours, *theirs],
+        "backends": ["llama.cpp", "onnxruntime"],
+        "exclude": [{"backend": "llama.cpp", "model": ours}, {"backend": "onnxruntime", "model": theirs}],
+        "context": [32, 48],
+        "gen": [4],
+        "threads": [2],
+        "sessions": 1,
+        "iterations": 2,
+        "idle_s": 0.1,
+        "profile_ops": True,
+    }
+    path = tmp_path / "two-engines.yaml"
+    path.write_text(yaml.safe_dump(both))
+    outcome = run(path, tmp_path / "r")
+    assert outcome.complete, [r.manifest.error for r in outcome.made]
+    runs = melt.load(tmp_path / "r").runs
+    measured = runs[runs["backend"] == "onnxruntime"]
+    assert sorted(measured["family"].unique()) == ["ssm", "transformer"]
+    assert len(measured) == 4
+    for column in ("ttft_s", "tpot_s", "load_s", "peak_rss_bytes", "explained_memory_bytes", "predicted_memory_bytes"):
+        assert (measured[column] > 0).all(), column
+    assert (measured["effective_accelerator"] == "cpu").all()
+    made = next(r for r in outcome.made if r.manifest.cell.backend == "onnxruntime")
+    assert [type(e) for e in made.events() if isinstance(e, Ops)] == [Ops, Ops]
+    page = write_report(melt.load(tmp_path / "r"), tmp_path / "page").read_text()
+    assert "local · llama.cpp · cpu" in page
+    assert "local · onnxruntime · cpu" in page
+    again = run(path, tmp_path / "r")
+    assert (len(again.made), again.already_there) == (0, 8)
+
+
+def test_the_plan_of_two_engines_names_what_goes_together() -> None:
+    cells = load_plan(Path(__file__).parents[2] / "plans" / "engines.yaml").cells()
+    read_names(cells)
+    found = {(c.backend, c.model.rpartition("@")[2]) for c in cells}
+    assert found == {("llama.cpp", "Q4_0"), ("onnxruntime", "onnx-int4")}
+    assert len(cells) == 8
+
+
+def test_a_model_that_changed_is_measured_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(folders["transformer"], folder)
+    plan = Plan.model_validate({**_few(folder), "backends": ("onnxruntime",)})
+    first = run(plan, tmp_path / "r")
+    assert first.complete
+    data = folder / "model.onnx.data"
+    data.write_bytes(data.read_bytes()[:-4] + b"\0\0\x80\x3f")
+    (folder / "README.md").write_text("what nobody measures")
+    assert len(run(plan, tmp_path / "r").made) == 0
+    data.write_bytes(data.read_bytes()[:-4] + b"\0\0\0\x3f")
+    assert len(run(plan, tmp_path / "r").made) == 1
+    runs, _ = Store(tmp_path / "r").runs()
+    programs = {r.manifest.passport["runner_sha256"] for r in runs}
+    assert len(programs) == 1  # the model's files are no part of the program
+
+
+def _few(model: Path | str) -> dict[str, object]:
+    few = {"devices": ("local",), "context": (32,), "gen": (4,), "sessions": 1, "iterations": 1, "idle_s": 0.1}
+    return {**few, "models": (str(model),), "threads": (2,)}
+
+
+def test_a_board_gets_the_folder_file_by_file(
+    board_with_python: Sshd, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    enrol_all(profile_of(board_with_python))
+    path = tmp_path / "board.yaml"
+    address = {"host": "127.0.0.1", "port": board_with_python.port}
+    work = board_with_python.folder / "work"
+    path.write_text(yaml.safe_dump({"name": "board", "driver": "ssh", "address": address, "work_folder": str(work)}))
+    made = last(run(a_plan(str(path), folders["ssm"], backends=("onnxruntime",)), tmp_path / "results"))
+    assert made.manifest.status == "ok", made.manifest.error
+    loaded = next(e for e in made.events() if isinstance(e, ModelLoaded))
+    assert loaded.effective_device == "CPU"
+    pushed = [p for p in work.rglob("*") if p.is_file() and "model" in p.name]
+    assert {p.name.rpartition("-")[2] for p in pushed} >= {"model.onnx", "model.onnx.data"}
+    assert not list(work.rglob("melt-model.*"))  # what was brought together is gone
+
+
+def test_every_part_of_the_model_is_in_the_bundle(folders: dict[str, Path], tmp_path: Path) -> None:
+    odd = tmp_path / "odd"
+    shutil.copytree(folders["transformer"], odd)
+    # A file with the name of a key of the bundle's.
+    (odd / "model.onnx.data").rename(odd / "runner")
+    model = onnx.load(odd / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = "runner" if entry.key == "location" else entry.value
+    (odd / "model.onnx").write_bytes(model.SerializeToString())
+    outcome = run(Plan.model_validate({**_few(odd), "backends": ("onnxruntime",)}), tmp_path / "r")
+    assert outcome.complete, [r.manifest.error for r in outcome.made]
+    info = resolve(str(odd))
+    bundle = OnnxRuntime().bundle(Cell(device="local", model=str(odd)), info, HERE, "j")
+    assert set(bundle.files) == {"runner", "model", "model/model.onnx", "model/runner"}
+    assert bundle.runner_sha256 == bundle.files["runner"].sha256
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "m.gguf"}, "reads ONNX folders"),
+        ({"model": "synth:smollm2-135m@Q4_0"}, "reads ONNX folders"),
+        ({"type_k": "q8_0"}, "type_k q8_0"),
+        ({"type_v": "f32"}, "type_v f32"),
+        ({"flash_attn": "on"}, "flash_attn on"),
+        ({"runner": "native"}, "native"),
+    ],
+)
+def test_what_no_device_could_run_is_refused_before_one_is_touched(changes: dict[str, str], said: str) -> None:
+    cell = Cell.model_validate(
+        {"device": "x", "model": "synth:smollm2-135m@onnx-int4", "backend": "onnxruntime", **changes}
+    )
+    with pytest.raises(RunnerError, match=said) as caught:
+        OnnxRuntime().check_cell(cell)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("backend", ["llama.cpp", "llamabench"])
+def test_other_engines_refuse_a_folder_before_a_device_is_touched(
+    backend: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    plan = Plan.model_validate({**_few(folders["ssm"]), "backends": (backend,)})
+    with pytest.raises(RunnerError, match="reads GGUF files"):
+        run(plan, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_damaged_folder_is_refused_before_anything_is_made(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(folders["transformer"], folder)
+    (folder / "model.onnx.data").unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx\.data"):
+        run(Plan.model_validate({**_few(folder), "backends": ("onnxruntime",)}), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("facts", [HERE.model_copy(update={"python": None}), HERE.model_copy(update={"engines": {}})])
+def test_a_device_without_it_is_told_what_to_install(facts: DeviceFacts) -> None:
+    with pytest.raises(RunnerError, match="no Python with ONNX Runtime") as caught:
+        OnnxRuntime().check(facts)
+    assert "pip install" in caught.value.hint
+
+
+def test_a_provider_that_is_not_there_fails_the_run_and_says_what_is(folders: dict[str, Path], tmp_path: Path) -> None:
+    plan = Plan.model_validate({**_few(folders["ssm"]), "backends": ("onnxruntime",), "accelerators": ("npu",)})
+    made = run(plan, tmp_path / "r").made[0]
+    assert made.manifest.error is not None
+    assert made.manifest.error.kind == "accelerator"
+    assert "QNN" in made.manifest.error.message
+    assert json.loads((made.folder / "manifest.json").read_text())["status"] == "failed"
