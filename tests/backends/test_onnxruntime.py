@@ -23,8 +23,8 @@ from melt.plan import Cell, Plan, load_plan
 from melt.report import write_report
 from melt.session import read_names, run
 from melt.store import Store
-from tests.drivers.test_adb_run import a_plan, last
-from tests.drivers.test_ssh_driver import enrol_all, home, profile_of
+from tests.drivers.conftest import enrol_all, home, ssh_profile_of
+from tests.drivers.plans import a_plan, last
 from tests.peers.sshd import Sshd
 
 __all__ = ["home"]
@@ -118,7 +118,7 @@ def _few(model: Path | str) -> dict[str, object]:
 def test_a_board_gets_the_folder_file_by_file(
     board_with_python: Sshd, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    enrol_all(profile_of(board_with_python))
+    enrol_all(ssh_profile_of(board_with_python))
     path = tmp_path / "board.yaml"
     address = {"host": "127.0.0.1", "port": board_with_python.port}
     work = board_with_python.folder / "work"
