@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import melt.drivers.ios
 from melt.drivers import connect
 from melt.drivers.base import DeviceFile
 from melt.drivers.ios.app import find_app, parse_version
@@ -221,6 +222,7 @@ def test_the_library_is_behind_one_package() -> None:
 
 
 def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(melt.drivers, "ios", melt.drivers.ios)  # the package that others have imported is put back
     for name in [m for m in sys.modules if m.startswith(("melt.drivers.ios", "pymobiledevice3"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pymobiledevice3", None)
