@@ -17,7 +17,7 @@ from tests.telemetry.replay import Sensor, load_tree
 HERE = Path(__file__).parent
 _STEP_S = 0.005
 _WIDTH = 12
-TOOLS = ("nvpmodel", "jetson_clocks", "tegrastats")
+TOOLS = {"jetson": ("nvpmodel", "jetson_clocks", "tegrastats"), "raspberry": ("vcgencmd",)}  # by the device's name
 _POWER = "/var/lib/board-mw"  # for the stand-in of tegrastats
 _KEPT = (
     "/sys/",
@@ -52,7 +52,7 @@ class BoardBox(Sshd):
     ) -> None:
         tools = folder / "bin"
         tools.mkdir(parents=True)
-        for tool in TOOLS:
+        for tool in TOOLS[device.split("-")[0]]:
             shutil.copy(HERE / tool, tools)
         path = f"{tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         super().__init__(folder, None, f"SetEnv PATH={path}", place=place)
@@ -96,7 +96,8 @@ class BoardBox(Sshd):
     @property
     def mode(self) -> int:
         """The power mode that holds."""
-        return int((self.folder / "root/var/lib/nvpmodel/status").read_text().split()[0].removeprefix("pmode:"))
+        status = self.folder / "root/var/lib/nvpmodel/status"
+        return int(status.read_text().split()[0].removeprefix("pmode:")) if status.exists() else 0
 
     def _pids(self) -> list[int]:
         """Everything in its mount namespace."""
