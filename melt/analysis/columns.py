@@ -7,7 +7,7 @@ in which each is better.
 from dataclasses import dataclass
 from typing import Literal
 
-FRAMES = ("runs", "iterations", "tokens", "samples", "ops", "flags", "cells")
+FRAMES = ("runs", "iterations", "tokens", "samples", "ops", "rails", "flags", "cells")
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,26 @@ OPS = (
     Column("share", "0 to 1", "share of the phase's time"),
 )
 
+RAILS = (
+    Column("run_id", "", "the run"),
+    Column("source", "", "name of the series"),
+    Column("rail", "", "what the board calls it"),
+    Column("sensor", "", "what measures it"),
+    Column("site", "", "where it is measured"),
+    Column(
+        "counts_in_total", "", "whether it is a part of the device's total; others are inside such a one, or beside it"
+    ),
+    Column("idle_power_w", "W", "mean power of the idle baseline"),
+    Column("energy_prefill_j", "J", "energy of the prefill, gross"),
+    Column("power_prefill_w", "W", "mean power of the prefill"),
+    Column("prefill_j_per_token", "J/token", "energy_prefill_j / prompt tokens"),
+    Column("energy_prefill_reason", "", "why energy_prefill_j is NaN in the first iteration that lacks it"),
+    Column("energy_decode_j", "J", "energy from the first to the last token, gross"),
+    Column("power_decode_w", "W", "mean power from the first to the last token"),
+    Column("decode_j_per_token", "J/token", "energy_decode_j / (generated tokens - 1)"),
+    Column("energy_decode_reason", "", "why energy_decode_j is NaN in the first iteration that lacks it"),
+)
+
 FLAGS = (
     Column("run_id", "", "the run"),
     Column("flag", "", "short stable name"),
@@ -220,6 +240,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "tokens": TOKENS,
     "samples": SAMPLES,
     "ops": OPS,
+    "rails": RAILS,
     "flags": FLAGS,
     "cells": CELLS,
 }

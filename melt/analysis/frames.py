@@ -16,6 +16,7 @@ from melt.analysis import processes, rows
 from melt.analysis.cells import cells_frame
 from melt.analysis.columns import names
 from melt.analysis.flags import flags_of
+from melt.analysis.rails import has_rails, rail_rows
 from melt.analysis.reading import Recorded, read
 from melt.analysis.telemetry import telemetry_text
 from melt.errors import StoreError
@@ -74,6 +75,19 @@ class Results:
     def ops(self) -> pd.DataFrame:
         """A row an operator, phase and device of a profiling pass."""
         return _frame("ops", [row for r in self.recorded for row in rows.ops_rows(r)])
+
+    @cached_property
+    def rails(self) -> pd.DataFrame:
+        """A row a run and rail: its energy by phase, medians over the timed iterations; read when first asked for."""
+        return _frame(
+            "rails",
+            [
+                row
+                for r in self.recorded
+                if has_rails(r)
+                for row in rail_rows(r, series(r.manifest.telemetry, telemetry_text(r)))
+            ],
+        )
 
     @cached_property
     def flags(self) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from melt.report import conditions, palette, reproduce, story, text
 from melt.report.gather import MAX_SETTINGS, Chapter
 from melt.report.series import Setting
 from melt.report.svg import inline
-from melt.report.tables import Table, cells_table, runs_table
+from melt.report.tables import Table, cells_table, rails_table, runs_table
 
 MAX_PAIRS = 6
 MAX_TITLE_MODELS = 4
@@ -48,6 +48,7 @@ def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Cha
         legends=_legend(settings),
         chapters=[_chapter(c, i == 0 or chapters[i - 1].title != c.title) for i, c in enumerate(chapters)],
         cells=_shortened(cells_table(results)),
+        rails=_shortened(rails_table(results)),
         runs=_shortened(runs_table(results)),
         n_cells=len(results.cells),
         n_runs=len(results.runs),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from melt.analysis.frames import Results
+from melt.analysis.stats import median
 from melt.report import text
 
 Show = Callable[[float], str]
@@ -141,6 +142,48 @@ def runs_table(results: Results) -> Table:
             )
         )
     return Table("runs", header, tuple(rows))
+
+
+def rails_table(results: Results) -> Table:
+    """Joules by rail of every cell whose device has several; medians over its sessions."""
+    header = (
+        ("Model", ""),
+        ("Context", "tokens in the prompt"),
+        ("Rail", "and the sensor that measures it"),
+        ("In the total", "others are inside one that is, or beside the total"),
+        ("Idle", "mean power of the idle baseline"),
+        ("Reading", "mean power while the prompt is read"),
+        ("Writing", "mean power while the answer is written"),
+        ("Reading, J/tok", "energy per prompt token"),
+        ("Writing, J/tok", "energy per generated token"),
+    )
+    rails = results.rails
+    if not rails.groupby("run_id").size().gt(1).any():
+        return Table("rails", header, ())
+    keys = ["device", "model_name", "quant", "prompt_tokens", "power_mode", "cell_id", "passport_id"]
+    joined = rails.merge(results.runs[["run_id", *keys]], on="run_id")
+    groups = joined.groupby([*keys, "source"], sort=False, dropna=False)
+    rows = []
+    for _, group in groups:
+        first = group.iloc[0]
+        value = {name: median(group[name]) for name in _RAIL_FIGURES}
+        rows.append(
+            (
+                words(first["model_name"], first["quant"]),
+                replace(numeral(first["prompt_tokens"], text.count), note=_or_empty(first["power_mode"])),
+                words(first["rail"] or first["source"], first["sensor"]),
+                words("yes" if first["counts_in_total"] else "no"),
+                *(numeral(value[name], text.power if name.endswith("_w") else text.energy) for name in _RAIL_FIGURES),
+            )
+        )
+    return Table("rails", header, tuple(rows))
+
+
+_RAIL_FIGURES = ("idle_power_w", "power_prefill_w", "power_decode_w", "prefill_j_per_token", "decode_j_per_token")
+
+
+def _or_empty(value: object) -> str:
+    return "" if _missing(value) else text.clean(value)
 
 
 def to_csv(frame: pd.DataFrame) -> str:

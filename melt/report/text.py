@@ -85,6 +85,13 @@ def energy(value: float) -> str:
     return f"{number(value * 1e3)} mJ" if value < 1 else f"{number(value)} J"
 
 
+def power(value: float) -> str:
+    """Watts, in milliwatts below one."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{number(value * 1e3)} mW" if abs(value) < 1 else f"{number(value)} W"
+
+
 def tokens(value: float) -> str:
     """A context length in full."""
     return f"{count(value)} tokens"

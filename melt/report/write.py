@@ -17,7 +17,7 @@ from melt.report.series import settings
 from melt.report.story import crossing_rows
 from melt.report.tables import rows_to_csv, to_csv
 
-FRAMES = ("runs", "iterations", "cells", "flags", "ops")
+FRAMES = ("runs", "iterations", "cells", "rails", "flags", "ops")
 
 # Figures: a second or so of drawing.
 WORTH_A_PROCESS = 12

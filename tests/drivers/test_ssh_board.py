@@ -12,6 +12,7 @@ import yaml
 
 import melt
 from melt.drivers.ssh.driver import SshDriver
+from melt.report import write_report
 from melt.session import run
 from melt.store import Store
 from melt.telemetry.base import Discovery
@@ -206,6 +207,23 @@ def test_joules_meet_the_truth_on_every_board(
     profile = a_profile(board, tmp_path / "board.yaml")
     run(a_plan(profile, tiny_model, runners=("native",), **LONG), tmp_path / "results")
     assert len(meet_the_truth(tmp_path / "results", board)) == 1
+
+
+@pytest.mark.slow
+def test_each_rail_has_its_share_of_the_joules(box: Box, tmp_path: Path, tiny_model: Path, kept_builds: None) -> None:
+    board = box(**BOARDS["agx-orin"])
+    enrol_all(ssh_profile_of(board))
+    run(a_plan(a_profile(board, tmp_path / "agx.yaml"), tiny_model, runners=("native",), **LONG), tmp_path / "results")
+    results = melt.load(tmp_path / "results")
+    [row], rails = results.runs.to_dict("records"), results.rails.set_index("rail")
+    shares = rails["energy_decode_j"] / row["energy_decode_j"]
+    expected = {"VDD_GPU_SOC": 0.5, "VDD_CPU_CV": 0.2, "VIN_SYS_5V0": 0.3}
+    assert shares[list(expected)].to_dict() == pytest.approx(expected, abs=0.02)
+    assert rails["counts_in_total"].to_dict() == {**dict.fromkeys(expected, True), "VDDQ_VDD2_1V8AO": False}
+    assert rails.loc["VDDQ_VDD2_1V8AO", "power_decode_w"] == pytest.approx(0.7, abs=0.01)  # as recorded: 5 V, 140 mA
+    page = write_report(results, tmp_path / "report").read_text()
+    assert "Energy by rail" in page
+    assert "VDDQ_VDD2_1V8AO" in page
 
 
 @pytest.mark.slow
