@@ -27,6 +27,7 @@ class DeviceFacts(BaseModel):
     governor: str | None = None
     clocks: str | None = None  # "locked" at one frequency each, "free", or what of them is locked
     power_mode: str | None = None
+    power_modes: tuple[str, ...] = ()  # those that it has
     battery_capacity_j: float | None = None
     battery_health: str | None = None
     virtual_machine: str | None = None

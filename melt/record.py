@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 POWER_MODE = "power_mode"
+HELD = ("governor", "clocks", POWER_MODE)  # conditions that the passport tells as they were found to hold
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class _Draft:
     runner_sha256: str | None = None
     clock: ClockReading | None = None
     idle_t_ns: tuple[int, int] | None = None
+    facts: DeviceFacts | None = None  # as they were under the conditions
     start_temp_c: float | None = None
     cooldown_s: float | None = None
 
@@ -137,8 +139,11 @@ def _measure(
     draft.discovery = driver.discover()
     for refused in driver.condition(attempt.conditions):
         if refused.name == POWER_MODE and attempt.cell.power_mode:  # it would be measured under a name that is not its
-            raise DeviceError(f"power mode {attempt.cell.power_mode}: {refused.reason}", refused.hint)
-        draft.warnings.append(f"condition {refused.name} could not be set: {refused.reason}")
+            raise DeviceError(f"power mode {attempt.cell.power_mode}: {refused.reason}. {refused.hint}".strip())
+        draft.warnings.append(f"condition {refused.name} could not be set: {refused.reason}. {refused.hint}".strip())
+    draft.facts = attempt.facts.model_copy(update=dict(driver.held()))
+    if attempt.cell.power_mode not in (None, draft.facts.power_mode):
+        raise DeviceError(f"power mode {attempt.cell.power_mode}: the device is in {draft.facts.power_mode}")
     watcher.phase("cool")
     cooled = wait_until_cool(driver, draft.discovery, attempt.profile.thermal, attempt.plan.cooldown)
     draft.start_temp_c, draft.cooldown_s = cooled.start_temp_c, cooled.waited_s
@@ -162,6 +167,18 @@ def _measure(
     watcher.phase("collect")
     problem = recording.stop(partial / TELEMETRY)
     draft.warnings += [f"telemetry: {problem}"] if problem else []
+    _check_held(driver, draft)
+
+
+def _check_held(driver: "Driver", draft: _Draft) -> None:
+    """What held when it began holds still: another computer, or a person, may have set it otherwise meanwhile."""
+    before = draft.facts or DeviceFacts(platform="", machine="")
+    moved = {k: v for k, v in driver.held().items() if v != getattr(before, k)}
+    told = "; ".join(f"{k} was {getattr(before, k)} and is {v}" for k, v in moved.items())
+    if POWER_MODE in moved and draft.error is None:
+        draft.error = RunFailure(kind="transient", message=f"somebody changed the device while it ran: {told}")
+    elif moved:
+        draft.flags.append(Flag(name="conditions_changed", evidence=told))
 
 
 def _place(driver: "Driver", bundle: "Bundle", attempt: Attempt, watcher: Watcher) -> tuple[list[str], list[str], Job]:
@@ -244,7 +261,7 @@ def known_passport(
     profile: DeviceProfile, facts: DeviceFacts, model: "ModelInfo", runner_sha256: str | None
 ) -> dict[str, str]:
     """The passport as far as it is known before a run; the engine's own words are added after it."""
-    asked = {f"asked_{name}": value for name, value in profile.conditions.items()}
+    asked = {f"asked_{name}": value for name, value in profile.conditions.items() if name not in HELD}
     known = {"driver": profile.driver, **facts.passport(), **asked, "model_sha256": model.sha256}
     return {**known, "runner_sha256": runner_sha256} if runner_sha256 else known
 
@@ -252,7 +269,8 @@ def known_passport(
 def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
     hello = draft.heard.hello
     versions = {"melt": __version__}
-    passport = known_passport(attempt.profile, attempt.facts, attempt.model, draft.runner_sha256)
+    facts = draft.facts or attempt.facts
+    passport = known_passport(attempt.profile, facts, attempt.model, draft.runner_sha256)
     if hello is not None:
         versions |= {
             "runner": f"{hello.runner} {hello.runner_version}",
@@ -274,7 +292,7 @@ def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
         warnings=tuple(draft.warnings),
         started_at=draft.started_at,
         ended_at=_utc_now(),
-        device=attempt.facts.model_copy(update={"python": None, "installed_runner": None}),
+        device=facts.model_copy(update={"python": None, "installed_runner": None}),
         passport=passport,
         model=_model_record(attempt.model),
         prediction=attempt.prediction,

@@ -1,5 +1,6 @@
 """A plan on its devices: every missing run in order, each recorded whole, failures too."""
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 from melt.backends import load_backend
 from melt.drivers import connect
 from melt.drivers.lease import lease, lease_name
-from melt.errors import MeltError, ProfileError
+from melt.errors import DeviceError, MeltError, PlanError, ProfileError, TransientDeviceError
 from melt.facts import DeviceFacts
 from melt.models.info import ModelInfo, inspect
 from melt.models.memory import predict_memory
 from melt.models.refs import PathRef, Ref, parse_ref, resolve
 from melt.plan import Cell, Plan, check_complete, interleave, load_plan
 from melt.profile import DeviceProfile, load_profile
-from melt.record import Attempt, beyond_training, known_passport, record_run, record_skip
+from melt.record import HELD, POWER_MODE, Attempt, beyond_training, known_passport, record_run, record_skip
 from melt.store import Manifest, Prediction, Run, Store
 from melt.watch import Watcher
 
@@ -92,7 +93,8 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
     named = by_name(profiles.values())
     cells = tuple(dict.fromkeys(_of_profile(c, profiles[c.device], refs[c.model].text) for c in asked))
     with ExitStack() as stack:
-        devices = {name: _open(profile, stack) for name, profile in named.items()}
+        devices = {name: _open(profile, stack, watcher) for name, profile in named.items()}
+        _check_power_modes(cells, devices)
         decided = [backends[c.backend].prepare(c, devices[c.device].facts, watcher.building) for c in cells]
         cells = tuple(dict.fromkeys(decided))
         names = dict.fromkeys(c.model for c in cells)
@@ -160,12 +162,33 @@ def _of_profile(cell: Cell, profile: DeviceProfile, model: str) -> Cell:
     return cell.model_copy(update={"model": model, "device": profile.name, "threads": threads})
 
 
-def _open(profile: DeviceProfile, stack: ExitStack) -> Device:
+def _open(profile: DeviceProfile, stack: ExitStack, watcher: Watcher) -> Device:
     driver = connect(profile)
-    stack.callback(driver.close)
+    stack.callback(_let_go, driver, watcher)
     facts = driver.facts()
     stack.enter_context(lease(lease_name(profile, facts)))
+    with contextlib.suppress(TransientDeviceError):  # each run waits for a device that went away
+        driver.condition({})  # what a run that was killed had set is put back, and is no fact
+        facts = facts.model_copy(update=dict(driver.held()))
     return Device(profile, driver, facts)
+
+
+def _let_go(driver: "Driver", watcher: Watcher) -> None:
+    try:
+        driver.close()
+    except DeviceError as e:
+        watcher.say(f"warning: {e.message}. {e.hint}")
+
+
+def _check_power_modes(cells: Sequence[Cell], devices: Mapping[str, Device]) -> None:
+    """Raises PlanError where a cell asks for a mode that its device does not have."""
+    for cell in cells:
+        has = devices[cell.device].facts.power_modes
+        if cell.power_mode and cell.power_mode not in has:
+            raise PlanError(
+                f"{cell.device}: has no power mode {cell.power_mode!r}",
+                f"It has {', '.join(has)}." if has else "It tells of none.",
+            )
 
 
 class _Session:
@@ -225,12 +248,19 @@ class _Session:
             )
         return measured, {r.manifest.cell_id for r in runs if r.manifest.status == "skipped"}
 
-    def _expected(self, cell: Cell) -> dict[str, str]:
-        """The passport that a run of this cell would have now, and the engine's version as the device tells it."""
+    def _expected(self, cell: Cell) -> dict[str, frozenset[str]]:
+        """The passport that a run of this cell would have now, and the engine's version as the device tells it.
+
+        Of a condition that the profile asks for, the run has what was asked, or what was found where it was refused.
+        """
         device, model = self._devices[cell.device], self._models[cell.model]
         bundle = self._backends[cell.backend].bundle(cell, model, device.facts, job_id="")
-        known = known_passport(device.profile, _facts_of(cell, device), model, bundle.runner_sha256)
-        return known | {_ENGINE: device.facts.engines.get(cell.backend, "")}
+        asked, found = (
+            known_passport(device.profile, facts, model, bundle.runner_sha256)
+            for facts in (_facts_of(cell, device), _as_found(cell, device))
+        )
+        allowed = {k: frozenset((v, found.get(k, v))) for k, v in asked.items()}
+        return allowed | {_ENGINE: frozenset((device.facts.engines.get(cell.backend, ""),))}
 
     def _does_not_fit(self, cell: Cell) -> str:
         if not self._plan.memory_check:
@@ -282,15 +312,21 @@ class _Session:
 
 def _facts_of(cell: Cell, device: Device) -> DeviceFacts:
     """The device as the cell will have it."""
-    return device.facts.model_copy(update={"power_mode": cell.power_mode}) if cell.power_mode else device.facts
+    asked = {k: v for k, v in device.profile.conditions.items() if k in HELD}
+    return _as_found(cell, device).model_copy(update=asked | ({POWER_MODE: cell.power_mode} if cell.power_mode else {}))
 
 
-def _counts(m: Manifest, expected: Mapping[str, Mapping[str, str]]) -> bool:
+def _as_found(cell: Cell, device: Device) -> DeviceFacts:
+    """The device as it is, in the cell's power mode."""
+    return device.facts.model_copy(update={POWER_MODE: cell.power_mode}) if cell.power_mode else device.facts
+
+
+def _counts(m: Manifest, expected: Mapping[str, Mapping[str, frozenset[str]]]) -> bool:
     """Whether a run is a measurement of one of these cells, with the same device, engine, runner and model."""
     if m.status != "ok" or m.cell_id not in expected:
         return False
     had = m.passport | {_ENGINE: m.device.engines.get(m.cell.backend, "")}
-    return expected[m.cell_id].items() <= had.items()
+    return all(had.get(k) in allowed for k, allowed in expected[m.cell_id].items())
 
 
 def _predict(cell: Cell, model: ModelInfo) -> Prediction:

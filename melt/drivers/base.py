@@ -138,12 +138,21 @@ class Driver(Protocol):
         """
         ...
 
+    def held(self) -> Mapping[str, str]:
+        """What holds now of the facts that a condition may move, by their names in ``DeviceFacts``: governor, clocks,
+        power_mode; those that the device does not tell are left out."""
+        ...
+
     def death_notes(self, pid: int | None) -> str:
         """What the system's own log says of a process that died: out-of-memory kills and the like."""
         ...
 
     def close(self) -> None:
-        """Ends what it started, puts the conditions back and lets the device go."""
+        """Ends what it started, puts the conditions back and lets the device go.
+
+        Raises:
+            DeviceError: a condition could not be put back.
+        """
         ...
 
 

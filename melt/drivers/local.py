@@ -15,13 +15,14 @@ from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.conditions import SavedConditions
 from melt.drivers.process import HostProcess
 from melt.drivers.runner import end_sampler, runner_file
-from melt.drivers.shell_inventory import new_word, parse_answer, script_for
+from melt.drivers.shell_inventory import MAX_TEXT_CHARS, new_word, parse_answer, script_for
 from melt.errors import DeviceError, RunnerError
 from melt.facts import ClockReading, DeviceFacts
 from melt.paths import cache_folder, write_whole
 from melt.profile import DeviceProfile
 from melt.telemetry import linux
 from melt.telemetry.base import Absent, Discovery, Inventory, InventoryEntry, Probe
+from melt.telemetry.linux_facts import STATE_GLOBS, state
 
 _INFO_TIMEOUT_S = 60.0
 
@@ -101,6 +102,15 @@ class LocalDriver:
                 last = said.decode(errors="replace").strip().splitlines()[-1:] or [str(e)]
                 raise RunnerError(f"the runner cannot tell of this machine: {last[0]}", "Try `melt doctor`.") from e
         return self._info
+
+    def held(self) -> Mapping[str, str]:
+        """What of the conditions holds now, by the names of facts."""
+        root, entries = Path(self._profile.sensors.root or "/"), []
+        for file in (f for pattern in STATE_GLOBS for f in root.glob(pattern[1:])):
+            with contextlib.suppress(OSError):
+                text = file.read_text(errors="replace")[:MAX_TEXT_CHARS]
+                entries.append(InventoryEntry(path=f"/{file.relative_to(root)}", text=text))
+        return state(Inventory(entries=tuple(entries)))
 
     def free_bytes(self) -> int:
         """Room left in the work folder."""

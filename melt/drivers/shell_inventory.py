@@ -30,6 +30,7 @@ def script_for(globs: Sequence[str], commands: Mapping[str, str], word: str) -> 
     """
     files = " ".join(globs)
     lines = [
+        "export LC_ALL=C LANGUAGE=C",  # errors are told apart by their words
         f'for f in {files}; do [ -e "$f" ] || continue',
         f"echo '{word}<' \"$f\"; cat \"$f\" 2>&1; r=$?; echo; echo '{word}>' $r; done",
     ]

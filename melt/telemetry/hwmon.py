@@ -68,7 +68,8 @@ def _find_rail(found: Found, inventory: Inventory, folder: str, channel: int, pe
     volts, amps = f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input"
     for path in (volts, amps):
         if inventory.number(path) is None:
-            found.miss(name, why(inventory, path))
+            denied = inventory.error(path) in ("EACCES", "EPERM")
+            found.miss(name, why(inventory, path), f"Let that user read it there: sudo chmod a+r {path}" * denied)
             return
     shunt_uohm = inventory.number(f"{folder}/shunt{channel}_resistor")
     step_a = SHUNT_STEP_V / (shunt_uohm * 1e-6) if shunt_uohm else None

@@ -25,6 +25,12 @@ GLOBS = (
     *(f"/sys/class/devfreq/*/{f}" for f in ("min_freq", "max_freq", "device/of_node/name")),
     "/usr/local/cuda/version.json",
 )
+# What of the facts a condition may move: the governor, the clocks' limits, the power mode.
+STATE_GLOBS = (
+    *(f"{_CPU}/cpufreq/policy*/scaling_{f}" for f in ("governor", "min_freq", "max_freq")),
+    *(f"/sys/class/devfreq/*/{f}" for f in ("min_freq", "max_freq", "device/of_node/name")),
+    *("/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"),
+)
 COMMANDS = {  # an inventory's entries that are no files, and the command that gives each
     "jetpack": "dpkg-query -W -f='${Version}' nvidia-jetpack 2>/dev/null || true",
     "fan": "if command -v nvfancontrol >/dev/null; then nvfancontrol -q 2>/dev/null; fi",
@@ -67,9 +73,8 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "available_bytes": memory.get("MemAvailable"),
         "swap_bytes": memory.get("SwapTotal"),
         "clusters": _clusters(inventory),
-        "governor": _governor(inventory),
-        "clocks": clocks(inventory),
-        "power_mode": _power_mode(inventory),
+        **state(inventory),
+        "power_modes": tuple(power_modes(inventory).values()),
         "battery_capacity_j": battery.capacity_j(inventory),
         "battery_health": battery.health(inventory),
         "virtual_machine": _virtual_machine(inventory, cpuinfo),
@@ -136,11 +141,17 @@ def _clusters(inventory: Inventory) -> tuple[tuple[int, ...], ...]:
     """The processors of one top clock, slowest first: where each has a clock of its own, equals are one cluster."""
     found: dict[float, tuple[int, ...]] = {}
     for path in inventory.matching(f"{_CPU}/cpufreq/policy*/related_cpus"):
-        cpus = tuple(int(w) for w in (inventory.text(path) or "").split() if w.isdigit())
+        cpus = tuple(int(w) for w in (inventory.text(path) or "").split() if re.fullmatch(r"[0-9]{1,5}", w))
         top_khz = inventory.number(path.removesuffix("related_cpus") + "cpuinfo_max_freq")
         if cpus and top_khz is not None:
             found[top_khz] = tuple(sorted((*found.get(top_khz, ()), *cpus)))
     return tuple(cpus for _, cpus in sorted(found.items()))
+
+
+def state(inventory: Inventory) -> dict[str, str]:
+    """Those of the facts that a condition may move, as far as the machine tells them."""
+    found = {"governor": _governor(inventory), "clocks": clocks(inventory), "power_mode": _power_mode(inventory)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _governor(inventory: Inventory) -> str | None:
@@ -198,7 +209,7 @@ def _cuda(text: str) -> str:
 
 def _power_mode(inventory: Inventory) -> str | None:
     """Jetson's mode by name: the status file holds "pmode:0002", the configuration names the numbers."""
-    status = re.search(r"pmode:(\d+)", inventory.text("/var/lib/nvpmodel/status") or "")
+    status = re.search(r"pmode:([0-9]{1,4})\b", inventory.text("/var/lib/nvpmodel/status") or "")
     if not status:
         return None
     return power_modes(inventory).get(int(status[1]), str(int(status[1])))

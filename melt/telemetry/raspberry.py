@@ -13,7 +13,10 @@ POWER, THROTTLED = "vcgencmd pmic_read_adc", "vcgencmd get_throttled"
 THROTTLED_FILE = "/sys/devices/platform/soc*/*firmware/get_throttled"
 COMMANDS = {name: f"if command -v vcgencmd >/dev/null; then {name}; fi" for name in (POWER, THROTTLED)}
 _SHORTEST_MS = 250  # every reading starts a program and asks the firmware, for some 15 to 25 ms
-_LINE = re.compile(r"^\s*(\w+)_(A|V) (?:current|volt)\([0-9]+\)=(-?[0-9]+(?:\.[0-9]+)?)(?:A|V)\s*$", re.M)
+_LINE = re.compile(
+    r"^[ \t]{0,40}(\w{1,40})_(A|V) (?:current|volt)\([0-9]{1,3}\)=(-?[0-9]{1,9}(?:\.[0-9]{1,12})?)(?:A|V)[ \t]{0,40}$",
+    re.M,
+)
 _NO_RAILS = "It needs the group video there: sudo usermod -aG video USER. The Pi 5 alone has a power chip that tells."
 
 

@@ -5,6 +5,7 @@ Forms: tests/data/jetson-tegrastats, from JetPack 3 to 7.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from melt.telemetry.base import Inventory, Probe, Source
@@ -13,8 +14,10 @@ from melt.telemetry.found import Found
 
 NAME = "tegrastats"
 # One line for the inventory; it goes on until its reader has gone.
-COMMAND = "if command -v tegrastats >/dev/null; then timeout 5 tegrastats --interval 100 2>/dev/null | head -n 1; fi"
+COMMAND = """if command -v tegrastats >/dev/null; then
+timeout -k 1 5 tegrastats --interval 100 2>/dev/null | head -c 4096 | head -n 1; fi"""
 _SHORTEST_MS = 100
+_LONGEST = 4096
 _FIGURE = r"(-?[0-9]{1,7})(?:mW)?"
 _RAIL = re.compile(rf"(?:^|\s)([A-Za-z][A-Za-z0-9_]{{1,40}}) {_FIGURE}/{_FIGURE}(?:/{_FIGURE})?(?=\s|$)")
 _GPU = re.compile(r"\bGR3D_FREQ (?:([0-9]{1,3})%)?(?:@\[?([0-9]{1,5})[0-9,]*\]?)?(?=\s|$)")
@@ -23,11 +26,11 @@ _GPU = re.compile(r"\bGR3D_FREQ (?:([0-9]{1,3})%)?(?:@\[?([0-9]{1,5})[0-9,]*\]?)
 def rails(line: str) -> dict[str, float]:
     """Milliwatts now by rail; the second rail of one label is ``LABEL#2``."""
     found: dict[str, float] = {}
-    for match in _RAIL.finditer(line):
-        label, n = match[1], 1
-        while (label if n == 1 else f"{label}#{n}") in found:
-            n += 1
-        found[label if n == 1 else f"{label}#{n}"] = float(match[2])
+    times: Counter[str] = Counter()
+    for match in _RAIL.finditer(line[:_LONGEST]):
+        label = match[1]
+        times[label] += 1
+        found[label if times[label] == 1 else f"{label}#{times[label]}"] = float(match[2])
     return found
 
 

@@ -12,12 +12,14 @@ import yaml
 
 import melt
 from melt.drivers.ssh.driver import SshDriver
+from melt.errors import DeviceError, PlanError
+from melt.events import ModelLoaded
 from melt.report import write_report
 from melt.session import run
 from melt.store import Store
 from melt.telemetry.base import Discovery
 from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
-from tests.drivers.plans import a_plan, timed
+from tests.drivers.plans import When, a_plan, timed
 from tests.peers.board.box import BoardBox
 from tests.peers.board.network import Network, Place
 from tests.peers.sshd import Sshd
@@ -70,6 +72,14 @@ def driver(nano: BoardBox) -> Iterator[SshDriver]:
     opened = SshDriver(ssh_profile_of(nano))
     yield opened
     opened.close()
+
+
+def held(board: BoardBox) -> dict[str, str]:
+    opened = SshDriver(ssh_profile_of(board))
+    try:
+        return dict(opened.held())
+    finally:
+        opened.close()
 
 
 def a_profile(board: Sshd, path: Path, **more: object) -> str:
@@ -155,13 +165,67 @@ class TestConditions:
         least = nano.folder / "root/sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq"
         assert least.read_text().strip() == "1510400"
 
-    def test_a_mode_that_it_does_not_have_fails_the_run(
+    def test_a_mode_that_it_does_not_have_is_refused_before_anything_is_sent(
         self, nano: BoardBox, tmp_path: Path, tiny_model: Path, kept_builds: None
     ) -> None:
         profile = a_profile(nano, tmp_path / "nano.yaml")
-        [made] = run(a_plan(profile, tiny_model, power_mode=("60W",)), tmp_path / "results").made
+        with pytest.raises(PlanError, match="nano: has no power mode '60W'") as e:
+            run(a_plan(profile, tiny_model, power_mode=("60W",)), tmp_path / "results")
+        assert e.value.hint == "It has 15W, 25W, MAXN_SUPER."
+        assert not list((nano.folder / "work/files").iterdir())  # nothing was sent
+
+    def test_clocks_that_somebody_has_locked_are_locked_again_after_another_mode(
+        self, nano: BoardBox, driver: SshDriver
+    ) -> None:
+        for least in nano.folder.glob("root/sys/**/*min_freq"):
+            least.write_text(least.with_name(least.name.replace("min", "max")).read_text())
+        assert driver.condition({"power_mode": "15W"}) == ()
+        assert driver.held() == {"governor": "schedutil", "clocks": "gpu locked", "power_mode": "15W"}
+        driver.close()
+        assert held(nano) == {"governor": "schedutil", "clocks": "locked", "power_mode": "25W"}
+
+    def test_what_cannot_be_put_back_is_told_and_tried_again(self, nano: BoardBox, driver: SshDriver) -> None:
+        assert driver.condition({"power_mode": "15W"}) == ()
+        tool = nano.folder / "bin" / "nvpmodel"
+        honest = tool.read_text()
+        tool.write_text(honest.replace("-m)", "-m) exit 0 ;;\n-x)"))  # says yes and does nothing
+        with pytest.raises(DeviceError, match=r"could not be put back as it was: power_mode 1: .* still says '0'"):
+            driver.close()
+        again = SshDriver(ssh_profile_of(nano))
+        [left] = again.condition({})
+        assert left.name == "power_mode"
+        tool.write_text(honest)
+        again.close()
+        assert nano.mode == 1
+
+    def test_a_run_is_kept_under_what_held_and_not_under_what_was_found(
+        self, nano: BoardBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+    ) -> None:
+        conditions = {"power_mode": "15W", "clocks": "locked", "governor": "performance"}
+        profile = a_profile(nano, tmp_path / "nano.yaml", conditions=conditions)
+        plan = a_plan(profile, tiny_model, runners=("native",))
+        [made] = run(plan, tmp_path / "results").made
+        for name, value in conditions.items():
+            assert getattr(made.manifest.device, name) == value
+            assert made.manifest.passport[name] == value
+        assert run(plan, tmp_path / "results").already_there == 1
+        assert held(nano) == {"governor": "schedutil", "clocks": "free", "power_mode": "25W"}
+
+    def test_a_mode_that_somebody_changes_in_mid_run_fails_it(
+        self, nano: BoardBox, tmp_path: Path, tiny_model: Path, kept_builds: None
+    ) -> None:
+        status = nano.folder / "root/var/lib/nvpmodel/status"
+        plan = a_plan(
+            a_profile(nano, tmp_path / "nano.yaml"), tiny_model, runners=("native",), power_mode=("15W",), retries=0
+        )
+
+        def change() -> None:
+            status.write_text("pmode:0002\n")
+
+        watcher = When(ModelLoaded, change)
+        [made] = run(plan, tmp_path / "results", watcher).made
         assert made.manifest.error is not None
-        assert "60W" in made.manifest.error.message
+        assert "power_mode was 15W and is MAXN_SUPER" in made.manifest.error.message
 
 
 class TestSensors:

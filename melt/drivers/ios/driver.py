@@ -174,6 +174,10 @@ class IosDriver:
         """No host may set any on an iPhone; melt's app keeps the screen on by itself."""
         return tuple(Absent(name=name, reason="a computer cannot set it on an iPhone") for name in wanted)
 
+    def held(self) -> Mapping[str, str]:
+        """No iPhone tells any of it."""
+        return {}
+
     def death_notes(self, pid: int | None) -> str:
         """What iOS wrote down of a process that it ended for want of memory; it takes its time to write."""
         deadline = time.monotonic() + _REPORT_S

@@ -30,6 +30,7 @@ class Setting:
     read: str = ""
     unset: str = ""  # how to take the value away again, where it was not set at all
     keeps: str = ""
+    moves: tuple[str, ...] = ()  # other settings that change with it
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class RemoteConditions:
             plan |= {setting: (name, raw) for setting, raw in settings.items()}
         found = {setting: self._read(setting) for setting in self._in_order(plan)}
         if changed := {s: v for s, v in found.items() if v not in ("", plan[s][1])}:
-            self._save(changed)
+            beside = {s: self._read(s) for one in changed for s in self._settings[one].moves if s not in plan}
+            self._save({s: v for s, v in beside.items() if v} | changed)
         reasons: dict[str, str] = {}
         moved = False
         for setting, before in found.items():
@@ -109,17 +111,26 @@ class RemoteConditions:
             return f"the {self._remote.what} took {raw!r} and still says {now!r}"
         return reason
 
-    def restore(self) -> None:
-        """Puts back what was found, and forgets it; what cannot be put back stays saved for the next time."""
+    def restore(self) -> tuple[Absent, ...]:
+        """Puts back what was found, and forgets it; what cannot be put back stays saved for the next time.
+
+        Returns:
+            What could not be put back, with the reason.
+        """
         found = self._found()
-        if not found:
-            return
         known = {s: v for s, v in found.items() if s in self._settings and _VALUE.match(v)}
-        failed = {s: known[s] for s in reversed(self._in_order(known)) if self._write(s, known[s])}
-        if failed != found:
+        failed = {s: reason for s in self._in_order(known) if (reason := self._put_back(s, known[s]))}
+        if found and failed.keys() != found.keys():
             run_command(self._remote, f"rm -f {quoted(self._saved)}")
             if failed:
-                self._save(failed)
+                self._save({s: known[s] for s in failed})
+        hint = "Set it there by hand; the next run tries again."
+        return tuple(Absent(name=s, reason=f"{known[s]}: {r}", hint=hint) for s, r in failed.items())
+
+    def _put_back(self, setting: str, value: str) -> str:
+        """Why it could not be; empty where it is as it was, as one that could not be set at all is."""
+        is_there = self._settings[setting].read and self._read(setting) == value
+        return "" if is_there else self._change(setting, value)
 
     def _settings_of(self, name: str, value: str) -> Mapping[str, str] | None:
         if name == "governor":

@@ -22,6 +22,7 @@ from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.facts import ClockReading
 from melt.profile import DeviceProfile
 from melt.telemetry.base import Absent, Inventory, Probe
+from melt.telemetry.linux_facts import STATE_GLOBS, state
 
 RETURN_S = 120.0  # how long a device that went away may take to come back: it may be rebooting
 _WATCH_S = 30  # a runner that hears nothing of its host for so long ends itself
@@ -44,6 +45,7 @@ class RemoteDriver:
         self._new_conditions = conditions
         self._processes: list[RemoteProcess] = []
         self._begun = False
+        self._left: tuple[Absent, ...] = ()  # what an earlier run had set and could not be put back
         self._connect()
 
     def _connect(self) -> None:
@@ -58,7 +60,7 @@ class RemoteDriver:
             self._wait_until_ready()
             self._files.prepare()
             self._wait_for_strays()
-            self._conditions.restore()  # what a host that crashed has left
+            self._left = self._conditions.restore()  # what a host that crashed has left
             self._begun = True
 
     def _wait_until_ready(self) -> None:
@@ -66,9 +68,11 @@ class RemoteDriver:
 
     def _wait_for_strays(self) -> None:
         """A runner whose host is gone ends within its watch; one that does not has a host that measures."""
-        script = f"ls -l /proc/[0-9]*/exe /proc/[0-9]*/cwd 2>/dev/null | grep -F {quoted(f' {self._folder}')}; true"
+        # /proc has resolved paths; the folder may lie behind a link.
+        folder = run_command(self._remote, f"cd {quoted(self._folder)} && pwd -P").text.rstrip("\n") or self._folder
+        script = f"ls -l /proc/[0-9]*/exe /proc/[0-9]*/cwd 2>/dev/null | grep -F {quoted(f' {folder}')}; true"
         deadline = time.monotonic() + _WATCH_S + SAMPLER_END_S
-        while pids := strays(run_command(self._remote, script).text, self._folder):
+        while pids := strays(run_command(self._remote, script).text, folder):
             if time.monotonic() > deadline:
                 raise DeviceError(
                     f"{self._profile.name}: a runner of melt's works on the {self._remote.what}: process {pids[0]}",
@@ -184,27 +188,39 @@ class RemoteDriver:
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets what the profile asks for; what is refused comes back with its reason."""
         self._begin()
-        return self._conditions.set(wanted)
+        return (*self._left, *self._conditions.set(wanted))
 
-    def restore(self) -> None:
+    def held(self) -> Mapping[str, str]:
+        """What of the conditions holds now, by the names of facts."""
+        return state(self._ask(STATE_GLOBS, {}))
+
+    def restore(self) -> tuple[Absent, ...]:
         """Puts every condition back; where the device is gone, the next run does, from what it has saved."""
         if not self._begun:
-            return  # somebody who only looks, and maybe at a device that another melt measures
+            return ()  # somebody who only looks, and maybe at a device that another melt measures
         with contextlib.suppress(MeltError):
             self.check_alive()  # a device that hangs would have every command wait
-            self._conditions.restore()
+            return self._conditions.restore()
+        return ()
 
     def check_alive(self) -> None:
         """Raises ConnectionLostError where the device gives no sign of life."""
         self._remote.check_alive()
 
     def close(self) -> None:
-        """Ends what it started and puts the conditions back."""
+        """Ends what it started and puts the conditions back.
+
+        Raises:
+            DeviceError: one of them could not be put back.
+        """
         for process in self._processes:
             process.kill()
         self._processes.clear()
-        self.restore()
+        left = self.restore()
         self._remote.close()
+        if left:
+            told = "; ".join(f"{one.name} {one.reason}" for one in left)
+            raise DeviceError(f"{self._profile.name}: could not be put back as it was: {told}", left[0].hint)
 
 
 def strays(listing: str, folder: str) -> list[int]:

@@ -76,7 +76,10 @@ class RemoteProcess:
         if len(words) != 2 or not all(w.isascii() and w.isdigit() for w in words):
             self._stream.close()
             self._raise_failure()
-            raise DeviceError(f"{self._remote.name}: its shell begins with {line!r} and not with its process ids")
+            raise DeviceError(
+                f"{self._remote.name}: its shell begins with {line!r} and not with its process ids",
+                "Have the login shell there greet terminals alone: [ -t 1 ] before what its .bashrc prints.",
+            )
         return int(words[0]), int(words[1])
 
     def _read(self) -> None:

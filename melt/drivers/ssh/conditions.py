@@ -28,7 +28,7 @@ done
 echo locked"""
 _SET_CLOCKS = """{sudo}case {{}} in
 locked) rm -f {kept}; $sudo jetson_clocks --store {kept} >&2 && $sudo jetson_clocks >&2 ;;
-free) $sudo jetson_clocks --restore {kept} >&2 && rm -f {kept} ;;
+free) if [ -e {kept} ]; then $sudo jetson_clocks --restore {kept} >&2 && rm -f {kept}; fi ;;
 esac"""
 
 
@@ -41,7 +41,7 @@ def settings(saved: str) -> dict[str, Setting]:
     # The value is put in later, by another format.
     kept = quoted(f"{saved}.clocks").replace("{", "{{").replace("}", "}}")
     return {
-        "power_mode": Setting(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE),
+        "power_mode": Setting(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE, moves=("clocks",)),
         "clocks": Setting(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), _READ_CLOCKS),
     }
 

@@ -24,7 +24,8 @@ class Host:
     hostname: str
     port: int
     user: str | None
-    known_as: str  # in known_hosts: HostKeyAlias, else the host's name
+    known_as: str  # in known_hosts: HostKeyAlias, whatever the port, else the host's name
+    is_alias: bool
     key_files: tuple[Path, ...]
     only_these_keys: bool  # IdentitiesOnly: the agent is not asked
     known_hosts: tuple[Path, ...]
@@ -33,7 +34,7 @@ class Host:
     @property
     def entry(self) -> str:
         """Its name in known_hosts."""
-        return self.known_as if self.port == PORT else f"[{self.known_as}]:{self.port}"
+        return self.known_as if self.is_alias or self.port == PORT else f"[{self.known_as}]:{self.port}"
 
 
 def host_of(profile: DeviceProfile) -> Host:
@@ -67,6 +68,7 @@ def read_host(name: str, user: str | None = None, port: int | None = None) -> Ho
         port=port or int(words.get("port", [str(PORT)])[0]),
         user=user or words.get("user", [None])[0],
         known_as=words.get("hostkeyalias", [hostname])[0],
+        is_alias="hostkeyalias" in words,
         key_files=tuple(f for f in files if f.is_file()),
         only_these_keys=words.get("identitiesonly", ["no"])[0] == "yes",
         known_hosts=tuple(known),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import paramiko
+from paramiko.hostkeys import HostKeyEntry
 
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.tcp import connect_tcp
@@ -92,9 +93,14 @@ def _shown_key(host: Host, before: list[paramiko.SSHClient], name: str) -> param
     transport = paramiko.Transport(_socket(host, before, name))
     try:
         transport.start_client(timeout=CONNECT_S)
-        return transport.get_remote_server_key()
+        key = transport.get_remote_server_key()
+        if any(entry.key == key for marker, entry in _lines_of(host) if marker == "@revoked"):
+            raise DeviceError(
+                f"{name}: {host.entry} shows a key that is revoked in known_hosts", "Nobody should speak to this host."
+            )
+        return key
     except (paramiko.SSHException, OSError, EOFError) as e:
-        raise ConnectionLostError(f"{name}: {host.entry}: {e or type(e).__name__}", BACK_HINT) from e
+        raise ConnectionLostError(f"{name}: {host.entry}: {str(e) or type(e).__name__}", BACK_HINT) from e
     finally:
         transport.close()
 
@@ -136,20 +142,36 @@ def _socket(host: Host, before: list[paramiko.SSHClient], name: str) -> Any:
 
 
 def _known_hosts(host: Host) -> paramiko.HostKeys:
-    known = paramiko.HostKeys()
-    for path in host.known_hosts:
-        with contextlib.suppress(OSError, paramiko.SSHException):
-            known.load(str(path))
+    """What OpenSSH's files say of hosts, but for certificates' authorities and lines that are no keys."""
+    known, lines = paramiko.HostKeys(), list(_lines_of(host))
+    revoked = [entry.key for marker, entry in lines if marker == "@revoked"]
+    for marker, entry in lines:
+        if not marker and entry.key is not None and entry.key not in revoked:
+            for name in entry.hostnames:
+                known.add(name, entry.key.get_name(), entry.key)
     return known
+
+
+def _lines_of(host: Host) -> Iterator[tuple[str, HostKeyEntry]]:
+    """The marker, mostly empty, and the rest of each line that is understood."""
+    for path in host.known_hosts:
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for number, line in enumerate(lines, 1):
+            marker, _, rest = line.strip().partition(" ") if line.lstrip().startswith("@") else ("", "", line.strip())
+            with contextlib.suppress(paramiko.SSHException, ValueError):
+                entry = HostKeyEntry.from_line(rest, number) if rest and not rest.startswith("#") else None
+                if entry is not None:
+                    yield marker, entry
 
 
 def _open(host: Host, before: list[paramiko.SSHClient], name: str) -> paramiko.SSHClient:
     # Its errors come to the caller; without a handler Python would print its log's tracebacks as well.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     client = paramiko.SSHClient()
-    for path in host.known_hosts:
-        with contextlib.suppress(OSError, paramiko.SSHException):
-            client.load_system_host_keys(str(path))
+    client.get_host_keys().update(_known_hosts(host))
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     sock = _socket(host, before, name)
     with ExitStack() as undo:
@@ -202,7 +224,7 @@ def _explained(e: Exception, host: Host, name: str) -> DeviceError:
         return DeviceError(
             f"{name}: the key of {host.entry} is not known", f"Look at it once: melt devices enrol {name}"
         )
-    return ConnectionLostError(f"{name}: {host.entry}: {e or type(e).__name__}", BACK_HINT)
+    return ConnectionLostError(f"{name}: {host.entry}: {str(e) or type(e).__name__}", BACK_HINT)
 
 
 def _changed(name: str, host: Host, shown: HostKey) -> DeviceError:

@@ -61,14 +61,16 @@ class SshDriver(RemoteDriver):
 
     def _open(self) -> Remote:
         remote = SshRemote(open_way(self._profile), self._profile.name)
+        self._inventory = None  # of another boot, maybe
         if not self._folder.startswith("/"):
-            home = run_command(remote, 'echo "$HOME"').text.strip()
+            said = run_command(remote, 'echo "$HOME"').text.splitlines() or [""]
+            home = said[-1].strip()  # some shells greet first
             if not home.startswith("/"):
                 remote.close()
                 raise DeviceError(
                     f"{self._profile.name}: the user there has no home", "Name a work_folder in the profile."
                 )
-            self._folder = f"{home}/{self._folder}"
+            self._folder = f"{home}/{self._folder.removeprefix('~/')}"
         return remote
 
     def _conditions_of(self, remote: Remote, saved: str) -> RemoteConditions:

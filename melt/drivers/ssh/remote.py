@@ -32,7 +32,7 @@ class SshRemote:
         self.name = name
         self._way = way
         self._sftp: paramiko.SFTPClient | None = None
-        self._opening = threading.Lock()
+        self._asking = threading.Lock()  # paramiko's SFTP lets one thread take another's answer
 
     def open_shell(self, script: str, group_and_pid: bool = False, timeout_s: float = 10.0) -> SshShell:
         """Starts a shell with this script."""
@@ -53,27 +53,26 @@ class SshRemote:
         except PermissionError as e:
             raise DeviceError(f"{self.name}: {what}: Permission denied") from e
         except (TimeoutError, paramiko.SSHException, EOFError, OSError) as e:
-            raise ConnectionLostError(f"{self.name}: {what}: {e or 'the board does not answer'}", BACK_HINT) from e
+            raise ConnectionLostError(f"{self.name}: {what}: {str(e) or 'the board does not answer'}", BACK_HINT) from e
 
     def _files(self, timeout_s: float = _STEP_S) -> paramiko.SFTPClient:
-        with self._opening:
-            if self._sftp is None:
-                self._sftp = paramiko.SFTPClient.from_transport(self._transport())
-            if self._sftp is None:
-                raise DeviceError(f"{self.name}: its SSH server has no SFTP", "Install sftp-server there.")
-            channel = self._sftp.get_channel()
-            if channel is not None:
-                channel.settimeout(timeout_s)
-            return self._sftp
+        if self._sftp is None:
+            self._sftp = paramiko.SFTPClient.from_transport(self._transport())
+        if self._sftp is None:
+            raise DeviceError(f"{self.name}: its SSH server has no SFTP", "Install sftp-server there.")
+        channel = self._sftp.get_channel()
+        if channel is not None:
+            channel.settimeout(timeout_s)
+        return self._sftp
 
     def check_alive(self) -> None:
         """The SFTP server that runs there anyhow answers by itself."""
-        with self._refusals("sign of life"):
+        with self._refusals("sign of life"), self._asking:
             self._files(SIGN_OF_LIFE_S).stat("/")
 
     def size_bytes(self, path: str) -> int | None:
         """The size of a file."""
-        with self._refusals(path):
+        with self._refusals(path), self._asking:
             try:
                 return self._files().stat(path).st_size
             except FileNotFoundError:
