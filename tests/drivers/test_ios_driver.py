@@ -167,6 +167,7 @@ def test_a_disk_that_fills_up_on_the_way_says_so(iphone: IPhone, driver: IosDriv
     with pytest.raises(DeviceError, match="the iPhone's disk is full") as raised:
         driver.push(a_file(tmp_path / "model.gguf", bytes(16 * MIB)))
     assert "melt devices clean" in raised.value.hint
+    assert not list((container_of(iphone) / "Documents/melt/incoming").iterdir())
 
 
 def test_conditions_are_refused_with_the_reason(driver: IosDriver) -> None:

@@ -8,7 +8,7 @@ import pytest
 from melt.profile import json_schema, read_profile, shipped_folder
 
 PROFILES = sorted(shipped_folder().glob("*.yaml"))
-NAMES = {"local", "pixel8", "galaxy-s23", "iphone15-pro", "jetson-orin-nano", "jetson-agx-orin"}
+NAMES = {"local", "pixel8", "galaxy-s23", "iphone", "iphone15-pro", "jetson-orin-nano", "jetson-agx-orin"}
 
 
 def test_all_are_there() -> None:

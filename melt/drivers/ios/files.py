@@ -13,7 +13,7 @@ from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.words import CLEAN_HINT
 from melt.drivers.remote.files import safe_name
-from melt.errors import DeviceError
+from melt.errors import DeviceError, TransientDeviceError
 
 FOLDER = "Documents/melt"
 _FILES, _INCOMING, _USED = f"{FOLDER}/files", f"{FOLDER}/incoming", ".used"
@@ -50,9 +50,15 @@ class AppFiles:
         if not offset:
             self._container.remove(incoming)  # what a cut left takes no room twice
         self._check_room(file, offset)
-        with file.path.open("rb") as content:
-            content.seek(offset)
-            self._container.send(content, incoming, offset, file.size_bytes, lambda n: report(n, file.size_bytes))
+        try:
+            with file.path.open("rb") as content:
+                content.seek(offset)
+                self._container.send(content, incoming, offset, file.size_bytes, lambda n: report(n, file.size_bytes))
+        except TransientDeviceError:
+            raise  # what has arrived is the file's beginning
+        except DeviceError:
+            self._container.remove(incoming)  # a part that was refused may have others behind it
+            raise
         arrived = self._container.size_bytes(incoming)
         if arrived != file.size_bytes:
             self._container.remove(incoming)

@@ -1,6 +1,8 @@
 """Files of an app's container, by house_arrest."""
 
+import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -10,7 +12,8 @@ from pymobiledevice3.services.house_arrest import HouseArrestService
 if TYPE_CHECKING:
     from melt.drivers.ios.pymd3.phone import Phone
 
-_PART_BYTES = 4 * 2**20
+_PART_BYTES = 2**19
+_PARTS_UNDER_WAY = 8  # the phone takes them in order, and writes one while the next ones travel
 _SLOWEST_BYTES_PER_S = 500e3
 _CALL_S = 30.0
 
@@ -101,11 +104,28 @@ class Container:
         handle = await self._afc.fopen(path, "r+" if offset else "w")
         if offset:
             await self._afc.fseek(handle, offset)
-        while part := content.read(_PART_BYTES):
-            await self._afc.fwrite(handle, part)
-            offset += len(part)
-            sent(offset)
+        under_way: deque[tuple[asyncio.Task[None], int]] = deque()
+        try:
+            while part := content.read(_PART_BYTES):
+                offset += len(part)
+                under_way.append((asyncio.create_task(self._afc.fwrite(handle, part)), offset))
+                await asyncio.sleep(0)  # it is sent before the next one is read
+                if len(under_way) > _PARTS_UNDER_WAY:
+                    await self._arrived(under_way, sent)
+            while under_way:
+                await self._arrived(under_way, sent)
+        finally:
+            for task, _ in under_way:
+                task.cancel()
+            await asyncio.gather(*(t for t, _ in under_way), return_exceptions=True)
         await self._afc.fclose(handle)
+
+    @staticmethod
+    async def _arrived(under_way: deque[tuple[asyncio.Task[None], int]], sent: Callable[[int], None]) -> None:
+        task, offset = under_way[0]
+        await task
+        under_way.popleft()
+        sent(offset)
 
     def close(self) -> None:
         """Lets it go."""

@@ -1,0 +1,74 @@
+"""What this computer spends while a run is on at an iPhone: seconds of its processor a second of the run.
+
+    python -m benchmarks.iphone_run [--gen 4000]
+
+The simulated iPhone and the runner are processes of their own, so that melt's alone is counted: following the app's
+events, and taking its telemetry at the default period.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.common import machine
+from melt.events import Event, Iteration, ModelLoaded, UnknownLine
+from melt.models.synth import synthesise
+from melt.models.zoo import find_shape, scaled_down
+from melt.plan import Plan
+from melt.session import run
+from melt.toolchain.build import build
+from melt.toolchain.targets import find_target
+from melt.watch import Watcher
+
+APP = "org.example.melt-runner"
+
+
+class Spent(Watcher):
+    """The processor's and the wall's time from the model's loading to each iteration's end."""
+
+    def __init__(self) -> None:
+        self.loaded = self.last = (0.0, 0.0)
+
+    def event(self, event: Event | UnknownLine) -> None:
+        """Takes the times."""
+        now = (time.process_time(), time.perf_counter())
+        if isinstance(event, ModelLoaded):
+            self.loaded = now
+        if isinstance(event, Iteration):
+            self.last = now
+
+
+def main() -> None:
+    """Prints one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gen", type=int, default=4000)
+    args = parser.parse_args()
+    print(machine())
+    program = build(find_target("host"), lambda _done, _total: None)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        model = folder / "tiny.gguf"
+        synthesise(scaled_down(find_shape("smollm2-135m")), "Q8_0", model)
+        profile = folder / "iphone-of-ours.yaml"
+        profile.write_text("name: iphone-of-ours\ndriver: ios\n")
+        words = [sys.executable, "-m", "tests.peers.iphone", str(folder / "phone"), APP, str(program)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as phone:
+            assert phone.stdout is not None
+            assert phone.stdin is not None
+            os.environ |= {"HOME": name, "MELT_CACHE": name, "USBMUXD_SOCKET_ADDRESS": phone.stdout.readline().strip()}
+            spent = Spent()
+            few = {"context": (64,), "gen": (args.gen,), "sessions": 1, "iterations": 1, "warmups": 0, "threads": (1,)}
+            plan = Plan.model_validate({"devices": (str(profile),), "models": (str(model),), "idle_s": 0.5, **few})
+            outcome = run(plan, folder / "results", spent)
+            phone.stdin.close()
+    assert outcome.complete, outcome.made[-1].manifest.error
+    cpu_s, wall_s = spent.last[0] - spent.loaded[0], spent.last[1] - spent.loaded[1]
+    print(f"{cpu_s:.2f} s of a processor in {wall_s:.1f} s of a run: {100 * cpu_s / wall_s:.2f} % of one core")
+
+
+if __name__ == "__main__":
+    main()
