@@ -2,8 +2,11 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -236,6 +239,53 @@ def test_an_iphone_that_restarts_in_mid_run_is_measured_again(iphone: IPhone, tm
     )
     assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
     assert iphone.images.mounted
+
+
+def test_an_iphone_that_hangs_ends_the_run_and_not_the_plan(
+    iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("container", "instruments", "phone"):
+        monkeypatch.setattr(f"melt.drivers.ios.pymd3.{module}._CALL_S", 2.0)
+    monkeypatch.setattr("melt.drivers.ios.driver.RETURN_S", 3.0)
+    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, retries=0, **LONG)
+    began = time.monotonic()
+    outcome = run(plan, tmp_path / "results", When(ModelLoaded, iphone.frozen.set))
+    assert time.monotonic() - began < 60
+    error = last(outcome).manifest.error
+    assert error is not None
+    assert error.kind == "transient"
+    iphone.frozen.clear()
+    assert last(run(plan, tmp_path / "results")).manifest.status == "ok"
+
+
+def test_an_interrupted_run_leaves_no_app_at_work(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    words = ["run", "--device", write_profile(tmp_path, iphone), "--model", str(tiny_model), "--context", "8000"]
+    words += ["--gen", "8000", "--threads", "1", "--results", str(tmp_path / "results"), "--set", "idle_s=0.2"]
+    program = [sys.executable, "-c", "from melt.cli import main; main()"]
+    with subprocess.Popen([*program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as melt_run:
+        deadline = time.monotonic() + 60
+        while not iphone.apps.running:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        melt_run.send_signal(signal.SIGINT)
+        _, said = melt_run.communicate(timeout=60)
+    assert melt_run.returncode == 130
+    assert b"Traceback" not in said
+    assert not [r for r in iphone.apps.running.values() if r.alive]
+
+
+def test_an_app_left_by_a_host_that_died_is_ended_first(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    iphone.install(replace(melts_app(), program=sleeper))
+    left = iphone.apps.launch(APP_ID, [], {}, True)
+    iphone.install(melts_app())
+    alive: list[bool] = []
+    watcher = AtPhase("idle", lambda: alive.append(left.alive))
+    made = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results", watcher))
+    assert made.manifest.status == "ok"
+    assert alive == [False]
 
 
 @pytest.mark.slow

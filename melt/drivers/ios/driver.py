@@ -1,5 +1,6 @@
 """An iPhone by its services. See ``melt.drivers.base.Driver``; there is no shell, and melt's app is the runner."""
 
+import contextlib
 import hashlib
 import json
 import time
@@ -100,11 +101,20 @@ class IosDriver:
     def discover(self) -> Discovery:
         """The telemetry of an iPhone; with the cable out, first watches how often its gauge has a new figure."""
         if self._discovery is None:
-            battery = self._phone.battery()
+            battery = self._battery()
             fed = battery.get("ExternalConnected", True)
             update_s = None if fed else watch_battery(self._phone, _BATTERY_WATCH_S)
             self._discovery = ios.discover(battery, self.facts().logical_cores, update_s, self._profile.sensors)
         return self._discovery
+
+    def _battery(self) -> dict[str, Any]:
+        """Nothing where the iPhone refuses it: a run does without."""
+        try:
+            return self._phone.battery()
+        except TransientDeviceError:
+            raise
+        except DeviceError:
+            return {}
 
     def free_bytes(self) -> int:
         """Room left on the phone's disk."""
@@ -128,6 +138,7 @@ class IosDriver:
                 self._phone.check_alive()
                 self._tools().mach_time()
                 self._opened().size_bytes(JOB)
+                self._end_stray()
                 return
             except TransientDeviceError:
                 if time.monotonic() > deadline:
@@ -135,6 +146,13 @@ class IosDriver:
             self._let_go()
             lost = True
             time.sleep(1.0)
+
+    def _end_stray(self) -> None:
+        """An app of a host that died goes on to the end of its job, and would be in the measurement."""
+        pid = self._tools().running(self._installed().bundle_id)
+        if pid:
+            with contextlib.suppress(DeviceError):  # it may just have ended
+                self._tools().kill(pid)
 
     def clean(self, limit_bytes: int = 0) -> int:
         """Removes what was pushed, used longest ago first, down to a limit; the bytes removed."""
@@ -153,7 +171,7 @@ class IosDriver:
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
         """The battery, read now; what instruments sample is there during a recording only."""
         if any(p.name == ios.BATTERY for p in probes):
-            return {ios.BATTERY: ios.battery_text(self._phone.battery())}
+            return {ios.BATTERY: ios.battery_text(self._battery())}
         return {}
 
     def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> PhoneRecording:

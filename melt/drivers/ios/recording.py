@@ -4,7 +4,6 @@ Instruments' samples carry the phone's stamps. The battery's are taken when the 
 host before and after, and told in the phone's clock by a reading of both.
 """
 
-import asyncio
 import json
 import shutil
 import tempfile
@@ -36,7 +35,7 @@ class PhoneRecording:
         if GPU in wanted:
             self._tasks.append(instruments.sample_gpu(self._take_gpu))
         if BATTERY in wanted:
-            self._tasks.append(phone.start(self._poll_battery(wanted[BATTERY].period_ms / 1000)))
+            self._tasks.append(phone.sample_battery(wanted[BATTERY].period_ms / 1000, self._take_battery))
 
     def follow(self, pid: int) -> None:
         """From now on also keeps what is sampled of this process."""
@@ -76,12 +75,9 @@ class PhoneRecording:
         now_ns = self._now_ns()
         self._write(GPU, now_ns, now_ns, as_text(row))
 
-    async def _poll_battery(self, period_s: float) -> None:
-        while True:
-            before_ns = self._now_ns()
-            text = battery_text(await self._phone.read_battery())
-            self._write(BATTERY, before_ns, self._now_ns(), text)
-            await asyncio.sleep(max(0.0, period_s - (self._now_ns() - before_ns) * 1e-9))
+    def _take_battery(self, battery: Mapping[str, Any], took_s: float) -> None:
+        now_ns = self._now_ns()
+        self._write(BATTERY, now_ns - int(took_s * 1e9), now_ns, battery_text(battery))
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() + self._ahead_ns

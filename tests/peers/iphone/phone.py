@@ -46,6 +46,7 @@ class IPhone:
         self.dialogs_shown = 0
         self.developer_mode = True
         self.attached = True
+        self.frozen = threading.Event()  # while it is set the phone answers nothing
         self.disk = Disk()
         self.battery = Battery()
         self.trust = Trust(folder / "keys")
@@ -124,6 +125,7 @@ class IPhone:
 
     def serve(self, port: int, stream: Stream) -> None:
         """One connection from usbmuxd, to its end."""
+        stream.frozen = self.frozen
         self._streams.add(stream)
         try:
             if port == lockdownd.PORT:

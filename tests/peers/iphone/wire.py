@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ class Stream:
         self._using = threading.Lock()  # OpenSSL's state is one thread's at a time
         self._writing = threading.Lock()  # a message goes out whole
         self._closed = False
+        self.frozen: threading.Event | None = None  # while it is set nothing is answered
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -89,6 +91,9 @@ class Stream:
 
     def _do(self, action: Callable[[memoryview], int], data: memoryview, plain_wait: int) -> int:
         while not self._closed:
+            if self.frozen is not None and self.frozen.is_set():
+                time.sleep(0.05)
+                continue
             wait_for = plain_wait
             try:
                 with self._using:

@@ -61,4 +61,7 @@ async def _cancel_all() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    # The library leaves a connection open where it is interrupted in the middle of making it.
+    for transport in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
+        transport.abort()
     await asyncio.sleep(_TIDY_S)  # transports that were closed get their turn

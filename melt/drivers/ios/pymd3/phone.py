@@ -1,8 +1,10 @@
 """One iPhone: found, paired and asked, through the library."""
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,12 +150,20 @@ class Phone:
 
     def battery(self) -> dict[str, Any]:
         """IOPMPowerSource of its registry; empty where it does not say."""
-        return self.call(self.read_battery(), "asking for its battery", _CALL_S)
+        return self.call(self._battery(), "asking for its battery", _CALL_S)
 
-    async def read_battery(self) -> dict[str, Any]:
-        """As ``battery``, for a coroutine."""
+    async def _battery(self) -> dict[str, Any]:
         async with DiagnosticsService(self.lockdown) as service:
             return await service.get_battery() or {}
+
+    def sample_battery(self, period_s: float, take: Callable[[dict[str, Any], float], None]) -> "Future[None]":
+        """Readings from now on, each with the seconds that its answer took; end it by ``end``.
+
+        The connection is made before this returns: lockdownd answers one question at a time.
+        """
+        service = DiagnosticsService(self.lockdown)
+        self.call(service.connect(), "asking for its battery", _CALL_S)
+        return self.start(_poll(service, period_s, take))
 
     def reports(self, prefix: str, most: int) -> list[bytes]:
         """Its newest reports whose names begin so, by name, which hold the date."""
@@ -189,3 +199,13 @@ class Phone:
                 self.call(self._tunnel.aclose(), "closing the tunnel", _CALL_S)
             self.call(self.lockdown.close(), "closing", _CALL_S)
         self._loop.close()
+
+
+async def _poll(service: DiagnosticsService, period_s: float, take: Callable[[dict[str, Any], float], None]) -> None:
+    async with service:
+        while True:
+            asked_s = time.monotonic()
+            found = await service.get_battery() or {}
+            took_s = time.monotonic() - asked_s
+            take(found, took_s)
+            await asyncio.sleep(max(0.0, period_s - took_s))
