@@ -126,7 +126,7 @@ def test_a_push_goes_on_where_it_was_cut(damage: bool, iphone: IPhone, driver: I
     first: list[int] = []
     placed = driver.push(file, lambda done, _total: first.append(done))
     assert (container_of(iphone) / placed.device_path).read_bytes() == file.path.read_bytes()
-    assert first[0] == (4 * MIB if damage else 10 * MIB)
+    assert first[0] <= MIB if damage else first[0] > 7 * MIB
 
 
 def test_what_was_used_longest_ago_is_removed_first(iphone: IPhone, driver: IosDriver, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_samples_of_the_phone_fall_into_the_time_of_the_run(iphone: IPhone, tmp_
     footprints = [json.loads(line["raw"])["physFootprint"] for line in of_app]
     assert max(footprints) > 1e6
     busy = [json.loads(line["raw"])["cpuUsage"] for line in of_app]
-    assert max(busy) > 50  # percent of a core
+    assert max(busy) > 5  # percent of a core, of which others may have most
 
 
 def test_a_second_run_sends_nothing_again(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
