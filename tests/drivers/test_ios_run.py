@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -206,6 +207,33 @@ def test_a_cable_that_is_pulled_is_waited_for_and_the_run_made_again(
     errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
     assert errors == (["transient", "ok"] if when != "collect" else ["ok"])
     assert list(last(outcome).telemetry_lines())  # what was sampled is here already
+
+
+def test_a_usbmuxd_that_ends_with_its_last_device_is_waited_for(
+    iphone: IPhone, tmp_path: Path, tiny_model: Path
+) -> None:
+    """As Debian's does."""
+
+    def back() -> None:
+        iphone.usbmuxd.start_again()
+        iphone.plug_in()
+
+    def pull() -> None:
+        iphone.pull_cable()
+        iphone.usbmuxd.close()
+        threading.Timer(3.0, back).start()
+
+    watcher = When(ModelLoaded, pull)
+    outcome = run(a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results", watcher)
+    assert [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made] == ["transient", "ok"]
+
+
+def test_a_phone_that_is_locked_in_the_middle_of_a_plan(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+    watcher = AtPhase("load", lambda: setattr(iphone, "locked", True))
+    error = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results", watcher)).manifest.error
+    assert error is not None
+    assert error.kind == "device"
+    assert "the iPhone is locked, so it starts no app" in error.message
 
 
 def test_a_cable_pulled_in_mid_push_is_gone_on_from(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:

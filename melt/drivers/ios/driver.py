@@ -17,6 +17,7 @@ from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Instruments
 from melt.drivers.ios.pymd3.words import DEVELOPER_HINT
 from melt.drivers.ios.recording import PhoneRecording, watch_battery
+from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.driver import RETURN_S
 from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.facts import ClockReading, DeviceFacts
@@ -143,6 +144,11 @@ class IosDriver:
             except TransientDeviceError:
                 if time.monotonic() > deadline:
                     raise
+            except DeviceError as e:  # usbmuxd may end with its last device, and a phone that restarts is locked
+                if not lost:
+                    raise
+                if time.monotonic() > deadline:
+                    raise ConnectionLostError(e.message, e.hint) from e
             self._let_go()
             lost = True
             time.sleep(1.0)

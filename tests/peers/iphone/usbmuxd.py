@@ -37,7 +37,13 @@ class Usbmuxd:
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         self._listeners: list[tuple[Stream, int]] = []
         self._open: set[Stream] = set()
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
+
+    def start_again(self) -> None:
+        """After ``close``, at the same address."""
+        host, port = self.address.split(":")
+        self._server = socket.create_server((host, int(port)))
+        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
 
     def close(self) -> None:
         """The daemon ends, and every connection with it."""
@@ -60,10 +66,10 @@ class Usbmuxd:
             with contextlib.suppress(EOFError):
                 _send(stream, tag, message)
 
-    def _accept(self) -> None:
+    def _accept(self, server: socket.socket) -> None:
         while True:
             try:
-                sock, _ = self._server.accept()
+                sock, _ = server.accept()
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(Stream(sock),), daemon=True).start()

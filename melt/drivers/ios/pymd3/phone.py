@@ -76,6 +76,7 @@ class Phone:
         logging.getLogger("pymobiledevice3").addHandler(logging.NullHandler())  # what matters is raised
         self._loop = Loop()
         self._tunnel: Any = None
+        self._connected = False
         records.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self.lockdown = self.call(
@@ -86,6 +87,7 @@ class Phone:
         except BaseException:
             self._loop.close()
             raise
+        self._connected = True
 
     def call(self, work: Coroutine[Any, Any, T], doing: str, timeout_s: float) -> T:
         """Its result; raises melt's errors."""
@@ -94,7 +96,7 @@ class Phone:
         except AssertionError:
             raise
         except Exception as e:
-            raise explain(e, self.name, doing) from e
+            raise explain(e, self.name, doing, self._connected) from e
 
     def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """On its way."""

@@ -19,7 +19,10 @@ DEVELOPER_HINT = (
     "asked for it: pymobiledevice3 amfi reveal-developer-mode"
 )
 IMAGE_HINT = "Keep it unlocked and on the network, so that the image can be fetched and mounted: docs/ios.md."
-USBMUXD_HINT = "Debian: apt install usbmuxd, then replug the iPhone. One elsewhere: USBMUXD_SOCKET_ADDRESS=host:port."
+USBMUXD_HINT = (
+    "Plug the iPhone in: Linux's usbmuxd (Debian: apt install usbmuxd) runs only while one is. One elsewhere: "
+    "USBMUXD_SOCKET_ADDRESS=host:port."
+)
 CLEAN_HINT = "Free some there, or remove what melt put there: melt devices clean NAME"
 
 _LOST = (
@@ -39,11 +42,13 @@ _LOCKED = (e.PasswordRequiredError, e.PasscodeRequiredError, e.MCProtectedError)
 _UNPAIRED = (e.NotPairedError, e.PairingError, e.NotTrustedError, e.FatalPairingError)
 
 
-def explain(error: Exception, name: str, doing: str) -> MeltError:
-    """The library's error in words; melt's own as it is."""
+def explain(error: Exception, name: str, doing: str, connected: bool = False) -> MeltError:
+    """The library's error in words; melt's own as it is. Where a phone was connected, a usbmuxd that is gone went with
+    it: Linux's ends with its last device."""
     if isinstance(error, MeltError):
         return error
-    found = _with_a_cure(error)
+    gone = connected and isinstance(error, e.ConnectionFailedToUsbmuxdError)
+    found = None if gone else _with_a_cure(error)
     if found:
         return DeviceError(f"{name}: {found[0]}", found[1])
     if isinstance(error, _LOST):
