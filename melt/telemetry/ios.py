@@ -75,7 +75,7 @@ def _find_battery(found: Found, battery: Mapping[str, Any], update_s: float | No
             _add(found, BATTERY, BATTERY_MS, key, quantity, "battery", _GAUGE, scale, f"battery:{name}", update | more)
     if battery.get("ExternalConnected") or battery.get("IsCharging"):
         found.miss(
-            "energy while charging",
+            "battery:power while charging",
             "on a cable the iPhone charges, and its battery then says nothing of the load",
             "An external meter, or a connection by Wi-Fi with the cable out: docs/ios.md.",
         )

@@ -40,9 +40,11 @@ def test_the_command_line_measures_an_iphone_and_reports(
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "report" / "index.html").read_text()
     assert "iOS 16.7.10 (20H350)" in page
+    assert "6 cores" in page
+    assert "on a cable the iPhone charges" in page
     shown = melt_cli("devices", "show", "my-iphone").stdout
     assert "absent: power rails: iOS tells none" in shown
-    assert "absent: energy while charging" in shown
+    assert "absent: battery:power while charging" in shown
     assert "process:footprint" in shown
     checked = melt_cli("doctor", "--device", "my-iphone")
     assert "engine llama.cpp" in checked.stdout
@@ -330,4 +332,4 @@ def test_joules_come_only_with_the_cable_out(iphone: IPhone, tmp_path: Path, tin
     assert row["energy_decode_j"] == pytest.approx(0.803 * 3.901 * decode_s, rel=0.02)
     assert row["energy_sensor"] == "fuel gauge"
     (power,) = [s for s in made.manifest.telemetry.sources if s.quantity == "power_w"]
-    assert power.native_period_s == pytest.approx(1.0, abs=0.3)
+    assert power.native_period_s == pytest.approx(1.0, abs=0.5)

@@ -83,7 +83,7 @@ class IosDriver:
     def facts(self) -> DeviceFacts:
         """What the iPhone says of itself, and which of melt's apps is on it."""
         if self._facts is None:
-            app, told = self._installed(), self._phone.values()
+            app, told, cores = self._installed(), self._phone.values(), self._tools().cores()
             version, build = told.get("ProductVersion"), told.get("BuildVersion")
             self._facts = DeviceFacts(
                 platform="ios",
@@ -91,7 +91,8 @@ class IosDriver:
                 soc=told.get("HardwarePlatform"),
                 product=told.get("ProductType"),
                 os_build=f"iOS {version} ({build})",
-                logical_cores=self._tools().cores(),
+                logical_cores=cores,
+                physical_cores=cores,  # Apple's have one thread each
                 serial_hash=hashlib.sha256(self._phone.udid.encode()).hexdigest()[:16],
                 installed_runner=app.bundle_id,
                 installed_runner_version=app.version,
