@@ -86,7 +86,8 @@ def by_libimobiledevice(container: Path, file: DeviceFile, part_mib: int) -> flo
     """Seconds of libimobiledevice's client."""
     target = "Documents/theirs"
     words = [sys.executable, "-m", "benchmarks.libimobiledevice_push", APP, str(file.path), target, str(part_mib)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    env = os.environ | {"USBMUXD_SOCKET_ADDRESS": f"UNIX:{os.environ['USBMUXD_SOCKET_ADDRESS']}"}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=env)
     assert (container / target).stat().st_size == file.size_bytes
     (container / target).unlink()
     return float(done.stdout)

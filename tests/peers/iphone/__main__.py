@@ -2,8 +2,8 @@
 
     python -m tests.peers.iphone FOLDER BUNDLE_ID [PROGRAM]
 
-Prints USBMUXD_SOCKET_ADDRESS and the container of an app of that id, whose program is one of this machine. Ends with
-its stdin.
+Prints the path of usbmuxd's Unix socket and the container of an app of that id, whose program is one of this machine.
+Ends with its stdin.
 """
 
 import sys
@@ -18,7 +18,9 @@ def main() -> None:
     with IPhone(Path(sys.argv[1])) as phone:
         program = Path(sys.argv[3]) if len(sys.argv) > 3 else None
         app = phone.install(App(sys.argv[2], "0.1.0", program))
-        print(phone.address, flush=True)
+        path = phone.folder / "usbmuxd.sock"
+        phone.usbmuxd.listen_at(path)
+        print(path, flush=True)
         print(phone.apps.container(app), flush=True)
         sys.stdin.read()
 

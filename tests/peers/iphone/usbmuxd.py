@@ -39,6 +39,13 @@ class Usbmuxd:
         self._open: set[Stream] = set()
         threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
 
+    def listen_at(self, path: Path) -> None:
+        """Also at a Unix socket, as usbmuxd itself does."""
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.bind(str(path))
+        server.listen()
+        threading.Thread(target=self._accept, args=(server,), daemon=True).start()
+
     def start_again(self) -> None:
         """After ``close``, at the same address."""
         host, port = self.address.split(":")
