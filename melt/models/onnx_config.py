@@ -66,20 +66,6 @@ class Model(_Part):
     decoder: Decoder
 
 
-class Synthetic(_Part):
-    """What melt says of weights that it made."""
-
-    name: Annotated[str, Field(max_length=100)]
-    seed: _Count
-    context_trained: _Count
-
-
-class Melt(_Part):
-    """melt's own key."""
-
-    synthetic: Synthetic | None = None
-
-
 class Search(_Part):
     """How onnxruntime-genai would search."""
 
@@ -91,7 +77,6 @@ class FolderConfig(_Part):
 
     model: Model
     search: Search = Search()
-    melt: Melt = Melt()
 
 
 def read_config(folder: Path) -> FolderConfig:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Operators with packed weights: the places of the matrix and of its scales among their inputs.
 _PACKED = {"MatMulNBits": (1, 2), "GatherBlockQuantized": (0, 2)}
+# Metadata of the graphs that melt writes.
+SYNTHETIC, CONTEXT_TRAINED = "melt.synthetic", "melt.context_trained"
+_MAX_NAME_CHARACTERS = 200
 _LOOKUPS = ("Gather", "GatherBlockQuantized")
 _QUANTS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
@@ -31,7 +34,8 @@ def inspect_folder(path: Path, ref: str = "") -> ModelInfo:
 
 def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
     """The ModelInfo of a folder that was read."""
-    model, synthetic = folder.config.model, folder.config.melt.synthetic
+    model, told = folder.config.model, {entry.key: entry.value for entry in folder.model.metadata_props}
+    synthetic = told.get(SYNTHETIC, "")[:_MAX_NAME_CHARACTERS]
     decoder = model.decoder
     keys, conv, recurrent = ([t for t in folder.state if t.part == part] for part in ("key", "conv", "recurrent"))
     attending, recurring = {t.layer for t in keys}, {t.layer for t in (*conv, *recurrent)}
@@ -39,7 +43,7 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
     state_heads, d_state, state_width = _dims(recurrent, (1, 2, 3))
     weights = _weights(folder.model)
     return ModelInfo(
-        name=f"{synthetic.name} (synthetic: random weights)" if synthetic else folder.path.name,
+        name=f"{synthetic} (synthetic: random weights)" if synthetic else folder.path.name,
         ref=ref,
         path=str(folder.path),
         revision="",
@@ -48,7 +52,7 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
         arch=model.type,
         family=_family(attending, recurring),
         quant=weights.quant,
-        synthetic=synthetic is not None,
+        synthetic=bool(synthetic),
         n_params=weights.n_params,
         n_layers=decoder.num_hidden_layers,
         n_attention_layers=len(attending),
@@ -63,7 +67,7 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
         d_conv=_dims(conv, (2,))[0] + 1 if conv else 0,
         n_groups=0,
         vocab_size=model.vocab_size,
-        context_trained=synthetic.context_trained if synthetic else model.context_length,
+        context_trained=_count(told.get(CONTEXT_TRAINED, "")) or model.context_length,
         bytes_by_type=weights.bytes_by_type,
         weights_bytes=sum(weights.bytes_by_type.values()),
         embedding_bytes=weights.embedding_bytes,
@@ -76,6 +80,10 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
         kv_element_bytes=max((t.element_bytes for t in keys), default=0),
         state_element_bytes=max((t.element_bytes for t in (*conv, *recurrent)), default=4),
     )
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _dims(tensors: list[StateTensor], axes: tuple[int, ...]) -> tuple[int, ...]:

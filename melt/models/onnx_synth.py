@@ -20,7 +20,7 @@ from melt.models.info import ModelInfo
 from melt.models.onnx_config import CONFIG, FolderConfig
 from melt.models.onnx_folder import Folder, state_tensors
 from melt.models.onnx_graph import IR_VERSION, MICROSOFT, OPSET, Graph, Precision, Weight
-from melt.models.onnx_info import info_from_folder
+from melt.models.onnx_info import CONTEXT_TRAINED, SYNTHETIC, info_from_folder
 from melt.models.onnx_layers import build, positions
 from melt.models.synth import Progress, check_room, check_seed
 from melt.models.zoo import Shape
@@ -52,12 +52,12 @@ def synthesise_onnx(
         raise ModelError(f"{out}: exists", "Name another folder, or remove this one.")
     graph = build(shape, precision)
     offsets, file_bytes = _lay_out(graph.weights)
-    model = _model(graph, offsets)
+    model = _model(graph, offsets, shape, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     check_room(out, file_bytes)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
-        (partial / CONFIG).write_bytes(_config_text(shape, seed))
+        (partial / CONFIG).write_bytes(_config_text(shape))
         (partial / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
         with (partial / DATA).open("wb") as file:
             _write(file, graph.weights, offsets, file_bytes, seed, progress or (lambda done, total: None))
@@ -74,19 +74,19 @@ def describe_onnx(shape: Shape, precision: Precision, ref: str) -> ModelInfo:
     """What the folder of ``shape`` will be, without making it; its path is empty."""
     graph = build(shape, precision)
     offsets, file_bytes = _lay_out(graph.weights)
-    model, text = _model(graph, offsets), _config_text(shape, 0)
+    model, text = _model(graph, offsets, shape, 0), _config_text(shape)
     checked = FolderConfig.model_validate_json(text)
     folder = Folder(Path(), checked, model, (CONFIG, GRAPH, DATA), state_tensors(checked, model, Path(GRAPH)))
     file_bytes += len(text) + len(model.SerializeToString(deterministic=True))
     return replace(info_from_folder(folder, ref, file_bytes), path="")
 
 
-def _config_text(shape: Shape, seed: int) -> bytes:
-    return (json.dumps(config(shape, seed), indent=1) + "\n").encode()
+def _config_text(shape: Shape) -> bytes:
+    return (json.dumps(config(shape), indent=1) + "\n").encode()
 
 
-def config(shape: Shape, seed: int) -> dict[str, Any]:
-    """What ``genai_config.json`` says: onnxruntime-genai's keys, and under ``melt`` what it has no key for."""
+def config(shape: Shape) -> dict[str, Any]:
+    """What ``genai_config.json`` says: onnxruntime-genai's keys and no others, which it would refuse."""
     inputs, outputs = {"input_ids": "input_ids"}, {"logits": "logits"}
     if any(shape.kv_heads_by_layer):
         inputs |= {"attention_mask": "attention_mask", "past_key_names": "past_key_values.%d.key"}
@@ -115,9 +115,8 @@ def config(shape: Shape, seed: int) -> dict[str, Any]:
         "pad_token_id": 0,
         "decoder": decoder,
     }
-    synthetic = {"name": shape.name, "seed": seed, "generator": GENERATOR_VERSION, "context_trained": shape.context}
     search = {"max_length": positions(shape), "past_present_share_buffer": True}
-    return {"model": model, "search": search, "melt": {"synthetic": synthetic}}
+    return {"model": model, "search": search}
 
 
 def _lay_out(weights: list[Weight]) -> tuple[dict[str, int], int]:
@@ -132,14 +131,22 @@ def _lay_out(weights: list[Weight]) -> tuple[dict[str, int], int]:
     return offsets, end
 
 
-def _model(graph: Graph, offsets: dict[str, int]) -> "onnx.ModelProto":
+def _model(graph: Graph, offsets: dict[str, int], shape: Shape, seed: int) -> "onnx.ModelProto":
     from onnx import helper
 
     tensors = [_external(weight, offsets[weight.name]) for weight in graph.weights]
     initializers = [*graph.constants.values(), *tensors]
     made = helper.make_graph(graph.nodes, "decoder", graph.inputs, graph.outputs, initializers)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-    return helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="melt")
+    model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="melt")
+    told = {
+        SYNTHETIC: shape.name,
+        CONTEXT_TRAINED: shape.context,
+        "melt.seed": seed,
+        "melt.generator": GENERATOR_VERSION,
+    }
+    helper.set_model_props(model, {key: str(value) for key, value in told.items()})
+    return model
 
 
 def _external(weight: Weight, offset: int) -> "onnx.TensorProto":

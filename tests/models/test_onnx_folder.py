@@ -158,9 +158,7 @@ def test_no_damage_to_the_graph_raises_anything_else(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=5), x, max_size=2),
     ),
-    where=st.sampled_from(
-        ["model", "search", "melt", "type", "vocab_size", "decoder", "filename", "inputs", "head_size"]
-    ),
+    where=st.sampled_from(["model", "search", "type", "vocab_size", "decoder", "filename", "inputs", "head_size"]),
 )
 def test_no_value_in_a_config_raises_anything_else(hybrid: Path, tmp_path: Path, value: Any, where: str) -> None:
     folder = tmp_path / "odd"
@@ -169,7 +167,7 @@ def test_no_value_in_a_config_raises_anything_else(hybrid: Path, tmp_path: Path,
     config = json.loads((hybrid / "genai_config.json").read_text())
     parents = {"type": ("model",), "vocab_size": ("model",), "decoder": ("model",)}
     at = config
-    for key in parents.get(where, () if where in ("model", "search", "melt") else ("model", "decoder")):
+    for key in parents.get(where, () if where in ("model", "search") else ("model", "decoder")):
         at = at[key]
     at[where] = value
     (folder / "genai_config.json").write_text(json.dumps(config))

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from melt.errors import ModelError
+from melt.models.info import inspect
 from melt.models.onnx_graph import PRECISIONS, Precision
 from melt.models.onnx_layers import ARCHITECTURES
 from melt.models.onnx_synth import describe_onnx, synthesise_onnx
@@ -124,13 +125,17 @@ def test_what_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
 
 
-def test_the_config_is_onnxruntime_genais_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
+def test_the_config_is_onnxruntime_genais_and_the_graph_says_that_it_is_synthetic(tmp_path: Path) -> None:
     shape = scaled_down(load_zoo()["granite-4.0-h-350m"])
-    config = json.loads((synthesise_onnx(shape, "int4", tmp_path / "m", seed=5) / "genai_config.json").read_text())
+    folder = synthesise_onnx(shape, "int4", tmp_path / "m", seed=5)
+    config = json.loads((folder / "genai_config.json").read_text())
     decoder = config["model"]["decoder"]
     assert (decoder["hidden_size"], decoder["num_hidden_layers"], config["model"]["vocab_size"]) == (256, 4, 512)
     assert decoder["inputs"]["past_recurrent_names"] == "past.%d.recurrent"
-    assert config["melt"]["synthetic"]["seed"] == 5
+    assert set(config) == {"model", "search"}  # it reads no folder with a key of anybody else's
+    told = {e.key: e.value for e in onnx.load(folder / "model.onnx", load_external_data=False).metadata_props}
+    assert (told["melt.synthetic"], told["melt.synthetic.seed"]) == (shape.name, "5")
+    assert inspect(folder).context_trained == shape.context
 
 
 @pytest.mark.slow
