@@ -115,6 +115,25 @@ def test_a_graph_as_the_builder_writes_it_gives_the_same_tokens(runner: list[str
     assert tokens_of(Ran(runner, tmp_path, {**job(folder), "ubatch": ubatch})) == {expected}
 
 
+def test_another_reader_of_such_folders_gives_the_same_tokens(
+    runner: list[str], tmp_path: Path, onnx_models: dict[str, Path]
+) -> None:
+    """onnxruntime-genai, whose format it is."""
+    import onnxruntime_genai as genai
+
+    folder = onnx_models["transformer"]
+    model = genai.Model(str(folder))
+    params = genai.GeneratorParams(model)
+    params.set_search_options(max_length=PROMPT + GEN, do_sample=False)
+    generator = genai.Generator(model, params)
+    generator.append_tokens(prompt_of(512))
+    while not generator.is_done():
+        generator.generate_next_token()
+    theirs = tuple(int(token) for token in generator.get_sequence(0)[PROMPT:])
+    assert len(theirs) == GEN
+    assert tokens_of(Ran(runner, tmp_path, job(folder))) == {theirs}
+
+
 @pytest.mark.parametrize("precision", ["int4", "fp16"])
 @pytest.mark.parametrize("name", ["smollm2-135m", "granite-4.0-h-350m"])
 def test_other_precisions_run(runner: list[str], tmp_path: Path, name: str, precision: Precision) -> None:
