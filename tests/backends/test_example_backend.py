@@ -1,0 +1,62 @@
+"""A backend of somebody else's: installed as a package of its own, found by its entry point, and run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import melt
+
+PACKAGE = Path(__file__).parents[1] / "example_backend"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the package was installed into."""
+    source = tmp_path_factory.mktemp("package") / "example_backend"
+    shutil.copytree(PACKAGE, source)
+    site = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-build-isolation", "--target", str(site), str(source)], check=True, capture_output=True)
+    return site
+
+
+def melt_with(installed: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    argv = [str(Path(sys.executable).with_name("melt")), *words]
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    return subprocess.run(argv, capture_output=True, text=True, env=environment, check=False, timeout=120)
+
+
+def test_it_is_found_and_measures(installed: Path, tmp_path: Path, tiny_model: Path) -> None:
+    assert "read-weights" in melt_with(installed, "doctor").stdout
+    few = ["--context", "32", "--gen", "8", "--sessions", "1", "--iterations", "2", "--results", str(tmp_path / "r")]
+    where = ["--device", "local", "--model", str(tiny_model), "--backend", "read-weights"]
+    done = melt_with(installed, "run", *where, *few, "--no-report")
+    assert done.returncode == 0, done.stderr
+    row = melt.load(tmp_path / "r").runs.iloc[0]
+    assert (row["backend"], row["status"], row["effective_accelerator"]) == ("read-weights", "ok", "cpu")
+    assert row["decode_tok_per_s"] > 0
+    assert row["weights_bytes"] == tiny_model.stat().st_size
+
+
+def test_what_it_refuses_is_told_as_melts_own_errors_are(installed: Path, tiny_model: Path, tmp_path: Path) -> None:
+    where = ["--device", "local", "--model", str(tiny_model), "--backend", "read-weights", "--accelerator", "gpu"]
+    done = melt_with(installed, "run", *where, "--results", str(tmp_path / "r"))
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: read-weights reads memory with the CPU, not the gpu")
+
+
+def test_without_the_package_nobody_knows_it(tmp_path: Path, tiny_model: Path) -> None:
+    where = ["--device", "local", "--model", str(tiny_model), "--backend", "read-weights"]
+    done = melt_with(tmp_path, "run", *where, "--results", str(tmp_path / "r"))
+    assert done.returncode == 2
+    assert "unknown backend 'read-weights'" in done.stderr
+
+
+def test_the_backend_is_as_short_as_the_docs_say() -> None:
+    lines = (PACKAGE / "melt_read_weights" / "backend.py").read_text().splitlines()
+    code = [line for line in lines if line.strip() and not line.strip().startswith('"""')]
+    assert len(code) <= 40

@@ -1,0 +1,46 @@
+"""What melt has to know of the engine (``melt.backends.base.Backend``); ``program.py`` is what runs on the device."""
+
+from pathlib import Path
+
+from melt.backends.base import Building, Bundle
+from melt.backends.workload import check_format, job_for, model_file
+from melt.drivers.runner import program_file, runner_file
+from melt.errors import RunnerError
+from melt.facts import DeviceFacts
+from melt.models.info import ModelInfo
+from melt.plan import Cell
+
+
+class ReadWeights:
+    """One engine, as the host sees it."""
+
+    name = "read-weights"
+    has_extra_buffers = False
+
+    def check_cell(self, cell: Cell) -> None:
+        """Before any device is touched."""
+        check_format(cell, "gguf", self.name)
+        if cell.accelerator != "cpu":
+            raise RunnerError(f"{self.name} reads memory with the CPU, not the {cell.accelerator}", "--accelerator cpu")
+
+    def check(self, facts: DeviceFacts) -> None:
+        """Whether the device can run it."""
+        if facts.python is None:
+            raise RunnerError(f"{self.name}: this device has no Python", "Install one there.")
+
+    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
+        """Nothing has to be compiled."""
+        return None
+
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
+        """The cell with nothing left to choose."""
+        self.check(facts)
+        return cell.model_copy(update={"runner": "python"})
+
+    def bundle(self, cell: Cell, model: ModelInfo, facts: DeviceFacts, job_id: str) -> Bundle:
+        """The files, what starts the program, the job, and what records telemetry beside it."""
+        program, python = Path(__file__).with_name("program.py"), facts.python or ""
+        files = {"program": program_file(program), "model": model_file(model), "sampler": runner_file()}
+        return Bundle(
+            files, (python, "program"), job_for(cell, facts, job_id, self.name), (python, "sampler", "sample")
+        )
