@@ -294,7 +294,7 @@ def _manifest(attempt: Attempt, draft: _Draft) -> Manifest:
         ended_at=_utc_now(),
         device=facts.model_copy(update={"python": None, "installed_runner": None}),
         passport=passport,
-        model=_model_record(attempt.model),
+        model=model_record(attempt.model),
         prediction=attempt.prediction,
         job=_job_record(draft.job),
         telemetry=draft.discovery,
@@ -312,7 +312,7 @@ def _job_record(job: Job | None) -> dict[str, Any]:
     return {**job.model_dump(mode="json"), "model": Path(job.model).name} if job else {}
 
 
-def _model_record(model: "ModelInfo") -> ModelRecord:
+def model_record(model: "ModelInfo") -> ModelRecord:
     """The model as a run keeps it: no path of this host."""
     keys = ("n_layers", "d_model", "n_heads", "n_kv_heads", "vocab_size", "d_state")
     shape = {k: v for k in keys if isinstance(v := getattr(model, k, None), int)}

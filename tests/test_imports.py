@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("melt.toolchain",),
     ("melt.backends", "melt.store"),
     ("melt.watch", "melt.estimate", "melt.cool", "melt.translated", "melt.follow", "melt.record", "melt.checks"),
-    ("melt.session",),
+    ("melt.session", "melt.import_llama_bench", "melt.export_llama_bench"),
     ("melt.analysis",),
     ("melt.report",),
     ("melt.cli",),

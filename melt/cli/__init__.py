@@ -9,7 +9,8 @@ import click
 
 from melt.errors import MeltError
 
-# Command -> where it lives, and its line in `melt --help`; a command is imported when it is used.
+# Command -> where it lives, in a function of the file's name, and its line in `melt --help`; a command is imported
+# when it is used.
 COMMANDS = {
     "run": ("melt.cli.run", "Measure models on devices, then write the report."),
     "report": ("melt.cli.report", "Write the HTML report of results that are there."),
@@ -17,6 +18,8 @@ COMMANDS = {
     "doctor": ("melt.cli.doctor", "Check this machine or a device, with a fix for each problem."),
     "models": ("melt.cli.models", "List, inspect, fetch, synthesise and quantise models."),
     "runner": ("melt.cli.runner", "Build the program that runs on devices without Python."),
+    "import": ("melt.cli.importing", "Take results of other programs into a results folder."),
+    "export": ("melt.cli.export", "Write results in another program's format."),
 }
 INTERRUPTED = 130
 
@@ -51,7 +54,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), cmd_name)
+        command: click.Command = getattr(import_module(module), module.rpartition(".")[2])
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

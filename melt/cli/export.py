@@ -1,0 +1,24 @@
+"""`melt export`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="\b\nExample:\n  melt export results/demo --format llama-bench > demo.jsonl")
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--format", "format_", type=click.Choice(["llama-bench"]), required=True)
+def export(results: Path, format_: str) -> None:
+    """Write the runs in RESULTS to standard output in another program's format."""
+    from melt.export_llama_bench import export_llama_bench
+    from melt.store import Store
+
+    runs, damaged = Store(results).runs()
+    for broken in damaged:
+        click.echo(f"left out: {broken.folder.name} is damaged: {broken.reason}", err=True)
+    for run in runs:
+        lines = list(export_llama_bench(run))
+        if not lines:
+            click.echo(f"left out: {run.manifest.run_id} is no measurement with stamps", err=True)
+        for line in lines:
+            click.echo(line)
