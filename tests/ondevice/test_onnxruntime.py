@@ -217,10 +217,15 @@ def without(model: onnx.ModelProto, name: str) -> None:
             found.remove(value)
 
 
+def typed(model: onnx.ModelProto, name: str, type_: int) -> None:
+    next(v for v in (*model.graph.input, *model.graph.output) if v.name == name).type.tensor_type.elem_type = type_
+
+
 BROKEN: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "no cache goes in": (lambda m: without(m, "past_key_values.1.key"), "past_key_values.1.key"),
     "no cache comes out": (lambda m: without(m, "present.1.key"), "present.1.key"),
     "a newer opset": (lambda m: setattr(m.opset_import[0], "version", 99), "opset"),
+    "tokens that are floats": (lambda m: typed(m, "input_ids", TensorProto.FLOAT), "input_ids"),
     "an unknown operator": (lambda m: setattr(m.graph.node[9], "op_type", "Nonsense"), "Nonsense"),
     "weights elsewhere": (
         lambda m: setattr(
@@ -259,6 +264,7 @@ def test_files_that_lie_apart_are_brought_together(
 ) -> None:
     placed = apart(onnx_models["hybrid"], tmp_path / "device")
     config = placed.pop("genai_config.json")
+    (tmp_path / "melt-model.killed").mkdir()  # what a runner left that was killed
     words = [w for name, place in placed.items() for w in ("--beside", name, str(place))]
     ran = Ran([*runner, "run", *words], tmp_path, {**job(onnx_models["hybrid"]), "model": str(config)}, command=False)
     assert ran.code == 0
@@ -289,11 +295,9 @@ def test_where_nodes_lie_is_held_against_what_was_asked(monkeypatch: pytest.Monk
     whole = {"CUDA": Counter(MatMulNBits=10, Add=5)}
     mostly = {"CUDA": Counter(MatMulNBits=9, Add=5), "CPU": Counter(MatMulNBits=1, Gather=3)}
     hardly = {"CUDA": Counter(Add=90), "CPU": Counter(MatMulNBits=10)}
-    assert [effective_accelerator(p, asked, "CUDA") for p in (whole, mostly, hardly, {})] == [
-        "gpu",
-        "gpu",
-        "cpu",
-        "cpu",
-    ]
+    found = [effective_accelerator(p, asked, "CUDA") for p in (whole, mostly, hardly, {})]
+    assert found == ["gpu", "gpu", "cpu", None]
     assert fallback(whole, "CUDA") == ""
+    on_cpu = parse_job({**job("m"), "engine": "onnxruntime"})
+    assert effective_accelerator({}, on_cpu, "CPU") == "cpu"
     assert fallback(mostly, "CUDA") == "asked for CUDA: 4 nodes on CPU (Gather 3, MatMulNBits 1)"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from channel import JobError
 
+_PREFIX = "melt-model."
+
 
 def gather(model: str, files: Mapping[str, str], near: str) -> str:
     """The model's path in a folder where each file has its name.
@@ -23,7 +25,9 @@ def gather(model: str, files: Mapping[str, str], near: str) -> str:
     if all(os.path.abspath(home / name) == os.path.abspath(place) for name, place in files.items()):  # noqa: PTH100
         return model
     try:
-        folder = Path(tempfile.mkdtemp(prefix="melt-model.", dir=Path(near).parent))
+        for left in Path(near).absolute().parent.glob(f"{_PREFIX}*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=Path(near).absolute().parent))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for name, place in {Path(model).name: model, **files}.items():
             target = folder / name

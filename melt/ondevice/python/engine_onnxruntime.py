@@ -13,7 +13,7 @@ from channel import JobError
 from clock import now_ns
 from job import Job
 from memory import anonymous_bytes, mapped_bytes
-from onnx_buffers import TYPES, State, bind_states, states_of, views
+from onnx_buffers import State, bind_states, start_of, states_of, type_of
 from onnx_decoder import Decoder, read_decoder
 from onnx_ops import read_profile, rows_of, runs_in
 from onnx_session import (
@@ -59,7 +59,7 @@ class OnnxRuntime:
         if self.n_vocab < 1:
             raise JobError("model_load", "the model has no vocabulary")
         self.n_ctx = job.workload.prompt_tokens + job.workload.gen_tokens
-        self._chunk = min(job.ubatch, job.batch)
+        self._chunk = min(job.ubatch, job.batch, job.workload.prompt_tokens)
         self.provider = choose_provider(job)
         before = anonymous_bytes()
         self.session = open_session(self.decoder.graph, job, self.provider)
@@ -87,9 +87,9 @@ class OnnxRuntime:
         inputs = {i.name: i for i in session.get_inputs()}
         self._mask = _row(np.ones(self.n_ctx), inputs, decoder.mask)
         self._all_positions = _row(np.arange(self.n_ctx), inputs, decoder.positions)
-        self._token = np.zeros((1, 1), TYPES[inputs[decoder.tokens].type])
+        self._token = np.zeros((1, 1), type_of(inputs[decoder.tokens], "int"))
         self._logits = _Logits(session, decoder, self._chunk)
-        self._masks = {} if self._mask is None else dict(enumerate(views(self._mask, range(1, self.n_ctx + 1)), 1))
+        self._masks: dict[int, Any] = {}  # by where a call ends; made before time is taken
         self._run = session.run_with_iobinding
         self._chunks: list[Any] = []
         self._prompt: Any = None
@@ -102,7 +102,7 @@ class OnnxRuntime:
         bind_states(binding, self.states, turn)
         binding.bind_ortvalue_input(self.decoder.tokens, ort.OrtValue.ortvalue_from_numpy(tokens))
         if self._mask is not None:
-            binding.bind_ortvalue_input(self.decoder.mask, self._masks[end])
+            binding.bind_ortvalue_input(self.decoder.mask, start_of(self._mask, end))
         if self._all_positions is not None:
             row = self._all_positions[:, end - count : end]
             binding.bind_ortvalue_input(self.decoder.positions, ort.OrtValue.ortvalue_from_numpy(row))
@@ -130,6 +130,9 @@ class OnnxRuntime:
             chunks.append(self._binding(part, part.shape[1], end, turn, whole=True))
         self._logits.rows = total - (len(chunks) - 1) * self._chunk
         self._chunks, self._turn, self._end = chunks, len(chunks), start + total
+        if self._mask is not None:
+            to_come = range(self._end + 1, min(self.n_ctx, self._end + self.job.workload.gen_tokens) + 1)
+            self._masks = {end: start_of(self._mask, end) for end in to_come}
 
     def prefill(self) -> None:
         """Processes the prepared prompt; returns when the device is done."""
@@ -253,10 +256,13 @@ class _Logits:
 
     def __init__(self, session: Any, decoder: Decoder, chunk: int) -> None:
         output = next(o for o in session.get_outputs() if o.name == decoder.logits)
-        if output.type not in ("tensor(float)", "tensor(float16)"):
-            raise JobError("model_load", f"output {output.name!r} is a {output.type}, and no floats")
+        if len(output.shape) != 3:
+            raise JobError(
+                "model_load", f"output {output.name!r} has the shape {output.shape}, and not three dimensions"
+            )
         self._of_last = output.shape[1] == 1
-        self._array = np.zeros((1, 1 if self._of_last else chunk, decoder.n_vocab), TYPES[output.type])
+        shape = (1, 1 if self._of_last else chunk, decoder.n_vocab)
+        self._array = np.zeros(shape, type_of(output, "float"))
         self._array.fill(0)
         self.size_bytes = self._array.nbytes
         self._rows = [self._array[0, i] for i in range(self._array.shape[1])]
@@ -283,7 +289,7 @@ def _check(job: Job) -> None:
 
 def _row(values: Any, inputs: dict[str, Any], name: str) -> Any:
     """A row of integers for an input; None where the graph has no such input."""
-    return np.ascontiguousarray(values[None].astype(TYPES[inputs[name].type])) if name in inputs else None
+    return np.ascontiguousarray(values[None].astype(type_of(inputs[name], "int"))) if name in inputs else None
 
 
 def _rise(before: int | None) -> int | None:

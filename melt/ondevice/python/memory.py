@@ -38,7 +38,7 @@ def mapped_bytes(folder: str) -> int | None:
         with open("/proc/self/maps") as f:  # noqa: PTH123
             for line in f:
                 parts = line.rstrip("\n").split(maxsplit=5)
-                if len(parts) == 6 and parts[5].startswith(folder):
+                if len(parts) == 6 and parts[5].startswith(f"{folder}/"):
                     start, end = (int(at, 16) for at in parts[0].split("-"))
                     found += end - start
     except (OSError, ValueError):

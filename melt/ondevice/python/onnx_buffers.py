@@ -75,21 +75,33 @@ def states_of(session: Any, decoder: Decoder, n_ctx: int, memory: str) -> list[S
                 "model_load", "the graph copies its cache for every token (past_present_share_buffer is not true)"
             )
         found.append(_state(part, given, present, n_ctx, memory))
-    missing = [n for n in (decoder.tokens, decoder.logits) if n not in outputs | {i.name for i in session.get_inputs()}]
-    if missing:
-        raise JobError("model_load", f"the graph has no {missing[0]!r}")
+    if decoder.tokens not in {i.name for i in session.get_inputs()}:
+        raise JobError("model_load", f"the graph has no input {decoder.tokens!r}")
+    if decoder.logits not in outputs:
+        raise JobError("model_load", f"the graph has no output {decoder.logits!r}")
+    return found
+
+
+def type_of(value: Any, kinds: str) -> Any:
+    """NumPy's type of an input or output, which has to be among ``kinds`` ("float" or "int").
+
+    Raises:
+        JobError: it is another.
+    """
+    found = TYPES.get(value.type)
+    if found is None or not np.dtype(found).name.startswith(kinds):
+        raise JobError("model_load", f"{value.name!r} is a {value.type}, and not of {kinds}s")
     return found
 
 
 def _state(part: str, given: Any, present: str, n_ctx: int, memory: str) -> State:
-    if given.type not in ("tensor(float)", "tensor(float16)"):
-        raise JobError("model_load", f"input {given.name!r} is a {given.type}: only 16 and 32 bit floats are kept")
+    type_ = type_of(given, "float")
     dims = [1, *given.shape[1:]]
     if part in CACHES and len(dims) == 4:
         dims[2] = n_ctx
     if not all(isinstance(d, int) and d > 0 for d in dims):
         raise JobError("model_load", f"input {given.name!r} has the shape {given.shape}: not fixed but for the batch")
-    shape, type_ = tuple(dims), TYPES[given.type]
+    shape = tuple(dims)
     first = ort.OrtValue.ortvalue_from_shape_and_type(shape, type_, memory, 0)
     second = first if part in CACHES else ort.OrtValue.ortvalue_from_shape_and_type(shape, type_, memory, 0)
     state = State(part, given.name, present, (first, second), shape, type_)
@@ -97,9 +109,9 @@ def _state(part: str, given: Any, present: str, n_ctx: int, memory: str) -> Stat
     return state
 
 
-def views(array: Any, ends: Iterable[int]) -> list[Any]:
-    """The first columns of a row, up to each end, as values of ONNX Runtime's over the same memory."""
-    return [ort.OrtValue.ortvalue_from_numpy(array[:, :end]) for end in ends]
+def start_of(row: Any, end: int) -> Any:
+    """The first columns of a row, as a value of ONNX Runtime's over the same memory."""
+    return ort.OrtValue.ortvalue_from_numpy(row[:, :end])
 
 
 def bind_states(binding: Any, states: Iterable[State], turn: int) -> None:

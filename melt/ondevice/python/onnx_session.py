@@ -99,16 +99,22 @@ def said(error: Exception) -> str:
 
 
 def placement(session: Any) -> dict[str, Counter[str]]:
-    """Which provider computes how many nodes of each operator."""
+    """Which provider computes how many nodes of each operator; empty where this build cannot tell (before 1.24)."""
     found: dict[str, Counter[str]] = {}
-    for part in session.get_provider_graph_assignment_info():
+    tell = getattr(session, "get_provider_graph_assignment_info", list)
+    for part in tell():
         counts = found.setdefault(part.ep_name.removesuffix(_SUFFIX), Counter())
         counts.update(node.op_type for node in part.get_nodes())
     return found
 
 
-def effective_accelerator(placed: dict[str, Counter[str]], job: Job, provider: str) -> str:
-    """What was asked for where at least half of the products with weights are computed there, else the CPU."""
+def effective_accelerator(placed: dict[str, Counter[str]], job: Job, provider: str) -> str | None:
+    """What was asked for where at least half of the products with weights are computed there, else the CPU.
+
+    None where nobody can tell; what has no other provider than the CPU's is the CPU's.
+    """
+    if not placed:
+        return "cpu" if provider == "CPU" else None
     products = {name: sum(counts[op] for op in _PRODUCTS) for name, counts in placed.items()}
     there = products.get(provider, 0)
     return job.accelerator if 2 * there >= max(1, sum(products.values())) else "cpu"
