@@ -142,8 +142,8 @@ def _model(graph: Graph, offsets: dict[str, int], shape: Shape, seed: int) -> "o
     told = {
         SYNTHETIC: shape.name,
         CONTEXT_TRAINED: shape.context,
-        "melt.seed": seed,
-        "melt.generator": GENERATOR_VERSION,
+        "melt.synthetic.seed": seed,
+        "melt.synthetic.generator": GENERATOR_VERSION,
     }
     helper.set_model_props(model, {key: str(value) for key, value in told.items()})
     return model
