@@ -192,10 +192,10 @@ def test_what_cannot_be_put_back_stays_saved(phone: PhoneBox, driver: AdbDriver)
     phone.set_command(
         "settings delete global stay_on_while_plugged_in", "", stderr="cmd: Can't find service: settings", exit_code=20
     )
-    driver.restore()
+    with pytest.raises(DeviceError, match=r"could not be put back as it was: .*Can't find service"):
+        driver.close()
     saved = json.loads((phone.root / CONDITIONS[1:]).read_text())
     assert saved["found"] == {"global/stay_on_while_plugged_in": "null"}
-    driver.close()
 
 
 def test_no_serial_and_no_address_is_in_a_message(phone: PhoneBox, driver: AdbDriver, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class TestConfiguration:
         )
         host = read_host("nano")
         assert (host.hostname, host.port, host.user) == ("10.0.0.7", 2222, "jetson")
-        assert host.entry == "[the-nano]:2222"
+        assert host.entry == "the-nano"  # OpenSSH keeps an alias by itself, whatever the port
         assert host.jumps == ("me@gate:2200", "inner")
         assert host.only_these_keys
         assert read_host("root@nano", None, 22).user == "root"

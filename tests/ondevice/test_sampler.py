@@ -256,6 +256,30 @@ def test_every_line_of_a_program_that_goes_on_is_a_sample(program: list[str], tm
     assert not _running(script)
 
 
+@pytest.mark.parametrize("flood", ["yes 0123456789", "yes 0123456789 | tr -d '\\n'"])
+def test_a_program_that_floods_is_ended_and_said_so(program: list[str], tmp_path: Path, flood: str) -> None:
+    probes: list[dict[str, Any]] = [
+        {"name": "s", "stream": ["sh", "-c", flood]},
+        {"name": "up", "read": "/proc/uptime"},
+    ]
+    with Sampler(program, tmp_path, probes) as sampler:
+        time.sleep(1.5)
+        sampler.end()
+        assert [r["error"] for r in sampler.rows("s") if "error" in r] == ["EOVERFLOW"]
+        assert len(sampler.rows("up")) > 30
+    assert (tmp_path / "telemetry.jsonl").stat().st_size < 2**20
+
+
+def test_what_a_program_has_left_behind_is_not_waited_for(program: list[str], tmp_path: Path) -> None:
+    probes = [{"name": "s", "stream": ["sh", "-c", "setsid sleep 5 & echo once; wait"]}]
+    with Sampler(program, tmp_path, probes) as sampler:
+        time.sleep(0.6)
+        began = time.monotonic()
+        sampler.end()
+        assert time.monotonic() - began < 3
+        assert sampler.rows("s")[0]["raw"] == "once"
+
+
 def _running(script: str) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -129,8 +129,10 @@ class RemoteConditions:
 
     def _put_back(self, setting: str, value: str) -> str:
         """Why it could not be; empty where it is as it was, as one that could not be set at all is."""
-        is_there = self._settings[setting].read and self._read(setting) == value
-        return "" if is_there else self._change(setting, value)
+        if self._settings[setting].read and self._read(setting) == value:
+            return ""
+        # What was not set at all is there as whatever the device takes that for.
+        return self._write(setting, value) if value == "null" else self._change(setting, value)
 
     def _settings_of(self, name: str, value: str) -> Mapping[str, str] | None:
         if name == "governor":

@@ -14,7 +14,7 @@ from paramiko.hostkeys import HostKeyEntry
 
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.tcp import connect_tcp
-from melt.drivers.ssh.config import Host, host_of, read_jump
+from melt.drivers.ssh.config import PORT, Host, host_of, read_jump
 from melt.errors import DeviceError
 from melt.profile import DeviceProfile
 
@@ -180,7 +180,7 @@ def _open(host: Host, before: list[paramiko.SSHClient], name: str) -> paramiko.S
         try:
             client.connect(
                 host.known_as,  # by which its key is looked up; the socket leads there already
-                port=host.port,
+                port=PORT if host.is_alias else host.port,
                 username=host.user,
                 key_filename=[str(f) for f in host.key_files],  # type: ignore[arg-type] # a list too, it is documented
                 look_for_keys=False,

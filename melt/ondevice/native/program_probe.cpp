@@ -22,6 +22,8 @@ constexpr int64_t timeout_ns = 5'000'000'000;
 constexpr int64_t reap_ns = 10'000'000; // how often a program is looked at that has closed its output and lives on
 constexpr int max_reads = 8;
 constexpr size_t max_line_bytes = 4096;
+constexpr int64_t flood_window_ns = 1'000'000'000;
+constexpr size_t max_flood_lines = 1000, max_flood_bytes = 1024 * 1024;
 
 } // namespace
 
@@ -50,6 +52,9 @@ void ProgramProbe::look(SampleWriter &writer) {
     drain();
     if (streams()) {
         take_lines(writer);
+        if (pid_ <= 0) {
+            return;
+        }
     }
     int status = 0;
     if (fd_ < 0 && waitpid(pid_, &status, WNOHANG) == pid_) {
@@ -122,18 +127,30 @@ void ProgramProbe::drain() {
     }
 }
 
-// Whole lines, stamped as they come; a line without end is cut.
+// Whole lines, stamped as they come; a line without end is cut. One that floods is ended: it would disturb the model.
 void ProgramProbe::take_lines(SampleWriter &writer) {
     const int64_t now = now_ns();
-    for (size_t end = output_.find('\n'); end != std::string::npos; end = output_.find('\n')) {
-        const std::string_view line(output_.data(), std::min(end, max_line_bytes));
+    if (now - window_ns_ > flood_window_ns) {
+        window_ns_ = now;
+        lines_ = bytes_ = 0;
+    }
+    size_t begin = 0;
+    for (size_t end = output_.find('\n'); end != std::string::npos; end = output_.find('\n', begin)) {
+        const std::string_view line(output_.data() + begin, std::min(end - begin, max_line_bytes));
         const bool wanted = spec_.lines.empty() || !only_lines(line).empty();
-        if (!line.empty() && wanted) {
+        if (!line.empty() && wanted && lines_ <= max_flood_lines) {
             succeeded(writer, now, now, line);
         }
-        output_.erase(0, end + 1);
+        ++lines_;
+        begin = end + 1;
     }
-    output_.resize(std::min(output_.size(), max_line_bytes));
+    const size_t rest = std::min(output_.size() - begin, max_line_bytes);
+    bytes_ += output_.size() - rest;
+    output_ = output_.substr(begin, rest);
+    if (lines_ > max_flood_lines || bytes_ > max_flood_bytes) {
+        end();
+        failed(writer, now, "EOVERFLOW", "says more than a thousand lines or a MiB a second");
+    }
 }
 
 void ProgramProbe::ended(SampleWriter &writer, int status) {

@@ -31,7 +31,8 @@ class ProgramProbe : public Probe {
 
     pid_t pid_ = -1, dying_ = -1;
     int fd_ = -1;
-    int64_t start_ns_ = 0;
+    int64_t start_ns_ = 0, window_ns_ = 0;
+    size_t lines_ = 0, bytes_ = 0; // of one that goes on, in this window
     std::string output_;
 };
 

@@ -9,11 +9,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import clock
 from inventory import read_whole
 
 EXEC_TIMEOUT_S = 5.0
 READ_BYTES = 4096  # a file of sysfs is never larger
 READ_LINES_BYTES = 262_144
+FLOOD_WINDOW_NS, FLOOD_LINES, FLOOD_BYTES = 1_000_000_000, 1000, 2**20
 
 Spec = dict[str, Any]
 
@@ -112,6 +114,8 @@ class StreamProbe:
         self.retry_at_ns = 0
         self.failing = False
         self.process: subprocess.Popen[bytes] | None = None
+        self.is_rest = False
+        self.window_ns = self.n_lines = self.n_bytes = 0
 
     def start(self) -> None:
         """Starts it; raises OSError."""
@@ -124,14 +128,27 @@ class StreamProbe:
         )
 
     def read(self) -> bytes:
-        """The next line, whenever it comes; raises ProbeError at its end."""
+        """The next line, whenever it comes; raises ProbeError at its end, and where it floods: it would disturb the
+        model."""
         assert self.process is not None
         assert self.process.stdout is not None
-        while line := self.process.stdout.readline():
-            text = line.rstrip(b"\n")[:READ_BYTES]
-            if text and (not self.begins or text.startswith(self.begins)):
+        while line := self.process.stdout.readline(READ_BYTES):
+            self._count(line)
+            text = line.rstrip(b"\n")
+            is_rest, self.is_rest = self.is_rest, not line.endswith(b"\n")  # a line without end is cut
+            if text and not is_rest and (not self.begins or text.startswith(self.begins)):
                 return text
         raise ProbeError(f"EXIT{self.process.wait()}", "ended by itself")
+
+    def _count(self, line: bytes) -> None:
+        now_ns = clock.now_ns()
+        if now_ns - self.window_ns > FLOOD_WINDOW_NS:
+            self.window_ns, self.n_lines, self.n_bytes = now_ns, 0, 0
+        self.n_lines += 1
+        self.n_bytes += len(line)
+        if self.n_lines > FLOOD_LINES or self.n_bytes > FLOOD_BYTES:
+            self.kill()
+            raise ProbeError("EOVERFLOW", "says more than a thousand lines or a MiB a second")
 
     def kill(self) -> None:
         """Ends it, from any thread: who reads it comes to its end."""

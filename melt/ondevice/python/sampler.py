@@ -23,6 +23,7 @@ from probes import ExecProbe, FileProbe, Probe, ProbeError, Spec, StreamProbe
 
 RETRY_NS = 5_000_000_000  # how long a probe that failed is left alone
 FLUSH_NS = 500_000_000
+STREAM_END_S = 1.0
 # What needs no escape in JSON: printable ASCII but the quote and the backslash.
 _PLAIN = bytes(b for b in range(0x20, 0x7F) if b not in b'"\\')
 
@@ -130,7 +131,8 @@ def run(spec: Spec, stdin: TextIO) -> int:
     ended = threading.Event()
     streams = [StreamProbe(p) for p in probes if p.get("stream")]
     threads = [threading.Thread(target=_run_exec, args=(ExecProbe(p), writer, ended)) for p in probes if p.get("exec")]
-    threads += [threading.Thread(target=_run_stream, args=(s, writer, ended)) for s in streams]
+    # What such a program has started may hold its output open, and is not waited for.
+    threads += [threading.Thread(target=_run_stream, args=(s, writer, ended), daemon=True) for s in streams]
     for thread in threads:
         thread.start()
     try:
@@ -143,7 +145,7 @@ def run(spec: Spec, stdin: TextIO) -> int:
         for stream in streams:
             stream.kill()
         for thread in threads:
-            thread.join()
+            thread.join(STREAM_END_S if thread.daemon else None)
         with contextlib.suppress(OSError):
             writer.close()
     return 0
