@@ -83,6 +83,31 @@ class TestWhoIsLetIn:
             assert enrol_all(ssh_profile_of(board)) == []
             open_way(ssh_profile_of(board)).close()
 
+    def test_lines_of_known_hosts_that_are_no_keys_are_passed_over(
+        self, board: Sshd, home: Path, profile: DeviceProfile
+    ) -> None:
+        known = home / ".ssh" / "known_hosts"
+        theirs = (board.folder / "host_key.pub").read_text().split()[:2]
+        lines = [b"@cert-authority *.example.com ssh-ed25519 AAAA", b"# caf\xe9", b"half a line", b"a b c d"]
+        known.write_bytes(b"\n".join(lines) + b"\n" + known.read_bytes())
+        open_way(profile).close()
+        known.write_text(f"@revoked [127.0.0.1]:{board.port} {' '.join(theirs)}\n" + known.read_text(errors="replace"))
+        with pytest.raises(DeviceError, match="is not known"):
+            open_way(profile)
+        with pytest.raises(DeviceError, match="shows a key that is revoked"):
+            enrol_all(profile)
+
+    def test_an_alias_is_known_whatever_the_port(self, board: Sshd, home: Path) -> None:
+        config = home / ".ssh" / "config"
+        config.write_text(f"Host nano\n  HostName 127.0.0.1\n  HostKeyAlias the-nano\n{config.read_text()}")
+        nano = DeviceProfile(name="nano", driver="ssh", address=Address(host="nano", port=board.port))
+        assert enrol_all(nano) == [board.fingerprint]
+        open_way(nano).close()
+        done = subprocess.run(
+            ["ssh", "-F", str(config), "-p", str(board.port), "nano", "echo in"], capture_output=True, text=True
+        )
+        assert done.stdout == "in\n", done.stderr
+
     def test_another_key_than_the_known_one_is_refused(self, board: Sshd, profile: DeviceProfile) -> None:
         board.stop()
         board.new_host_key()
@@ -362,6 +387,25 @@ class TestFiles:
             assert "melt devices clean" in e.value.hint
         finally:
             subprocess.run(["umount", str(work)], check=True)
+
+    def test_two_who_ask_at_once_get_their_own_answers(self, remote: SshRemote, tmp_path: Path) -> None:
+        (tmp_path / "three").write_text("abc")
+        failed: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                for _ in range(200):
+                    remote.check_alive()
+                    assert remote.size_bytes(str(tmp_path / "three")) == 3
+            except Exception as e:
+                failed.append(e)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not failed
 
     def test_a_file_comes_whole_or_the_right_side_is_blamed(
         self, remote: SshRemote, tmp_path: Path, board: Sshd

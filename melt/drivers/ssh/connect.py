@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import paramiko
-from paramiko.hostkeys import HostKeyEntry
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.tcp import connect_tcp
@@ -161,7 +161,7 @@ def _lines_of(host: Host) -> Iterator[tuple[str, HostKeyEntry]]:
             continue
         for number, line in enumerate(lines, 1):
             marker, _, rest = line.strip().partition(" ") if line.lstrip().startswith("@") else ("", "", line.strip())
-            with contextlib.suppress(paramiko.SSHException, ValueError):
+            with contextlib.suppress(paramiko.SSHException, InvalidHostKey, ValueError):
                 entry = HostKeyEntry.from_line(rest, number) if rest and not rest.startswith("#") else None
                 if entry is not None:
                     yield marker, entry
