@@ -355,7 +355,7 @@ def test_a_board_behind_ssh_builds_its_own(board: ShellDriver, tmp_path: Path, m
     monkeypatch.setenv("HOME", str(ssh.parent))
     public = make_key(ssh / "id_ed25519")
     (ssh / "config").write_text(f"IdentityFile {ssh}/id_ed25519\nUserKnownHostsFile {ssh}/known_hosts\n")
-    with Sshd(tmp_path / "sshd", None, f"SetEnv PATH={tmp_path}/stubs:/usr/bin:/bin") as server:
+    with Sshd(tmp_path / "sshd", None, f"SetEnv HOME={tmp_path} PATH={tmp_path}/stubs:/usr/bin:/bin") as server:
         server.authorised.write_text(public)
         enrol_all(ssh_profile_of(server))
         driver = connect(ssh_profile_of(server))

@@ -1,6 +1,7 @@
 """``melt devices``."""
 
 import json
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -59,6 +60,8 @@ def enrol(name: str, yes: bool) -> None:
     for shown in unknown_keys(profile):
         known = False
         click.echo(f"{shown.host.entry} {shown.key.get_name()} {shown.fingerprint}")
+        if not yes and not sys.stdin.isatty():
+            raise DeviceError(f"{name}: nobody is there to be asked whether that is its key", "Say so with --yes.")
         if not yes:
             click.confirm("Is that its key?", abort=True)
         enrol(shown)

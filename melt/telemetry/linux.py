@@ -96,7 +96,10 @@ def _choose_total(found: Found, sources: list[Source], wanted: tuple[str, ...], 
         able = [s for s in sources if s.quantity in ("power_w", "energy_j")]
         for pattern in wanted:
             if not any(_named(s, (pattern,)) for s in able):
-                found.miss(pattern, "the profile's sensors.total names it, and no such power or energy source is here")
+                there = f"There are: {', '.join(s.name for s in able[:MAX_ZONES])}." if able else "There are none."
+                found.miss(
+                    pattern, "the profile's sensors.total names it, and no such power or energy source is here", there
+                )
         return [s.name for s in able if _named(s, wanted)]
     for choose in totals:
         if chosen := choose(sources):

@@ -59,7 +59,9 @@ def total(sources: list[Source]) -> list[str]:
 def find(inventory: Inventory, period_ms: int, told: Sequence[Source]) -> Found:
     """What of it the sources found before do not tell already."""
     found, line = Found(), inventory.text(NAME) or ""
-    if not any(s.quantity == "power_w" for s in told):
+    if not any(
+        s.quantity == "power_w" and s.sensor.lower().startswith("ina") for s in told
+    ):  # another chip's is no rail
         for key in rails(line):
             label = key.partition("#")[0]
             site = "input" if label in INPUT_RAILS else "soc_rail"

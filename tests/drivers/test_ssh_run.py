@@ -113,6 +113,9 @@ def test_the_command_line_enrols_and_measures(
     refused = melt_cli("doctor", "--device", str(path))
     assert refused.returncode == 1
     assert "melt devices enrol nano" in refused.stdout
+    alone = melt_cli("devices", "enrol", str(path))
+    assert board.fingerprint in alone.stdout
+    assert "Say so with --yes." in alone.stderr
     enrolled = melt_cli("devices", "enrol", str(path), "--yes")
     assert board.fingerprint in enrolled.stdout
     assert "kept in known_hosts" in enrolled.stdout
@@ -129,7 +132,7 @@ def test_a_board_with_llama_cpp_python_is_measured_by_it(
     tmp_path: Path, home: Path, tiny_model: Path, kept_builds: None
 ) -> None:
     own = Path(sys.executable).parent
-    with Sshd(tmp_path / "board", None, f"SetEnv PATH={own}:/usr/bin:/bin") as board:
+    with Sshd(tmp_path / "board", None, f"SetEnv HOME={tmp_path} PATH={own}:/usr/bin:/bin") as board:
         board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
         enrol_all(ssh_profile_of(board))
         path = tmp_path / "board.yaml"

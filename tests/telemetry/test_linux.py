@@ -153,6 +153,7 @@ def test_profile_can_disable_and_choose() -> None:
     chosen = discover(LAPTOP, total=("battery:*", "nothing"))
     assert total(chosen) == ["battery:BAT0:power"]
     assert "sensors.total" in absent(chosen, "nothing")
+    assert "There are: rapl:package-0" in absent(chosen, "nothing")
 
 
 @pytest.mark.parametrize("device", [LAPTOP, PI, NANO, AGX])
