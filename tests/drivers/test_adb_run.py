@@ -239,7 +239,8 @@ def test_rails_of_perfetto_give_the_joules_of_a_charging_phone(
     powers_w = {0: 3.0, 1: 0.5, 2: 10.0}
     samples = [(t, {i: round(w * 1000 * (t - now_ms + 10_000)) for i, w in powers_w.items()}) for t in stamps]
     phone.set_perfetto_trace(rail_trace(rails, samples))
-    plan = a_plan(write_profile(tmp_path, phone, "direct"), tiny_model, context=(6000,), gen=(800,), iterations=1)
+    # Ten samples a phase: seconds, on the quickest machine too.
+    plan = a_plan(write_profile(tmp_path, phone, "direct"), tiny_model, context=(6000,), gen=(2500,), iterations=1)
     made = last(run(plan, tmp_path / "results"))
     row = melt.load(tmp_path / "results").runs.iloc[0]
     once = timed(made)[0]
