@@ -60,7 +60,7 @@ def test_joules_of_a_phone_meet_the_truth(
 ) -> None:
     profile = write_profile(tmp_path, phone_unplugged, "direct", sensors={"period_ms": 50})
     # A gauge gives a figure a second, and a phase needs ten of them.
-    plan = a_plan(profile, tiny_model, context=(13_000,), gen=(1200,), iterations=1, idle_s=2.0)
+    plan = a_plan(profile, tiny_model, context=(24_000,), gen=(2200,), iterations=1, idle_s=2.0)
     made = last(run(plan, tmp_path / "results"))
     assert made.manifest.status == "ok", made.manifest.error
     row = melt.load(tmp_path / "results").runs.iloc[0]

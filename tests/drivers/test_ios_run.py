@@ -322,7 +322,7 @@ def test_an_app_left_by_a_host_that_died_is_ended_first(iphone: IPhone, tmp_path
 def test_joules_come_only_with_the_cable_out(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     """800 mA and a few at 3.9 V are 3.1 W; the cable is the tests' own and not the charger's."""
     iphone.battery.plugged_in, iphone.battery.update_s = False, 1.0
-    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, context=(64,), gen=(5000,), iterations=1, warmups=0)
+    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, context=(64,), gen=(11_000,), iterations=1, warmups=0)
     made = last(run(plan, tmp_path / "results"))
     assert made.manifest.status == "ok", made.manifest.error
     row = melt.load(tmp_path / "results").runs.iloc[0]

@@ -114,7 +114,7 @@ def meet_the_truth(results: Path, board: BoardBox) -> list[dict[Any, Any]]:
     return rows
 
 
-LONG: dict[str, Any] = {"context": (4000,), "gen": (2000,), "iterations": 1, "idle_s": 1.0}  # phases of seconds
+LONG: dict[str, Any] = {"context": (4000,), "gen": (3500,), "iterations": 1, "idle_s": 1.0}  # phases of seconds
 
 
 class TestConditions:
