@@ -56,7 +56,16 @@ class BoardBox(Sshd):
             shutil.copy(HERE / tool, tools)
         path = f"{tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         super().__init__(folder, None, f"SetEnv PATH={path}", place=place)
-        self._boot = ("unshare", "--mount", "sh", "-eu", str(HERE / "boot.sh"), str(folder))
+        self._boot = (
+            "unshare",
+            "--mount",
+            "--propagation",
+            "unchanged",
+            "sh",
+            "-eu",
+            str(HERE / "boot.sh"),
+            str(folder),
+        )
         tree = {p: t for p, t in (load_tree(device) | dict(changes or {})).items() if p.startswith(_KEPT)}
         tree |= {_POWER: "", "/etc/machine-id": f"{uuid.uuid4().hex}\n"}  # each is a board of its own
         for name, text in tree.items():
