@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from melt.telemetry.base import Discovery, Source
-from melt.telemetry.parse import Series
+from melt.telemetry.parse import Series, Values
 
 MIN_SAMPLES = 10
 MIN_COVERAGE = 0.9
@@ -233,11 +233,13 @@ def _method_uncertainty(source: Source, one: Series, t0_ns: int, t1_ns: int) -> 
     - Edges: between two samples h apart the power is taken as even or straight; when it really changed there
       by D, evenly anywhere between them, the edge errs by D h/sqrt(12).
     - Sampling: a third of the difference to the integral over every other sample (Richardson, for trapezoids).
+    - Pauses: an interval h longer than two usual ones, in which power may have gone through the window's whole
+      range R at any moment, errs by R h/sqrt(12).
     """
     first, last = (int(i) for i in np.searchsorted(one.t_ns, (t0_ns, t1_ns + 1)))
     low, high = max(0, first - 2), min(len(one.t_ns), last + 2)
-    t_s, value = (one.t_ns[low:high] - t0_ns) * NS, one.value[low:high]
-    spacing_s = np.diff(t_s)
+    t_s = (one.t_ns[low:high] - t0_ns) * NS
+    value, spacing_s = one.value[low:high], np.diff(t_s)
     step = (source.resolution or 0.0) / math.sqrt(12)
     if source.quantity == "energy_j":
         power = np.diff(value) / spacing_s
@@ -248,8 +250,14 @@ def _method_uncertainty(source: Source, one: Series, t0_ns: int, t1_ns: int) -> 
         inner = (max(t0_ns, int(halved.t_ns[0])), min(t1_ns, int(halved.t_ns[-1])))
         sampling_j = (_integral(source, one, *inner) - _integral(source, halved, *inner)) / 3
         errors = [(t1_ns - t0_ns) * NS / math.sqrt(max(1, last - first)) * step, sampling_j]
+        errors += [float(np.ptp(value)) * h_s / math.sqrt(12) for h_s in _pauses_s(spacing_s)]
         power = value
     changes = power[2:] - power[:-2] if len(power) > 2 else np.diff(power)
     edges_s = (spacing_s[0] / math.sqrt(12), spacing_s[-1] / math.sqrt(12))
     errors += [changes[0] * edges_s[0], changes[-1] * edges_s[1]]
     return math.sqrt(sum(float(e) ** 2 for e in errors))
+
+
+def _pauses_s(spacing_s: Values) -> Values:
+    """The intervals between samples that are longer than two usual ones."""
+    return spacing_s[spacing_s > 2 * np.median(spacing_s)]

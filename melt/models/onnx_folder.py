@@ -14,6 +14,7 @@ from melt.models.onnx_config import CONFIG, DOWNLOAD, REBUILD, Decoder, FolderCo
 
 if TYPE_CHECKING:
     import onnx
+    from google.protobuf.message import Message
 
 PARTS = ("key", "value", "conv", "recurrent")
 _MAX_GRAPH_BYTES = 2**31 - 1  # protobuf's own limit
@@ -76,6 +77,8 @@ def _read_graph(path: Path) -> "onnx.ModelProto":
         raise ModelError(f"{path}: is no ONNX graph, or is damaged", DOWNLOAD) from e
     if not model.graph.node:
         raise ModelError(f"{path}: is no ONNX graph, or an empty one", DOWNLOAD)
+    if not _is_text(model):
+        raise ModelError(f"{path}: names in its graph are not UTF-8, so it is damaged", DOWNLOAD)
     known = onnx.defs.onnx_opset_version()
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset > known:
@@ -84,6 +87,17 @@ def _read_graph(path: Path) -> "onnx.ModelProto":
             "Upgrade onnx and onnxruntime, or export the model for an older opset.",
         )
     return model
+
+
+def _is_text(message: "Message") -> bool:
+    """Whether all its strings are: one that is not UTF-8 is given out as bytes."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        for one in value if field.is_repeated else (value,):
+            if isinstance(one, bytes) or (field.type == field.TYPE_MESSAGE and not _is_text(one)):
+                return False
+    return True
 
 
 def _external_files(model: "onnx.ModelProto", path: Path) -> tuple[str, ...]:

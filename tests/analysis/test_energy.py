@@ -223,3 +223,16 @@ def test_uncertainty_covers_the_error_of_a_step_at_the_edge() -> None:
         errors.append(found.energy_j - 22 * (8.05 - step_s))
         bounds.append(found.method_uncertainty_j)
     assert np.sqrt(np.mean(np.square(errors))) <= np.mean(bounds)
+
+
+def test_uncertainty_covers_a_change_that_a_pause_in_the_samples_hid() -> None:
+    errors, bounds = [], []
+    t_ns = np.delete(grid(10), range(41, 47))  # nothing from 4.0 to 4.7 s, which leaves 93 % of the phase covered
+    t_s = (t_ns - START_NS) / S
+    for change_s in np.linspace(4, 4.7, 100):
+        found = phase_energy(power(), Series(t_ns, np.where(t_s < change_s, 2.0, 22.0)), at(1), at(9))
+        errors.append(found.energy_j - 2 * (change_s - 1) - 22 * (9 - change_s))
+        bounds.append(found.method_uncertainty_j)
+    assert np.sqrt(np.mean(np.square(errors))) <= np.mean(bounds)
+    steady = phase_energy(power(), Series(t_ns, np.full(len(t_ns), 2.0)), at(1), at(9))
+    assert steady.method_uncertainty_j == pytest.approx(0, abs=1e-12)

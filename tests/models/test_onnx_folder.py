@@ -86,6 +86,11 @@ def linked_outside(folder: Path) -> None:
     data.symlink_to(folder.parent / "elsewhere")
 
 
+def not_utf8(folder: Path) -> None:
+    graph = folder / "model.onnx"
+    graph.write_bytes(graph.read_bytes().replace(b"/mlp/", b"\x80mlp/"))
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "no config": (lambda f: (f / "genai_config.json").unlink(), "no genai_config.json"),
     "config is no JSON": (lambda f: (f / "genai_config.json").write_text("{"), "JSON"),
@@ -96,6 +101,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "no graph": (lambda f: (f / "model.onnx").unlink(), "model.onnx"),
     "the graph is no graph": (lambda f: (f / "model.onnx").write_bytes(b"\xff" * 999), "no ONNX graph"),
     "the graph is empty": (lambda f: (f / "model.onnx").write_bytes(b""), "no ONNX graph"),
+    "names that are no text": (not_utf8, "not UTF-8"),
     "opset too new": (edited(lambda m: opset(m, 9999)), "opset 9999"),
     "no weights": (lambda f: (f / "model.onnx.data").unlink(), "model.onnx.data"),
     "weights cut short": (lambda f: (f / "model.onnx.data").write_bytes(b"x" * 99), "ends at"),
