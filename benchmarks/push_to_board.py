@@ -2,8 +2,9 @@
 
     python benchmarks/push_to_board.py [--size-mib 954] [--rounds 3]
 
-sftp's time includes its connecting, which melt's transfer does not: melt connects once a plan. melt's check of the
-hash on the board, which sftp makes none of, is shown apart. A push of what is there already ends the lines.
+sftp's time includes its connecting, which melt's transfer does not: melt connects once a plan. A whole push of melt's
+also flushes the file to the disk and checks its hash there; what does the same by hand stands beside it: `put -f` and
+`ssh sha256sum`. A push of what is there already ends the lines.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -55,31 +57,36 @@ def compare(link: str, port: int, board: Sshd, file: DeviceFile, rounds: int) ->
     took: dict[str, list[float]] = {}
     shuffler = random.Random(0)
     for _ in range(rounds):
-        ways = ["sftp", "melt"]
+        ways: list[Callable[[], dict[str, float]]] = [
+            lambda: {"sftp put": by_sftp(port, board, file)},
+            lambda: {"sftp put -f, ssh sha256sum": by_sftp_with_check(port, board, file)},
+            lambda: by_melt(remote, board, file),
+        ]
         shuffler.shuffle(ways)
         for way in ways:
-            parts = {"sftp put": by_sftp(port, board, file)} if way == "sftp" else by_melt(remote, board, file)
+            parts = way()
             for part, seconds in parts.items():
                 took.setdefault(part, []).append(seconds)
     remote.close()
-    theirs = median(took["sftp put"])
-    print(f"{file.size_bytes / 1e6:.0f} MB, {link}: sftp put {file.size_bytes / theirs / 1e6:.0f} MB/s")
-    for way, times in took.items():
-        ours = median(times)
-        if way.endswith("there already"):
-            print(f"  {way:24} {ours:6.3f} s")
-        elif way != "sftp put":
-            print(f"  {way:24} {file.size_bytes / ours / 1e6:6.0f} MB/s  ratio {theirs / ours:.3f}", flush=True)
+    ours = {way: median(times) for way, times in took.items()}
+    print(f"{file.size_bytes / 1e6:.0f} MB, {link}")
+    for name, seconds in ours.items():
+        ratios = "".join(
+            f"  {ours[peer] / seconds:.3f} of {peer}" for peer in ours if peer.startswith("sftp") and "melt" in name
+        )
+        if name.endswith("there already"):
+            print(f"  {name:28} {seconds:6.3f} s")
+        else:
+            print(f"  {name:28} {file.size_bytes / seconds / 1e6:6.0f} MB/s{ratios}", flush=True)
 
 
-def by_sftp(port: int, board: Sshd, file: DeviceFile) -> float:
+def by_sftp(port: int, board: Sshd, file: DeviceFile, flags: str = "") -> float:
     """Seconds of OpenSSH's own client."""
     target = board.folder / "put"
-    config = Path(os.environ["HOME"]) / ".ssh" / "config"
-    batch = f'put "{file.path}" "{target}"\n'
+    batch = f'put {flags} "{file.path}" "{target}"\n'
     began = time.perf_counter()
     subprocess.run(
-        ["sftp", "-q", "-F", str(config), "-P", str(port), "-b", "-", "127.0.0.1"],
+        ["sftp", "-q", "-F", config(), "-P", str(port), "-b", "-", "127.0.0.1"],
         input=batch,
         text=True,
         check=True,
@@ -87,8 +94,27 @@ def by_sftp(port: int, board: Sshd, file: DeviceFile) -> float:
     )
     took = time.perf_counter() - began
     assert target.stat().st_size == file.size_bytes
-    target.unlink()
+    if not flags:
+        target.unlink()
     return took
+
+
+def by_sftp_with_check(port: int, board: Sshd, file: DeviceFile) -> float:
+    """Seconds of it with the file on the disk and its hash read there, by OpenSSH's clients."""
+    took_s = by_sftp(port, board, file, "-f")
+    target = board.folder / "put"
+    began = time.perf_counter()
+    command = ["ssh", "-F", config(), "-p", str(port), "127.0.0.1", f"sha256sum {target}"]
+    done = subprocess.run(command, text=True, check=True, capture_output=True)
+    took_s += time.perf_counter() - began
+    assert done.stdout.startswith(file.sha256)
+    target.unlink()
+    return took_s
+
+
+def config() -> str:
+    """The clients' configuration."""
+    return str(Path(os.environ["HOME"]) / ".ssh" / "config")
 
 
 def by_melt(remote: SshRemote, board: Sshd, file: DeviceFile) -> dict[str, float]:

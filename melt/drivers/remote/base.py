@@ -13,6 +13,8 @@ from melt.drivers.base import ExitStatus
 from melt.errors import TransientDeviceError
 
 Kind = Literal["stdout", "stderr", "exit"]
+# The hash of stdin, in hex, as the first word: openssl uses the processor's instructions for it, few sha256sum do.
+SHA256 = "{ openssl dgst -sha256 -r 2>/dev/null || sha256sum; }"
 Sent = Callable[[int], None]  # bytes so far
 
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
-from melt.drivers.remote.base import Remote, last_words, quoted
+from melt.drivers.remote.base import SHA256, Remote, last_words, quoted
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError, TransientDeviceError
 
@@ -78,9 +78,10 @@ class RemoteFiles:
         self._verify(file, incoming)
         parent = str(PurePosixPath(place).parent)
         # On the disk before it has its name: a warm push believes the name and the size.
+        flushed = f"{{ fsync {quoted(incoming)} || sync {quoted(incoming)}; }} 2>/dev/null || sync"
         script = (
             f"mkdir -p {quoted(parent)} && chmod 755 {quoted(incoming)} && touch {quoted(incoming)} && "
-            f"{{ fsync {quoted(incoming)} 2>/dev/null || sync; }} && mv -f {quoted(incoming, place)}"
+            f"{{ {flushed}; }} && mv -f {quoted(incoming, place)}"
         )
         done = run_command(self._remote, script)
         if done.code != 0:
@@ -93,7 +94,7 @@ class RemoteFiles:
         there = min(there, file.size_bytes) - min(there, file.size_bytes) % _BLOCK_BYTES
         if there < _WORTH_GOING_ON_BYTES:
             return 0
-        script = f"truncate -s {there} {quoted(incoming)} && sha256sum < {quoted(incoming)}"
+        script = f"truncate -s {there} {quoted(incoming)} && {SHA256} < {quoted(incoming)}"
         done = run_command(self._remote, script, 30.0 + there / _HASH_BYTES_PER_S)
         return there if done.code == 0 and done.text.split()[:1] == [_hash_of_first(file.path, there)] else 0
 
@@ -108,7 +109,7 @@ class RemoteFiles:
 
     def _verify(self, file: DeviceFile, incoming: str) -> None:
         limit_s = 30.0 + file.size_bytes / _HASH_BYTES_PER_S
-        done = run_command(self._remote, f"sha256sum < {quoted(incoming)}", limit_s)
+        done = run_command(self._remote, f"{SHA256} < {quoted(incoming)}", limit_s)
         if done.code == 0 and done.text.split()[:1] == [file.sha256]:
             return
         run_command(self._remote, f"rm -f {quoted(incoming)}")
