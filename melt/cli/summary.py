@@ -24,6 +24,7 @@ METRICS = (
     ("decode_j_per_token", "J/token", 1.0, 3),
 )
 
+ANY_WIDTH = 1000
 MIN_MODEL_WIDTH = 12  # a narrow terminal cuts numbers' columns before the names
 
 # What may tell two rows apart beside model and context; a column is shown where it varies.
@@ -47,7 +48,10 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
     cells = results.cells
     cells = cells[cells["cell_id"].isin([c.id for c in outcome.cells]) & (cells["n_sessions"] > 0)]
     if len(cells):
-        console.print(_table(cells))
+        table = _table(cells)
+        if console.measure(table, options=console.options.update(width=ANY_WIDTH)).minimum > console.width:
+            table = _table(cells, with_intervals=False)  # rather than no last columns
+        console.print(table)
         flagged = results.flags[results.flags["run_id"].isin(results.runs.query("cell_id in @cells.cell_id")["run_id"])]
         for flag, count in flagged["flag"].value_counts().items():
             console.print(f"[yellow]flagged[/yellow] {count} runs: {flag}", highlight=False)
@@ -63,20 +67,21 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
         console.print(f"[yellow]skipped[/yellow] {text}", highlight=False, soft_wrap=True)
 
 
-def _table(cells: Any) -> Table:
+def _table(cells: Any, with_intervals: bool = True) -> Table:
     shown = [c for c in METRICS if cells[c[0]].notna().any()]
     telling = _telling(cells)
     if cells.duplicated(["model", "prompt_tokens", *telling]).any():
         telling.append("conditions_id")  # nothing else tells them apart
-    caption = "medians over n sessions; tokens a second; ± half the 95 % interval"
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, padding=(0, 0, 0, 1))
+    caption = "medians over n sessions; tokens a second"
+    caption += "; ± half the 95 % interval" if with_intervals else "; 95 % intervals in the report or a wider terminal"
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("model", overflow="fold", min_width=MIN_MODEL_WIDTH)
     for heading in (*telling, "context", "n", *(c[1] for c in shown)):
-        table.add_column(heading.removesuffix("_tokens"), justify="right", no_wrap=True)
+        table.add_column(heading.removesuffix("_tokens").replace("_", "\n"), justify="right", no_wrap=True)
     for row in cells.sort_values(["model", "prompt_tokens", *telling]).to_dict("records"):
         name = escape(printable(_short(str(row["model"]))))
         told = [escape(printable(str(row[k]))) for k in telling]
-        values = [_value(row, column, factor, digits) for column, _, factor, digits in shown]
+        values = [_value(row, column, factor, digits, with_intervals) for column, _, factor, digits in shown]
         table.add_row(name, *told, str(row["prompt_tokens"]), str(row["n_sessions"]), *values)
     return table
 
@@ -95,12 +100,12 @@ def _short(name: str) -> str:
     return Path(name).name if name.endswith(".gguf") else name
 
 
-def _value(row: dict[str, Any], column: str, factor: float, digits: int) -> str:
+def _value(row: dict[str, Any], column: str, factor: float, digits: int, with_interval: bool) -> str:
     middle, low, high = (row.get(column + end, math.nan) for end in ("", "_lo", "_hi"))
     if not _is_number(middle):
         return "-"
     text = f"{middle * factor:.{digits}f}"
-    if _is_number(low) and _is_number(high) and middle:
+    if with_interval and _is_number(low) and _is_number(high) and middle:
         text += f" [dim]±{(high - low) / 2 / abs(middle):.0%}[/dim]"
     return text
 

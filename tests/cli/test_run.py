@@ -7,10 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+import melt
 from melt.cli import COMMANDS
+from melt.cli.summary import print_summary
+from melt.session import Outcome
 from melt.store import Store
 
 MELT = [sys.executable, "-c", "from melt.cli import main; main()"]
@@ -43,6 +48,25 @@ def test_a_run_ends_with_a_table_and_the_reports_path(tmp_path: Path, tiny_model
     again = melt_cli(*quick(tiny_model, tmp_path / "r", "--no-report"))
     assert again.returncode == 0
     assert "0 runs to make, 1 measured already" in again.stderr
+
+
+@pytest.mark.parametrize(("width", "shown"), [("80", "0.123"), ("120", "0.123 ±2%")])
+def test_every_metric_is_in_the_table_whatever_the_terminal_s_width(
+    width: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    results = melt.load("results/reference")
+    joules = {"decode_j_per_token": 0.123, "decode_j_per_token_lo": 0.12, "decode_j_per_token_hi": 0.125}
+    modes = ["15W", "25W"] * (len(results.cells) // 2)
+    frame = results.cells.assign(power_mode=modes, **joules)
+    cells = [SimpleNamespace(id=cell) for cell in frame["cell_id"]]
+    outcome = SimpleNamespace(cells=cells, made=[], already_there=0, failed=[], skipped={})
+    shaped = SimpleNamespace(cells=frame, flags=results.flags, runs=results.runs)
+    print_summary(cast(Outcome, outcome), cast(melt.Results, shaped), Path("results"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line) for line in lines if len(line) > int(width)] == []
+    assert "J/token" in lines[1] + lines[2]
+    assert sum(line.rstrip().endswith(f" {shown}") for line in lines) >= len(cells)
 
 
 def test_options_and_a_yaml_plan_make_the_same_cells(tmp_path: Path, tiny_model: Path) -> None:
