@@ -1,9 +1,16 @@
 """Other people's programs for iPhones, which hold the simulated one to what they expect of a real one."""
 
+import contextlib
+import http.client
+import json
 import os
 import platform
+import socket
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd64")
 _DIST = f"go-ios-linux-{_GO_ARCH}_linux_{_GO_ARCH}"
@@ -35,7 +42,46 @@ class Clients:
         """go-ios, to its end."""
         return self.run(GO_IOS, *words, timeout_s=timeout_s)
 
+    @contextlib.contextmanager
+    def go_ios_tunnel(self, udid: str) -> Iterator[list[str]]:
+        """A tunnel by go-ios' own TCP/IP stack to an iPhone; gives the options by which go-ios takes it."""
+        port = _two_free_ports()
+        words = ["tunnel", "start", "--userspace", f"--udid={udid}", f"--tunnel-info-port={port}"]
+        log = self._home / "tunnel.log"
+        with (
+            log.open("w") as out,
+            subprocess.Popen([GO_IOS, *words], env=self._env, cwd=self._home, stdout=out, stderr=out) as own,
+        ):
+            try:
+                told = _tunnel_of(udid, port, log)
+                at = (f"--address={told['address']}", f"--rsd-port={told['rsdPort']}")
+                yield [*at, f"--userspace-port={told['userspaceTunPort']}"]
+            finally:
+                own.terminate()
+
     def go_ios_for(self, seconds: float, *words: str) -> str:
         """What go-ios says until it is stopped."""
         done = self.run("timeout", "--signal=INT", str(seconds), GO_IOS, *words, timeout_s=seconds + 30)
         return done.stdout + done.stderr
+
+
+def _two_free_ports() -> int:
+    """The first of two neighbours: go-ios listens at that one and has its tunnel at the next."""
+    for _ in range(50):
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port: int = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port + 1)):
+                return port
+    raise OSError("no two free ports beside each other")
+
+
+def _tunnel_of(udid: str, port: int, log: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as asking:
+            asking.request("GET", f"/tunnel/{udid}")
+            answer = asking.getresponse()
+            if answer.status == 200:
+                return dict(json.loads(answer.read()))
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.1)

@@ -117,15 +117,17 @@ class _DeviceInfo:
             case "machTimeInfo":
                 return mach_time()
             case "machKernelName":
-                return "/mach.release.t8015"
+                return f"/mach.release.{self._phone.model.platform}"
             case "isRunningPid:":
                 return arguments[0] in alive
             case "hardwareInformation":
                 cores = {"numberOfCpus": 6, "numberOfPhysicalCpus": 6, "hwCPUtype": 16777228, "hwCPUsubtype": 2}
                 return {**cores, "hwCPU64BitCapable": 1, "ProcessorTraceState": 0}
             case "systemInformation":
-                keys = {"_deviceDisplayName": "Simulated iPhone", "_productType": "iPhone10,4"}
-                return {**keys, "_productVersion": "16.7.10", "_buildVersion": "20H350", "_coreDeviceIdentifier": ""}
+                model = self._phone.model
+                keys = {"_deviceDisplayName": "Simulated iPhone", "_productType": model.product_type}
+                keys |= {"_productVersion": model.version, "_buildVersion": model.build}
+                return {**keys, "_coreDeviceIdentifier": ""}
             case "runningProcesses":
                 return [self._row(pid, app) for pid, app in alive.items()]
         raise unknown(selector)

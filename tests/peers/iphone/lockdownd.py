@@ -19,12 +19,12 @@ _PUBLIC = (
 
 
 class Lockdown:
-    """One connection to port 62078."""
+    """One connection to port 62078, or one by way of a tunnel."""
 
-    def __init__(self, phone: "IPhone", stream: Stream) -> None:
+    def __init__(self, phone: "IPhone", stream: Stream, trusted: bool = False) -> None:
         self._phone = phone
         self._stream = stream
-        self._host_id: str | None = None  # of the session
+        self._host_id: str | None = "" if trusted else None  # of the session; who comes by a tunnel needs none
 
     def serve(self) -> None:
         """Until the host hangs up."""

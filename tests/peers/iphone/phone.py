@@ -1,6 +1,7 @@
 """A simulated iPhone: its state, its faults, and the services behind its ports. See ``IPhone``."""
 
 import hashlib
+import socket
 import ssl
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.peers.iphone import lockdownd
+from tests.peers.iphone import lockdownd, rsd, tunnel
 from tests.peers.iphone.afc import Afc
 from tests.peers.iphone.app import App, Apps
 from tests.peers.iphone.battery import Battery
@@ -20,6 +21,7 @@ from tests.peers.iphone.house_arrest import serve_house_arrest
 from tests.peers.iphone.images import DEVELOPER_SERVICES, Images
 from tests.peers.iphone.installation import serve_installation_proxy
 from tests.peers.iphone.instruments import serve_instruments
+from tests.peers.iphone.model import IPHONE_8, Model
 from tests.peers.iphone.pairing import Trust
 from tests.peers.iphone.usbmuxd import Usbmuxd
 from tests.peers.iphone.wire import Stream
@@ -30,17 +32,20 @@ Service = Callable[["IPhone", Stream], None]
 
 
 class IPhone:
-    """An iPhone 8 with iOS 16.7 on a cable, from entering to leaving.
+    """An iPhone on a cable, from entering to leaving.
 
     Its programs are this machine's: an app that is launched is a process here, in its own container folder.
 
     Args:
         folder: for its disk and the host's pair records.
+        model: which iPhone, and which iOS it has.
+        usbmuxd: another iPhone's, which then has both; with its pair records.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.device_id = folder, 3
-        self.udid = hashlib.sha1(str(folder).encode(), usedforsecurity=False).hexdigest()  # so that each is another
+    def __init__(self, folder: Path, model: Model = IPHONE_8, usbmuxd: Usbmuxd | None = None) -> None:
+        self.folder, self.model = folder, model
+        digest = hashlib.sha1(str(folder).encode(), usedforsecurity=False).hexdigest()  # so that each is another
+        self.udid = digest if model.chip_id < 0x8020 else f"{model.chip_id:08X}-{digest[:16].upper()}"
         self.locked = False
         self.dialog: Literal["agreed", "pending", "refused"] = "agreed"  # to "Trust This Computer?"
         self.dialogs_shown = 0
@@ -51,15 +56,19 @@ class IPhone:
         self.battery = Battery()
         self.trust = Trust(folder / "keys")
         self.images = Images(self)
-        self.crash_reports = CrashReports(folder / "crash-reports")
+        self.crash_reports = CrashReports(folder / "crash-reports", model)
         self.media = folder / "media"
         self.apps = Apps(self, folder / "containers")
         self._set: dict[str, dict[str, Any]] = {}
         self._ports: dict[int, tuple[str, str]] = {}
         self._streams: set[Stream] = set()
+        self.tunnels: set[Stream] = set()
+        self.tunnelled_bytes = 0  # from hosts
         self._lock = threading.Lock()
         (self.media / "PublicStaging").mkdir(parents=True, exist_ok=True)
-        self.usbmuxd = Usbmuxd(self, folder / "pair-records")
+        self.usbmuxd = usbmuxd or Usbmuxd(folder / "pair-records")
+        self.device_id = self.usbmuxd.new_device_id()
+        self.usbmuxd.phones.append(self)
 
     @property
     def address(self) -> str:
@@ -81,15 +90,15 @@ class IPhone:
     def pull_cable(self) -> None:
         """Every connection breaks without a word; programs go on."""
         self.attached = False
-        self.usbmuxd.tell_detached()
+        self.usbmuxd.tell_detached(self)
         for stream in list(self._streams):
             stream.close()
 
     def plug_in(self) -> None:
         """It is attached again, as another device of usbmuxd's."""
-        self.device_id += 1
+        self.device_id = self.usbmuxd.new_device_id()
         self.attached = True
-        self.usbmuxd.tell_attached()
+        self.usbmuxd.tell_attached(self)
 
     def replug(self, away_s: float) -> None:
         """Pulled now, and back after a while."""
@@ -101,6 +110,11 @@ class IPhone:
         self.apps.end_all()
         self.images.mounted.clear()
         self.replug(1.0)
+
+    def drop_tunnels(self) -> None:
+        """Those that are open break; the cable stays in."""
+        for stream in list(self.tunnels):
+            stream.close()
 
     def listens_on(self, port: int) -> bool:
         """Whether somebody answers there."""
@@ -115,7 +129,9 @@ class IPhone:
 
     def refusal(self, service: str) -> str:
         """Why a service is not started; empty where it is."""
-        if service not in SERVICES:
+        if service not in SERVICES or (service == tunnel.SERVICE and not self.model.has_tunnel_service):
+            return "InvalidService"
+        if service in DEVELOPER_SERVICES and self.model.has_rsd:
             return "InvalidService"
         if service in DEVELOPER_SERVICES and not self.images.mounted:
             return "InvalidService"
@@ -125,19 +141,40 @@ class IPhone:
 
     def serve(self, port: int, stream: Stream) -> None:
         """One connection from usbmuxd, to its end."""
-        stream.frozen = self.frozen
-        self._streams.add(stream)
-        try:
+
+        def begin(stream: Stream) -> None:
             if port == lockdownd.PORT:
                 return lockdownd.Lockdown(self, stream).serve()
             service, host_id = self._ports[port]
             stream.start_tls(self.trust.context(host_id))
-            SERVICES[service](self, stream)
+            return self.run(service, stream)
+
+        self._serve(stream, begin)
+
+    def serve_at(self, sock: socket.socket, serve: Callable[[Stream], None]) -> None:
+        """One connection by another way, to its end."""
+        self._serve(Stream(sock), serve)
+
+    def run(self, service: str, stream: Stream) -> None:
+        """A service, once whoever asks for it may have it."""
+        SERVICES[service](self, stream)
+
+    def _serve(self, stream: Stream, serve: Callable[[Stream], None]) -> None:
+        stream.frozen = self.frozen
+        self._streams.add(stream)
+        try:
+            serve(stream)
         except (EOFError, ValueError, ssl.SSLError, OSError):
-            return None
+            return
         finally:
             self._streams.discard(stream)
             stream.close()
+
+    def remote_services(self, developer: bool | None = None) -> list[str]:
+        """What RSD lists now; ``developer`` says whether the image's are among them, whatever is mounted."""
+        listed = [rsd.LOCKDOWN, *(n + rsd.SHIM for n in SERVICES if n not in (*DEVELOPER_SERVICES, tunnel.SERVICE))]
+        with_image = bool(self.images.mounted) if developer is None else developer
+        return [*listed, *([rsd.INSTRUMENTS] if with_image else [])]
 
     def values(self, domain: str | None) -> dict[str, Any]:
         """What lockdownd tells of a domain."""
@@ -169,18 +206,18 @@ class IPhone:
     def _identity(self) -> dict[str, Any]:
         return {
             "ActivationState": "Activated",
-            "BuildVersion": "20H350",
-            "CPUArchitecture": "arm64",
+            "BuildVersion": self.model.build,
+            "CPUArchitecture": self.model.architecture,
             "DeviceClass": "iPhone",
             "DeviceName": "Simulated iPhone",
             "DevicePublicKey": self.trust.public_key,
-            "HardwareModel": "D201AP",
-            "HardwarePlatform": "t8015",
+            "HardwareModel": self.model.hardware,
+            "HardwarePlatform": self.model.platform,
             "HostAttached": True,
             "PasswordProtected": self.locked,
             "ProductName": "iPhone OS",
-            "ProductType": "iPhone10,4",
-            "ProductVersion": "16.7.10",
+            "ProductType": self.model.product_type,
+            "ProductVersion": self.model.version,
             "SerialNumber": "MELTSIMULATED",
             "TimeIntervalSince1970": time.time(),
             "TimeZone": "UTC",
@@ -203,6 +240,13 @@ def _mover(_phone: IPhone, stream: Stream) -> None:
     stream.write(b"ping\0")
 
 
+def _system_log(_phone: IPhone, stream: Stream) -> None:
+    while True:
+        line = time.strftime("%b %d %H:%M:%S") + " Simulated-iPhone kernel[0] <Notice>: still here"
+        stream.write(line.encode() + b"\0")
+        time.sleep(0.1)
+
+
 def _assertions(phone: IPhone, stream: Stream) -> None:
     while True:
         stream.read_plist()
@@ -214,9 +258,11 @@ SERVICES: dict[str, Service] = {
     "com.apple.crashreportcopymobile": _crash_reports,
     "com.apple.crashreportmover": _mover,
     "com.apple.mobile.assertion_agent": _assertions,
+    "com.apple.syslog_relay": _system_log,
     "com.apple.mobile.house_arrest": serve_house_arrest,
     "com.apple.mobile.installation_proxy": serve_installation_proxy,
     "com.apple.mobile.diagnostics_relay": serve_diagnostics,
     "com.apple.mobile.mobile_image_mounter": lambda phone, stream: phone.images.serve(stream),
     "com.apple.instruments.remoteserver.DVTSecureSocketProxy": serve_instruments,
+    tunnel.SERVICE: tunnel.serve_tunnel,
 }

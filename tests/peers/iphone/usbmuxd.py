@@ -4,6 +4,7 @@ A message is a length, a version, a kind and a tag, 32 bits each and little-endi
 """
 
 import contextlib
+import itertools
 import plistlib
 import re
 import socket
@@ -26,10 +27,10 @@ _RECORD = re.compile(r"^[0-9A-Za-z-]{1,64}$")
 
 
 class Usbmuxd:
-    """The daemon and its one phone; ``address`` is what USBMUXD_SOCKET_ADDRESS takes."""
+    """The daemon and its phones; ``address`` is what USBMUXD_SOCKET_ADDRESS takes."""
 
-    def __init__(self, phone: "IPhone", folder: Path) -> None:
-        self._phone = phone
+    def __init__(self, folder: Path) -> None:
+        self.phones: list[IPhone] = []
         self._records = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.buid = str(uuid.uuid4()).upper()
@@ -37,6 +38,7 @@ class Usbmuxd:
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         self._listeners: list[tuple[Stream, int]] = []
         self._open: set[Stream] = set()
+        self._ids = itertools.count(4)
         threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
 
     def listen_at(self, path: Path) -> None:
@@ -60,13 +62,17 @@ class Usbmuxd:
         for stream in list(self._open):
             stream.close()
 
-    def tell_attached(self) -> None:
+    def tell_attached(self, phone: "IPhone") -> None:
         """To whoever listens."""
-        self._tell({"MessageType": "Attached", **self._device()})
+        self._tell(_attached(phone))
 
-    def tell_detached(self) -> None:
+    def tell_detached(self, phone: "IPhone") -> None:
         """To whoever listens."""
-        self._tell({"MessageType": "Detached", "DeviceID": self._phone.device_id})
+        self._tell({"MessageType": "Detached", "DeviceID": phone.device_id})
+
+    def new_device_id(self) -> int:
+        """One that no phone has or had."""
+        return next(self._ids)
 
     def _tell(self, message: dict[str, Any]) -> None:
         for stream, tag in list(self._listeners):
@@ -90,9 +96,10 @@ class Usbmuxd:
                 if version != 1 or kind != _PLIST:
                     _send(stream, tag, _result(_BAD_VERSION))
                     continue
-                port = self._answer(stream, tag, plistlib.loads(body))
-                if port is not None:  # from here on it is the phone's
-                    return self._phone.serve(port, stream)
+                found = self._answer(stream, tag, plistlib.loads(body))
+                if found is not None:  # from here on it is the phone's
+                    phone, port = found
+                    return phone.serve(port, stream)
         except (EOFError, ValueError, KeyError, TypeError, plistlib.InvalidFileException):
             return None
         finally:
@@ -100,18 +107,19 @@ class Usbmuxd:
             self._listeners = [(s, t) for s, t in self._listeners if s is not stream]
             stream.close()
 
-    def _answer(self, stream: Stream, tag: int, asked: dict[str, Any]) -> int | None:
-        """The port of the phone that was asked for, where it may be had."""
+    def _answer(self, stream: Stream, tag: int, asked: dict[str, Any]) -> "tuple[IPhone, int] | None":
+        """The phone and its port that were asked for, where they may be had."""
+        attached = [p for p in self.phones if p.attached]
         match asked.get("MessageType"):
             case "ReadBUID":
                 _send(stream, tag, {"BUID": self.buid})
             case "ListDevices":
-                _send(stream, tag, {"DeviceList": [self._attached()] if self._phone.attached else []})
+                _send(stream, tag, {"DeviceList": [_attached(p) for p in attached]})
             case "Listen":
                 _send(stream, tag, _result(_OK))
                 self._listeners.append((stream, tag))
-                if self._phone.attached:
-                    _send(stream, tag, self._attached())
+                for phone in attached:
+                    _send(stream, tag, _attached(phone))
             case "Connect":
                 return self._connect(stream, tag, asked)
             case "ReadPairRecord" | "SavePairRecord" | "DeletePairRecord":
@@ -120,15 +128,16 @@ class Usbmuxd:
                 _send(stream, tag, _result(_BAD_COMMAND))
         return None
 
-    def _connect(self, stream: Stream, tag: int, asked: dict[str, Any]) -> int | None:
+    def _connect(self, stream: Stream, tag: int, asked: dict[str, Any]) -> "tuple[IPhone, int] | None":
         port = socket.ntohs(int(asked["PortNumber"]) & 0xFFFF)
-        if not self._phone.attached or asked["DeviceID"] != self._phone.device_id:
+        phone = next((p for p in self.phones if p.attached and p.device_id == asked["DeviceID"]), None)
+        if phone is None:
             _send(stream, tag, _result(_BAD_DEVICE))
-        elif not self._phone.listens_on(port):
+        elif not phone.listens_on(port):
             _send(stream, tag, _result(_REFUSED))
         else:
             _send(stream, tag, _result(_OK))
-            return port
+            return phone, port
         return None
 
     def _pair_record(self, stream: Stream, tag: int, asked: dict[str, Any]) -> None:
@@ -139,7 +148,8 @@ class Usbmuxd:
         elif asked["MessageType"] == "SavePairRecord":
             path.write_bytes(asked["PairRecordData"])
             _send(stream, tag, _result(_OK))
-            self._tell({"MessageType": "Paired", "DeviceID": self._phone.device_id})
+            for phone in (p for p in self.phones if p.udid == name):
+                self._tell({"MessageType": "Paired", "DeviceID": phone.device_id})
         elif not path.exists():
             _send(stream, tag, _result(_NO_SUCH_FILE))
         elif asked["MessageType"] == "ReadPairRecord":
@@ -148,20 +158,19 @@ class Usbmuxd:
             path.unlink()
             _send(stream, tag, _result(_OK))
 
-    def _attached(self) -> dict[str, Any]:
-        return {"MessageType": "Attached", **self._device()}
 
-    def _device(self) -> dict[str, Any]:
-        properties = {
-            "ConnectionSpeed": 480_000_000,
-            "ConnectionType": "USB",
-            "DeviceID": self._phone.device_id,
-            "LocationID": 0x14100000,
-            "ProductID": 0x12A8,
-            "SerialNumber": self._phone.udid,
-            "USBSerialNumber": self._phone.udid,
-        }
-        return {"DeviceID": self._phone.device_id, "Properties": properties}
+def _attached(phone: "IPhone") -> dict[str, Any]:
+    serial = phone.udid.replace("-", "")  # as the cable tells it
+    properties = {
+        "ConnectionSpeed": 480_000_000,
+        "ConnectionType": "USB",
+        "DeviceID": phone.device_id,
+        "LocationID": 0x14100000,
+        "ProductID": 0x12A8,
+        "SerialNumber": phone.udid,
+        "USBSerialNumber": serial,
+    }
+    return {"MessageType": "Attached", "DeviceID": phone.device_id, "Properties": properties}
 
 
 def _result(number: int) -> dict[str, Any]:
