@@ -10,6 +10,7 @@ from melt.toolchain.build import built
 from melt.toolchain.targets import find_target
 from tests.conftest import KEPT_BUILDS
 from tests.peers.iphone.app import App
+from tests.peers.iphone.model import IPHONE_8, IPHONE_13, IPHONE_13_BEFORE_TUNNELS, Model
 from tests.peers.iphone.phone import IPhone
 
 APP_ID = "org.example.melt-runner"
@@ -26,9 +27,26 @@ def melts_app(version: str = "0.1.0") -> App:
 
 @pytest.fixture
 def iphone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPhone]:
-    """An iPhone that melt finds, with its app."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with IPhone(tmp_path / "iphone") as phone:
+    """An iPhone with iOS 16.7 that melt finds, with its app."""
+    yield from found_by_melt(IPHONE_8, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def iphone_17(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPhone]:
+    """One with iOS 17.5."""
+    yield from found_by_melt(IPHONE_13, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def iphone_17_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPhone]:
+    """One with iOS 17.3, which gives no tunnel."""
+    yield from found_by_melt(IPHONE_13_BEFORE_TUNNELS, tmp_path, monkeypatch)
+
+
+def found_by_melt(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IPhone]:
+    """A simulated iPhone, until the test has ended."""
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    with IPhone(folder / "iphone", model) as phone:
         monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", phone.address)
         phone.install(melts_app())
         yield phone

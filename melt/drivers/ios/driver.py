@@ -76,7 +76,7 @@ class IosDriver:
         if self._instruments is None:
             if not self._phone.developer_mode():
                 raise DeviceError(f"{self._profile.name}: developer mode is off on the iPhone", DEVELOPER_HINT)
-            self._phone.mount_image(cache_folder() / "ios" / "Xcode.app")
+            self._phone.mount_image(cache_folder() / "ios")
             self._instruments = self._phone.instruments()
         return self._instruments
 

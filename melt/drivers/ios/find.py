@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from melt.drivers.ios.pymd3.phone import Attached, Phone, attached
+from melt.drivers.ios.pymd3.tunnel import OpenTunnel
 from melt.drivers.ios.pymd3.words import BACK_HINT
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
@@ -19,7 +20,9 @@ def open_phone(profile: DeviceProfile, udid: str | None = None) -> Phone:
         DeviceError: it is not there, several could be meant, or it cannot be used; says what to do.
     """
     meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
-    return Phone(meant, profile.name, cache_folder() / "ios" / "pair-records")
+    host, port = profile.address.host, profile.address.port
+    tunnel = OpenTunnel(host, port) if host and port else None
+    return Phone(meant, profile.name, cache_folder() / "ios" / "pair-records", tunnel)
 
 
 def choose(devices: Sequence[Attached], udid: str | None, name: str) -> str:

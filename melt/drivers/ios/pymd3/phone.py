@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pymobiledevice3 import usbmux
-from pymobiledevice3.exceptions import AlreadyMountedError, DeveloperDiskImageNotFoundError, PyMobileDevice3Exception
+from pymobiledevice3.exceptions import PyMobileDevice3Exception
 from pymobiledevice3.lockdown import create_using_usbmux
-from pymobiledevice3.remote.rsd_tunnel import PreferredRsdTunnel
 from pymobiledevice3.services.afc import AfcService
 from pymobiledevice3.services.diagnostics import DiagnosticsService
 from pymobiledevice3.services.installation_proxy import InstallationProxyService
-from pymobiledevice3.services.mobile_image_mounter import MobileImageMounterService, auto_mount, image_type_for_device
 
+from melt.drivers.ios.pymd3 import image
 from melt.drivers.ios.pymd3.instruments import Instruments
 from melt.drivers.ios.pymd3.loop import Loop
-from melt.drivers.ios.pymd3.words import IMAGE_HINT, explain
-from melt.errors import DeviceError
+from melt.drivers.ios.pymd3.tunnel import OwnTunnel, Tunnel
+from melt.drivers.ios.pymd3.words import explain
 
 T = TypeVar("T")
 _CALL_S = 20.0
 _MOUNT_S = 300.0  # it may have to be fetched first
+_TUNNEL_S = 40.0
 _TUNNEL_FROM = 17  # the major of iOS from which developer services are behind a tunnel
 _MAX_REPORT_BYTES = 8 * 2**20
 _APP_KEYS = ("CFBundleIdentifier", "CFBundleShortVersionString", "MeltEngineVersion")
@@ -60,13 +60,14 @@ def attached(name: str = "iPhone") -> list[Attached]:
 class Phone:
     """A connection to lockdownd, from which all others are made. Not for several threads, but for ``call``."""
 
-    def __init__(self, udid: str, name: str, records: Path) -> None:
+    def __init__(self, udid: str, name: str, records: Path, tunnel: Tunnel | None = None) -> None:
         """Connects and pairs.
 
         Args:
             udid: which one.
             name: what messages call it.
             records: the folder for pair records, which hold keys.
+            tunnel: the way to the developer services from iOS 17 on; one of its own where it is left out.
 
         Raises:
             DeviceError: it is not paired, or locked; says what to tap.
@@ -75,7 +76,7 @@ class Phone:
         self.name, self.udid = name, udid
         logging.getLogger("pymobiledevice3").addHandler(logging.NullHandler())  # what matters is raised
         self._loop = Loop()
-        self._tunnel: Any = None
+        self._tunnel = tunnel or OwnTunnel(udid)
         self._connected = False
         records.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -121,25 +122,12 @@ class Phone:
         return bool(self.call(self.lockdown.get_developer_mode_status(), "asking for developer mode", _CALL_S))
 
     def mount_image(self, images: Path) -> None:
-        """Mounts the developer disk image where it is not; from a folder laid out like Xcode's, or fetched into it.
+        """Mounts the developer disk image where it is not; from a folder that it is fetched into where need be.
 
         Raises:
             DeviceError: it can be neither found nor fetched, or the phone refuses it.
         """
-        self.call(self._mount(images), "mounting the developer disk image", _MOUNT_S)
-
-    async def _mount(self, images: Path) -> None:
-        async with MobileImageMounterService(self.lockdown) as mounter:
-            if await mounter.is_image_mounted(image_type_for_device(self.lockdown)):
-                return
-        try:
-            await auto_mount(self.lockdown, xcode=str(images))
-        except AlreadyMountedError:
-            return
-        except (DeveloperDiskImageNotFoundError, OSError) as e:
-            raise DeviceError(
-                f"{self.name}: the developer disk image is not mounted, and cannot be fetched: {e!s:.200}", IMAGE_HINT
-            ) from e
+        self.call(image.mount(self.lockdown, images, self.name), "mounting the developer disk image", _MOUNT_S)
 
     def apps(self) -> list[dict[str, str]]:
         """The apps that people installed: id, version and melt's engine, each where it is told."""
@@ -182,23 +170,18 @@ class Phone:
             return [bytes(await afc.get_file_contents(n)) for n in names if sizes[n] <= _MAX_REPORT_BYTES]
 
     def instruments(self) -> Instruments:
-        """Its developer services; from iOS 17 on through a tunnel, of which a process has one at a time."""
+        """Its developer services; from iOS 17 on through a tunnel."""
         return Instruments(self, self._provider())
 
     def _provider(self) -> Any:
         if int(self.lockdown.product_version.partition(".")[0]) < _TUNNEL_FROM:
             return self.lockdown
-        if self._tunnel is None:
-            tunnel = PreferredRsdTunnel(serial=self.udid, autopair=False)
-            self.call(tunnel.aopen(), "opening a tunnel to it", _CALL_S)
-            self._tunnel = tunnel
-        return self._tunnel.rsd
+        return self.call(self._tunnel.open(self.name), "opening a tunnel to it", _TUNNEL_S)
 
     def close(self) -> None:
         """Lets it go."""
         with contextlib.suppress(Exception):
-            if self._tunnel is not None:
-                self.call(self._tunnel.aclose(), "closing the tunnel", _CALL_S)
+            self.call(self._tunnel.close(), "closing the tunnel", _CALL_S)
             self.call(self.lockdown.close(), "closing", _CALL_S)
         self._loop.close()
 

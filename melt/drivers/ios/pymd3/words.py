@@ -19,6 +19,15 @@ DEVELOPER_HINT = (
     "asked for it: pymobiledevice3 amfi reveal-developer-mode"
 )
 IMAGE_HINT = "Keep it unlocked and on the network, so that the image can be fetched and mounted: docs/ios.md."
+BY_HAND_HINT = "Mount it by hand, then run the command again: pymobiledevice3 mounter auto-mount"
+TUNNEL_HINT = (
+    "Update it to iOS 17.4 or later. Below that only root may open a tunnel: sudo pymobiledevice3 remote start-tunnel; "
+    "the RSD address that it tells belongs into the profile: address: host: and port:"
+)
+OPEN_HINT = (
+    "Open it again: sudo pymobiledevice3 remote start-tunnel; the address that it tells is another each time, and "
+    "belongs into the profile: address: host: and port:"
+)
 USBMUXD_HINT = (
     "Plug the iPhone in: Linux's usbmuxd (Debian: apt install usbmuxd) runs only while one is. One elsewhere: "
     "USBMUXD_SOCKET_ADDRESS=host:port."
@@ -69,7 +78,7 @@ def _with_a_cure(error: Exception) -> tuple[str, str] | None:
             return "developer mode is off on the iPhone", DEVELOPER_HINT
         case e.AppNotInstalledError():
             return "melt's app is not on the iPhone", "docs/ios.md says how to build and install it."
-        case e.StartServiceError() if "InvalidService" in str(error):
+        case e.InvalidServiceError():
             return "the iPhone's developer services are not there: its disk image is not mounted", IMAGE_HINT
         case e.AfcException() if error.status == AfcError.NO_SPACE_LEFT:
             return "the iPhone's disk is full", CLEAN_HINT
