@@ -3,6 +3,7 @@
 import json
 import os
 import plistlib
+import shutil
 import signal
 import subprocess
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.iphone.app import App
-from tests.peers.iphone.clients import Clients
+from tests.peers.iphone.clients import HAS_FUSE, Clients
 from tests.peers.iphone.phone import IPhone
 
 APP = "org.example.sleeper"
@@ -131,6 +132,32 @@ def test_files_of_a_container_come_and_go_whole(phone: IPhone, paired: Clients, 
     back.mkdir()
     paired.go_ios("fsync", f"--app={APP}", "pull", "--srcPath=Documents/weights", f"--dstPath={back}")
     assert next(p for p in back.rglob("*") if p.is_file()).read_bytes() == content
+
+
+@pytest.mark.skipif(not HAS_FUSE, reason="ifuse mounts by /dev/fuse, which is not to be had here")
+@pytest.mark.parametrize("shown", ["--container", "--documents"])
+def test_ifuse_mounts_a_container(shown: str, phone: IPhone, paired: Clients, sleeper: App, tmp_path: Path) -> None:
+    content = os.urandom(3 * 2**20 + 17)
+    (tmp_path / "weights").write_bytes(content)
+    there = phone.apps.container(sleeper) / "Documents"
+    (tmp_path / "mount").mkdir()
+    with paired.mounted(tmp_path / "mount", shown, APP) as root:
+        documents = root / "Documents" if shown == "--container" else root
+        shutil.copyfile(tmp_path / "weights", documents / "weights")
+        assert (there / "weights").read_bytes() == content
+        assert (documents / "weights").stat().st_size == len(content)
+        (documents / "below").mkdir()
+        (documents / "weights").rename(documents / "below/model")
+        shutil.copyfile(documents / "below/model", tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == content
+        with (documents / "below/model").open("r+b") as model:
+            model.truncate(100)
+        assert [p.name for p in documents.iterdir()] == ["below"]
+        assert (there / "below/model").read_bytes() == content[:100]
+        (documents / "below/model").unlink()
+        (documents / "below").rmdir()
+        assert {p.name for p in root.iterdir()} == ({"Documents", "Library", "tmp"} if root != documents else set())
+    assert list(there.iterdir()) == []
 
 
 def test_a_full_disk_and_another_app_are_refused(phone: IPhone, paired: Clients, sleeper: App, tmp_path: Path) -> None:

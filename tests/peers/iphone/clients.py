@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ _GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd6
 _DIST = f"go-ios-linux-{_GO_ARCH}_linux_{_GO_ARCH}"
 # `make peers` puts it there, from npm.
 GO_IOS = Path(__file__).parents[3] / f".test-cache/go-ios/node_modules/go-ios/dist/{_DIST}/ios"
+
+HAS_FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)  # a container or a chroot may have none
 
 
 class Clients:
@@ -63,6 +66,25 @@ class Clients:
         """What go-ios says until it is stopped."""
         done = self.run("timeout", "--signal=INT", str(seconds), GO_IOS, *words, timeout_s=seconds + 30)
         return done.stdout + done.stderr
+
+    @contextmanager
+    def mounted(self, folder: Path, *words: str) -> Iterator[Path]:
+        """What ifuse shows, as an empty folder's content: ``--container ID`` or ``--documents ID``; needs HAS_FUSE."""
+        said = folder.with_suffix(".log")
+        with (
+            said.open("wb") as log,
+            subprocess.Popen(["ifuse", folder, "-f", *words], env=self._env, stderr=log) as ifuse,
+        ):
+            try:
+                deadline = time.monotonic() + 20
+                while not folder.is_mount():
+                    assert ifuse.poll() is None, f"ifuse mounts nothing: {said.read_text()}"
+                    assert time.monotonic() < deadline, "ifuse mounts nothing"
+                    time.sleep(0.02)
+                yield folder
+            finally:
+                ifuse.terminate()  # it takes its mount away itself
+                ifuse.wait(20)
 
 
 def _two_free_ports() -> int:
