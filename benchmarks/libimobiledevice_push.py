@@ -26,6 +26,7 @@ def main() -> None:
     _check(library.house_arrest_send_command(arrest, b"VendContainer", bundle_id.encode()))
     _check(library.house_arrest_get_result(arrest, ctypes.byref(answer)))
     _check(library.afc_client_new_from_house_arrest_client(arrest, ctypes.byref(afc)))
+    library.afc_remove_path(afc, target.encode())  # of an earlier round
     began = time.perf_counter()
     _check(library.afc_file_open(afc, target.encode(), _WRITE_TRUNCATE, ctypes.byref(handle)))
     with Path(source).open("rb") as content:

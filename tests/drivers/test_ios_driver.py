@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -114,6 +114,47 @@ def test_a_file_travels_once(iphone: IPhone, driver: IosDriver, tmp_path: Path) 
     assert seen[-1] == (file.size_bytes, file.size_bytes)
     again = driver.push(file)
     assert again == type(again)(placed.device_path, pushed=False)
+
+
+def swap_answers() -> bool:
+    return True
+
+
+def hang_up() -> bool:
+    raise EOFError
+
+
+@pytest.mark.parametrize("act", [swap_answers, hang_up])
+def test_a_phone_that_takes_no_write_in_advance_gets_one_by_one(
+    act: Callable[[], bool], iphone: IPhone, driver: IosDriver, tmp_path: Path
+) -> None:
+    hasty = 0
+
+    def on_haste() -> bool:
+        nonlocal hasty
+        hasty += 1
+        return act()
+
+    iphone.on_haste = on_haste
+    files = [a_file(tmp_path / f"{i}.gguf", os.urandom(9 * MIB + 5)) for i in range(2)]
+    if act is hang_up:
+        with pytest.raises(ConnectionLostError):
+            driver.push(files[0])
+    placed = driver.push(files[0])
+    assert (container_of(iphone) / placed.device_path).read_bytes() == files[0].path.read_bytes()
+    in_all = hasty
+    assert in_all
+    placed = driver.push(files[1])
+    assert (container_of(iphone) / placed.device_path).read_bytes() == files[1].path.read_bytes()
+    assert hasty == in_all
+
+
+def test_a_service_without_tls_takes_files_too(iphone: IPhone, tmp_path: Path) -> None:
+    iphone.service_tls = False
+    file = a_file(tmp_path / "model.gguf", os.urandom(9 * MIB + 5))
+    with closing(IosDriver(profile_of(iphone))) as driver:
+        placed = driver.push(file)
+        assert (container_of(iphone) / placed.device_path).read_bytes() == file.path.read_bytes()
 
 
 @pytest.mark.parametrize("damage", [False, True])

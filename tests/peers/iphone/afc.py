@@ -54,19 +54,27 @@ class AfcError(Exception):
 
 
 class Afc:
-    """One connection, rooted in a folder. ``shown`` limits what may be reached to a folder below it."""
+    """One connection, rooted in a folder. ``shown`` limits what may be reached to a folder below it.
 
-    def __init__(self, stream: Stream, root: Path, disk: Disk, shown: str = "") -> None:
+    Packets are taken and answered in order. ``on_haste``, where there is one, is called when a write is to be answered
+    and more has come already; it says whether that is answered first, or raises EOFError.
+    """
+
+    def __init__(
+        self, stream: Stream, root: Path, disk: Disk, shown: str = "", on_haste: Callable[[], bool] | None = None
+    ) -> None:
         self._stream = stream
         self._root = root.resolve()
         self._disk = disk
         self._shown = shown
+        self._on_haste = on_haste
         self._files: dict[int, int] = {}
         self._next = 1
         self._room = memoryview(bytearray(_PART_BYTES))
 
     def serve(self) -> None:
         """Until the host hangs up."""
+        held = b""
         try:
             while True:
                 magic, whole, head, number, opcode = _HEADER.unpack(self._stream.read(_HEADER.size))
@@ -76,7 +84,12 @@ class Afc:
                 kind, body = self._answer(opcode, fields, whole - head)
                 size = _HEADER.size + len(body)
                 head = _HEADER.size if kind == _DATA else size  # all but a file's content belongs to the head
-                self._stream.write(_HEADER.pack(_MAGIC, size, head, number, kind) + body)
+                answer = _HEADER.pack(_MAGIC, size, head, number, kind) + body
+                if opcode == _WRITE and not held and self._on_haste and self._stream.has_more() and self._on_haste():
+                    held = answer
+                    continue
+                self._stream.write(answer + held)
+                held = b""
         finally:
             for fd in self._files.values():
                 os.close(fd)

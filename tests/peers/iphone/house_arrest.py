@@ -23,4 +23,4 @@ def serve_house_arrest(phone: "IPhone", stream: Stream) -> None:
     if not app.development and not shown:
         return stream.write_plist({"Error": "InstallationLookupFailed"})
     stream.write_plist({"Status": "Complete"})
-    return Afc(stream, phone.apps.container(app), phone.disk, shown).serve()
+    return Afc(stream, phone.apps.container(app), phone.disk, shown, phone.on_haste).serve()

@@ -104,7 +104,8 @@ class Lockdown:
         service = str(asked.get("Service"))
         if self._host_id is None:
             return {"Service": service, "Error": "SessionInactive"}
+        tls = {"EnableServiceSSL": True} if self._phone.service_tls else {}
         error = self._phone.refusal(service)
         if error:
             return {"Service": service, "Error": error}
-        return {"Service": service, "Port": self._phone.open_port(service, self._host_id), "EnableServiceSSL": True}
+        return {"Service": service, "Port": self._phone.open_port(service, self._host_id), **tls}

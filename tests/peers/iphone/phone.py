@@ -51,6 +51,8 @@ class IPhone:
         self.dialogs_shown = 0
         self.developer_mode = True
         self.attached = True
+        self.service_tls = True  # of services; a phone before iOS 10 may do without
+        self.on_haste: Callable[[], bool] | None = None  # see Afc; of an app's container
         self.frozen = threading.Event()  # while it is set the phone answers nothing
         self.disk = Disk()
         self.battery = Battery()
@@ -146,7 +148,8 @@ class IPhone:
             if port == lockdownd.PORT:
                 return lockdownd.Lockdown(self, stream).serve()
             service, host_id = self._ports[port]
-            stream.start_tls(self.trust.context(host_id))
+            if self.service_tls:
+                stream.start_tls(self.trust.context(host_id))
             return self.run(service, stream)
 
         self._serve(stream, begin)

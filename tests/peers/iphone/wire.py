@@ -15,6 +15,7 @@ T = TypeVar("T")
 MAX_PLIST_BYTES = 16 * 2**20
 _HANDSHAKE_S = 10.0
 _LOOK_MS = 500
+_MORE_MS = 20
 
 
 class Stream:
@@ -43,6 +44,15 @@ class Stream:
             if n == 0:
                 raise EOFError
             room = room[n:]
+
+    def has_more(self) -> bool:
+        """Whether something has come that was not read, or comes within some ms."""
+        with self._using:
+            if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+                return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(_MORE_MS))
 
     def write(self, data: bytes) -> None:
         """All of it, or EOFError."""

@@ -1,20 +1,20 @@
 """Files of an app's container, by house_arrest."""
 
-import asyncio
 import contextlib
-import socket
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from io import BufferedReader
+from typing import TYPE_CHECKING
 
 from pymobiledevice3.exceptions import AfcFileNotFoundError
 from pymobiledevice3.services.house_arrest import HouseArrestService
+
+from melt.drivers.ios.pymd3.upload import OtherAnswerError, Upload
+from melt.drivers.remote.base import ConnectionLostError
 
 if TYPE_CHECKING:
     from melt.drivers.ios.pymd3.phone import Phone
 
 _PART_BYTES = 2**19
-_PARTS_UNDER_WAY = 8  # the phone takes them in order, and writes one while the next ones travel
 _SLOWEST_BYTES_PER_S = 500e3
 _CALL_S = 30.0
 
@@ -26,11 +26,10 @@ class Container:
     """
 
     def __init__(self, phone: "Phone", bundle_id: str) -> None:
-        self._phone = phone
+        self._phone, self._bundle_id = phone, bundle_id
+        self._upload: Upload | None = None
+        self._uploads = True  # until it is seen not to do
         self._afc = phone.call(HouseArrestService.create(phone.lockdown, bundle_id), "opening the app's files", _CALL_S)
-        sock = self._afc.service.writer.get_extra_info("socket")
-        if sock.family == socket.AF_INET:  # a usbmuxd by TCP: no part waits for the word that another has come
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def size_bytes(self, path: str) -> int | None:
         """A file's size; None where there is none."""
@@ -99,39 +98,45 @@ class Container:
         finally:
             await self._afc.fclose(handle)
 
-    def send(self, content: BinaryIO, path: str, offset: int, size_bytes: int, sent: Callable[[int], None]) -> None:
-        """Writes a file from the content's place on; what is below the offset is there already."""
-        limit_s = _CALL_S + (size_bytes - offset) / _SLOWEST_BYTES_PER_S
-        self._phone.call(self._send(content, path, offset, sent), path, limit_s)
+    def send(
+        self, content: BufferedReader, path: str, offset: int, size_bytes: int, sent: Callable[[int], None]
+    ) -> None:
+        """Writes a file from the content's place on; what is below the offset is there already.
 
-    async def _send(self, content: BinaryIO, path: str, offset: int, sent: Callable[[int], None]) -> None:
+        By a connection of its own; by the library where the phone answers that one otherwise than expected, or broke
+        it off.
+        """
+        start = content.tell()
+        while self._uploads:
+            try:
+                self._upload = self._upload or Upload(self._phone, self._bundle_id)
+                return self._upload.write(content, path, offset, sent)
+            except BaseException as e:
+                self._end_upload()
+                self._uploads = not isinstance(e, OtherAnswerError | ConnectionLostError)
+                if not isinstance(e, OtherAnswerError):
+                    raise
+        content.seek(start)
+        limit_s = _CALL_S + (size_bytes - offset) / _SLOWEST_BYTES_PER_S
+        return self._phone.call(self._send(content, path, offset, sent), path, limit_s)
+
+    async def _send(self, content: BufferedReader, path: str, offset: int, sent: Callable[[int], None]) -> None:
         handle = await self._afc.fopen(path, "r+" if offset else "w")
         if offset:
             await self._afc.fseek(handle, offset)
-        under_way: deque[tuple[asyncio.Task[None], int]] = deque()
-        try:
-            while part := content.read(_PART_BYTES):
-                offset += len(part)
-                under_way.append((asyncio.create_task(self._afc.fwrite(handle, part)), offset))
-                await asyncio.sleep(0)  # it is sent before the next one is read
-                if len(under_way) > _PARTS_UNDER_WAY:
-                    await self._arrived(under_way, sent)
-            while under_way:
-                await self._arrived(under_way, sent)
-        finally:
-            for task, _ in under_way:
-                task.cancel()
-            await asyncio.gather(*(t for t, _ in under_way), return_exceptions=True)
+        while part := content.read(_PART_BYTES):
+            await self._afc.fwrite(handle, part)
+            offset += len(part)
+            sent(offset)
         await self._afc.fclose(handle)
 
-    @staticmethod
-    async def _arrived(under_way: deque[tuple[asyncio.Task[None], int]], sent: Callable[[int], None]) -> None:
-        task, offset = under_way[0]
-        await task
-        under_way.popleft()
-        sent(offset)
+    def _end_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.close()
+            self._upload = None
 
     def close(self) -> None:
         """Lets it go."""
+        self._end_upload()
         with contextlib.suppress(Exception):
             self._phone.call(self._afc.aclose(), "closing", _CALL_S)
