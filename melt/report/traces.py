@@ -20,6 +20,8 @@ PHASE_WORDS = {"prefill": "reading", "decode": "writing"}
 # quantity and site, part of the source's name, unit, factor
 _ROWS = (
     ("memory_bytes", "process", "rss", "process memory (MiB)", 2**-20),
+    ("memory_bytes", "process", "footprint", "process memory, as the system counts it (MiB)", 2**-20),
+    ("memory_bytes", "process", "avail", "memory left to the process (MiB)", 2**-20),
     ("memory_bytes", "system", "avail", "available memory of the device (GiB)", 2**-30),
     ("utilisation", "system", "", "processor in use (%)", 100.0),
     ("frequency_hz", "cpu", "", "processor clock, mean of cores (GHz)", 1e-9),

@@ -1,4 +1,5 @@
-"""What an iPhone tells of itself while it works: instruments' samples of the app and the system, and its battery.
+"""What an iPhone tells of itself while it works: instruments' samples of the app and the system, its battery, and what
+only the app can know.
 
 Each probe's raw text is a JSON object of what the service gave. Nothing here has been seen on an iPhone.
 """
@@ -13,11 +14,13 @@ from melt.telemetry.base import Discovery, Probe, Source
 from melt.telemetry.found import Found
 
 APP, SYSTEM, GPU, BATTERY = "app", "system", "gpu", "battery"
+OWN_MEMORY, OWN_MEMORY_MS = "memory", 500  # what the app samples of itself, and how often it does
 BATTERY_KEYS = ("Voltage", "InstantAmperage", "Temperature", "ExternalConnected", "IsCharging", "UpdateTime")
 BATTERY_MS = 1000
 _LEAST_MS = 100  # more often than this the phone's own sampling would be in the measurement
 _GPU_BUSY = "Device Utilization %"
 _GAUGE = "fuel gauge"
+_LATEST_NS = 2**62
 
 
 def discover(battery: Mapping[str, Any], cores: int | None, update_s: float | None, sensors: Sensors) -> Discovery:
@@ -31,6 +34,8 @@ def discover(battery: Mapping[str, Any], cores: int | None, update_s: float | No
     """
     found = Found()
     _find_instruments(found, cores, max(_LEAST_MS, sensors.period_ms))
+    left = "available_bytes", "memory_bytes", "process", "os_proc_available_memory"
+    _add(found, OWN_MEMORY, OWN_MEMORY_MS, *left, name="process:available")
     _find_battery(found, battery, update_s)
     found.miss("frequency", "iOS tells no clock of its processor")
     found.miss(
@@ -108,3 +113,24 @@ def battery_text(battery: Mapping[str, Any]) -> str:
 def as_text(values: Mapping[str, Any]) -> str:
     """Values of a service as they are kept: numbers and words only."""
     return json.dumps({str(k): v for k, v in values.items() if isinstance(v, bool | int | float | str)})
+
+
+def own_samples(text: str) -> list[tuple[int, str]]:
+    """The samples in the app's own file, each its stamp and its line; what is no such sample is left out."""
+    found = []
+    for line in text.splitlines():
+        try:
+            told = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(told, dict) or told.get("probe") != OWN_MEMORY or not isinstance(told.get("raw"), str):
+            continue
+        t_ns, t_end_ns = told.get("t_ns"), told.get("t_end_ns")
+        if type(t_ns) is int and type(t_end_ns) is int and 0 <= t_ns <= t_end_ns <= _LATEST_NS:
+            found.append((t_ns, sample_line(t_ns, t_end_ns, OWN_MEMORY, told["raw"])))
+    return found
+
+
+def sample_line(t_ns: int, t_end_ns: int, probe: str, raw: str) -> str:
+    """A sample as melt's sampler writes it."""
+    return json.dumps({"t_ns": t_ns, "t_end_ns": t_end_ns, "probe": probe, "raw": raw}, separators=(",", ":"))

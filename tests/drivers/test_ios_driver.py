@@ -298,6 +298,13 @@ def test_what_a_battery_does_not_tell_is_absent() -> None:
     assert "cpu:load" in reasons
 
 
+@given(st.lists(st.text(max_size=40) | JSON.map(json.dumps)), st.integers(-5, 2**63), st.integers(-5, 2**63))
+def test_only_stamped_samples_of_the_app_are_taken(others: list[str], t_ns: int, t_end_ns: int) -> None:
+    line = json.dumps({"t_ns": t_ns, "t_end_ns": t_end_ns, "probe": "memory", "raw": '{"available_bytes": 5}'})
+    taken = ios.own_samples("\n".join([*others, line]))
+    assert len(taken) == (0 <= t_ns <= t_end_ns <= 2**62)
+
+
 @given(st.text(max_size=40) | JSON.map(json.dumps), st.text(max_size=5))
 def test_no_text_breaks_the_parser(raw: str, key: str) -> None:
     source = ios.discover(BATTERY, 6, None, Sensors()).sources[0].model_copy(update={"key": key})

@@ -16,10 +16,13 @@ import melt
 from melt.errors import DeviceError
 from melt.events import ModelLoaded
 from melt.plan import Timeouts
+from melt.report import write_report
 from melt.session import run
+from melt.telemetry.parse import read
 from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app, write_profile
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed
+from tests.peers.iphone.app import MEMORY_LIMIT_BYTES
 from tests.peers.iphone.phone import IPhone
 
 __all__ = ["iphone"]
@@ -46,6 +49,7 @@ def test_the_command_line_measures_an_iphone_and_reports(
     assert "absent: power rails: iOS tells none" in shown
     assert "absent: battery:power while charging" in shown
     assert "process:footprint" in shown
+    assert "process:available" in shown
     checked = melt_cli("doctor", "--device", "my-iphone")
     assert "engine llama.cpp" in checked.stdout
     assert "removed" in melt_cli("devices", "clean", "my-iphone").stdout
@@ -78,13 +82,22 @@ def test_a_run_on_an_iphone_is_a_run(iphone: IPhone, tmp_path: Path, tiny_models
 def test_samples_of_the_phone_fall_into_the_time_of_the_run(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     made = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results"))
     lines = [json.loads(line) for line in made.telemetry_lines()]
-    assert {line["probe"] for line in lines} == {"app", "system", "gpu", "battery"}
+    assert {line["probe"] for line in lines} == {"app", "system", "gpu", "battery", "memory"}
+    assert [line["t_ns"] for line in lines] == sorted(line["t_ns"] for line in lines)
     start, end = timed(made)[0].prefill.t_start_ns, timed(made)[-1].token_t_ns[-1]
     of_app = [line for line in lines if line["probe"] == "app" and start < line["t_ns"] < end]
     assert of_app
     footprints = [json.loads(line["raw"])["physFootprint"] for line in of_app]
     assert max(footprints) > 1e6
+    left = read(made.manifest.telemetry, made.telemetry_lines()).series["process:available"]
+    during = left.value[(left.t_ns > start) & (left.t_ns < end)]
+    assert len(during) >= (end - start) / 1e9 - 1
+    assert max(during) < MEMORY_LIMIT_BYTES - 1e6
     busy = [json.loads(line["raw"])["cpuUsage"] for line in of_app]
+    write_report(melt.load(tmp_path / "results"), tmp_path / "report")
+    page = (tmp_path / "report/index.html").read_text()
+    assert "process memory, as the system counts it (MiB)" in page
+    assert "memory left to the process (MiB)" in page
     assert max(busy) > 5  # percent of a core, of which others may have most
 
 

@@ -17,6 +17,9 @@ import yaml
 from melt.drivers.ios.app import OLDEST, SUFFIX, parse_version
 from melt.events import Done, Hello, Iteration, Warned, parse_event
 from melt.job import Job, Workload
+from melt.profile import Sensors
+from melt.telemetry.ios import discover, own_samples
+from melt.telemetry.parse import read
 from melt.toolchain import source
 from melt.toolchain.compilers import installed_libraries
 
@@ -88,6 +91,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     main.write_text(
         '#include "bridge.h"\n'
         "int main(int argc, char **argv) {\n"
+        '  if (melt_sample_memory("Documents/telemetry.jsonl", 3ULL << 30) != 0) { return 9; }\n'
         '  if (melt_warn("Documents/events.jsonl", "thermal_state", "\\"fair\\" at the start") != 0) { return 9; }\n'
         '  return melt_run(argc - 1, argv + 1, "Documents/events.jsonl");\n}\n'
     )
@@ -125,6 +129,11 @@ def test_the_core_writes_its_events_to_the_file(app: Path, tmp_path: Path, tiny_
     assert isinstance(events[1], Hello)
     assert sum(isinstance(e, Iteration) and not e.warmup for e in events) == 2
     assert events[-1] == Done(status="ok")
+    [(t_ns, line)] = own_samples((tmp_path / "Documents/telemetry.jsonl").read_text())
+    assert events[1].clock is not None
+    assert 0 < events[1].clock.t_ns - t_ns < 60e9
+    left = read(discover({}, None, None, Sensors()), [line]).series["process:available"]
+    assert left.value.tolist() == [3 * 2**30]
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ class IosDriver:
 
     def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> PhoneRecording:
         """Has the iPhone send its samples; it needs no sampler's program."""
-        return PhoneRecording(self._phone, self._tools(), probes)
+        return PhoneRecording(self._phone, self._opened(), self._tools(), probes)
 
     def clock(self) -> ClockReading:
         """mach_continuous_time, by the quickest of several answers."""

@@ -1,7 +1,8 @@
 """Telemetry of an iPhone, stamped by its own clock. See ``melt.drivers.base.Recording``.
 
 Instruments' samples carry the phone's stamps. The battery's are taken when the answer comes, between a time of the
-host before and after, and told in the phone's clock by a reading of both.
+host before and after, and told in the phone's clock by a reading of both. What the app samples of itself is in a file
+of its own, which is brought once at the end.
 """
 
 import json
@@ -13,21 +14,38 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Instruments, MachTime, Row
 from melt.drivers.ios.pymd3.phone import Phone
 from melt.errors import MeltError
 from melt.telemetry.base import Probe
-from melt.telemetry.ios import APP, BATTERY, GPU, SYSTEM, as_text, battery_text
+from melt.telemetry.ios import (
+    APP,
+    BATTERY,
+    GPU,
+    OWN_MEMORY,
+    SYSTEM,
+    as_text,
+    battery_text,
+    own_samples,
+    sample_line,
+)
+
+OWN_SAMPLES = "Documents/telemetry.jsonl"
+_MAX_OWN_BYTES = 16 * 2**20
+_READ_S = 5.0  # where the phone hangs, others wait for it already
 
 
 class PhoneRecording:
     """From its making until it is stopped; what comes is written in the library's thread, line by line."""
 
-    def __init__(self, phone: Phone, instruments: Instruments, probes: Sequence[Probe]) -> None:
-        self._phone, self._pid = phone, 0
+    def __init__(self, phone: Phone, container: Container, instruments: Instruments, probes: Sequence[Probe]) -> None:
+        self._phone, self._container, self._pid = phone, container, 0
+        container.remove(OWN_SAMPLES)
         self._mach, self._ahead_ns = _clocks(instruments)
         self._file = tempfile.NamedTemporaryFile("w", prefix="melt-telemetry-", delete=False)  # noqa: SIM115
         wanted = {p.name: p for p in probes}
+        self._brings_own = OWN_MEMORY in wanted
         self._tasks: list[Future[None]] = []
         if APP in wanted or SYSTEM in wanted:
             period_ms = min(p.period_ms for n, p in wanted.items() if n in (APP, SYSTEM))
@@ -51,8 +69,20 @@ class PhoneRecording:
         for task in self._tasks:
             self._phone.end(task)
         self._file.close()
+        try:
+            self._add_own(Path(self._file.name))
+        except MeltError as e:
+            problems.append(e.message)
         shutil.move(self._file.name, destination)
         return f"the iPhone's samples ended early: {problems[0] or 'no reason given'}" if problems else ""
+
+    def _add_own(self, path: Path) -> None:
+        """Adds what the app sampled of itself, all by time."""
+        if not self._pid or not self._brings_own:
+            return
+        own = own_samples(self._container.read(OWN_SAMPLES, 0, _MAX_OWN_BYTES, _READ_S).decode(errors="replace"))
+        lines = [(json.loads(line)["t_ns"], line) for line in path.read_text(encoding="utf-8").splitlines()]
+        path.write_text("".join(f"{line}\n" for _, line in sorted([*lines, *own])), encoding="utf-8")
 
     def _take(self, row: Row) -> None:
         start, end = row.get("StartMachAbsTime"), row.get("EndMachAbsTime")
@@ -83,8 +113,7 @@ class PhoneRecording:
         return time.monotonic_ns() + self._ahead_ns
 
     def _write(self, probe: str, t_ns: int, t_end_ns: int, raw: str) -> None:
-        line = {"t_ns": t_ns, "t_end_ns": t_end_ns, "probe": probe, "raw": raw}
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._file.write(sample_line(t_ns, t_end_ns, probe, raw) + "\n")
 
 
 def _clocks(instruments: Instruments) -> tuple[MachTime, int]:

@@ -7,7 +7,9 @@ final class Runner: ObservableObject {
     @Published private(set) var status = "melt's runner.\nStart it from a computer: melt run --device iphone"
 
     private let events = NSHomeDirectory() + "/Documents/events.jsonl"
+    private let telemetry = NSHomeDirectory() + "/Documents/telemetry.jsonl"
     private var watch: DispatchSourceFileSystemObject?
+    private var timer: DispatchSourceTimer?
     private var observers: [NSObjectProtocol] = []
 
     /// Does the job that the words name; without words, as when a person taps the app, nothing.
@@ -20,6 +22,7 @@ final class Runner: ObservableObject {
         FileManager.default.createFile(atPath: events, contents: nil)
         sayWhenWritten()
         warnOfConditions()
+        sampleMemory()
         let path = events
         let thread = Thread {
             var pointers: [UnsafePointer<CChar>?] = words.map { UnsafePointer(strdup($0)) }
@@ -40,6 +43,17 @@ final class Runner: ObservableObject {
         source.setEventHandler { _ = write(told, "event\n", 6) }
         source.resume()
         watch = source
+    }
+
+    /// How much more memory iOS gives the app, which it tells nobody else. The computer takes the file at the end.
+    private func sampleMemory() {
+        let source = DispatchSource.makeTimerSource(queue: DispatchQueue(label: "memory", qos: .utility))
+        source.schedule(deadline: .now(), repeating: .milliseconds(500))
+        source.setEventHandler { [telemetry] in
+            _ = melt_sample_memory(telemetry, UInt64(os_proc_available_memory()))
+        }
+        source.resume()
+        timer = source
     }
 
     /// Warnings for what disturbs a measurement. iOS tells no temperature, only how it feels about it.

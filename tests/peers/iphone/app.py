@@ -1,11 +1,13 @@
 """Apps: their folders, what is told of them, and those that run, as processes of this machine."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.peers.iphone.phone import IPhone
 
+MEMORY_LIMIT_BYTES = 3 * 2**30  # of each app
 Said = Callable[[int, str], None]  # a process's id, and what it wrote
 Ended = Callable[[int, int | None, int | None], None]  # its id, its exit code, its signal
 
@@ -31,7 +34,11 @@ class App:
 
 
 class RunningApp:
-    """A process in its container. What it writes to stdout goes to Documents/events.jsonl first, as melt's app does."""
+    """A process in its container.
+
+    As melt's app does, what it writes to stdout goes to Documents/events.jsonl first, and the memory that it may still
+    take to Documents/telemetry.jsonl.
+    """
 
     def __init__(self, app: App, container: Path, argv: Sequence[str], env: Mapping[str, str]) -> None:
         assert app.program is not None
@@ -48,8 +55,11 @@ class RunningApp:
         )
         self.pid = self._process.pid
         self._events = (container / "Documents" / "events.jsonl").open("ab", buffering=0)
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
+        self._telemetry = (container / "Documents" / "telemetry.jsonl").open("ab", buffering=0)
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=t, daemon=True) for t in (self._follow, self._sample_memory)]
+        for thread in self._threads:
+            thread.start()
 
     def _follow(self) -> None:
         assert self._process.stdout is not None
@@ -60,9 +70,20 @@ class RunningApp:
                     with contextlib.suppress(EOFError):
                         said(self.pid, line.decode(errors="replace"))
         code = self._process.wait()
+        self._over.set()
         for _, ended in list(self.hears):
             with contextlib.suppress(EOFError):
                 ended(self.pid, code if code >= 0 else None, -code if code < 0 else None)
+
+    def _sample_memory(self) -> None:
+        with self._telemetry:
+            while not self._over.wait(0.5 if self._telemetry.tell() else 0):
+                with contextlib.suppress(OSError, IndexError):
+                    taken = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+                    raw = json.dumps({"available_bytes": MEMORY_LIMIT_BYTES - taken})
+                    line = {"t_ns": now_ns, "t_end_ns": now_ns, "probe": "memory", "raw": raw}
+                    self._telemetry.write(json.dumps(line).encode() + b"\n")
 
     @property
     def alive(self) -> bool:
@@ -76,7 +97,8 @@ class RunningApp:
 
     def join(self) -> None:
         """Until it and what it said are over."""
-        self._thread.join(10)
+        for thread in self._threads:
+            thread.join(10)
 
 
 class Apps:
@@ -137,7 +159,7 @@ class Apps:
         self.running[started.pid] = started
         return started
 
-    def run_out_of_memory(self, pid: int, resident_bytes: int = 3 * 2**30) -> None:
+    def run_out_of_memory(self, pid: int, resident_bytes: int = MEMORY_LIMIT_BYTES) -> None:
         """iOS ends a process for want of memory, and writes down why."""
         app = self.running[pid]
         app.kill()

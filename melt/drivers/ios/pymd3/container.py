@@ -82,9 +82,9 @@ class Container:
         """A file or a folder with all in it; nothing happens where there is none."""
         self._phone.call(self._afc.rm(path, force=True), path, _CALL_S)
 
-    def read(self, path: str, offset: int, size: int) -> bytes:
+    def read(self, path: str, offset: int, size: int, timeout_s: float | None = None) -> bytes:
         """So many bytes from there on, or fewer at the file's end; none where there is no file."""
-        return self._phone.call(self._read(path, offset, size), path, _CALL_S)
+        return self._phone.call(self._read(path, offset, size), path, timeout_s or _CALL_S)
 
     async def _read(self, path: str, offset: int, size: int) -> bytes:
         try:
