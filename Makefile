@@ -40,7 +40,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== Installing what the tests need"
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,adb,ssh,ios,build,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,npu-qnn,adb,ssh,ios,build,dev]'
 	@touch $@
 
 system-packages:

@@ -75,6 +75,9 @@ class ModelInfo:
     kv_element_bytes: int = 0
     state_element_bytes: int = 4
     widest_product: int = 0  # the widest output of a layer's products, in an ONNX graph
+    # Of an ONNX graph with fixed shapes: tokens of a call that reads the prompt, and those that the cache holds.
+    chunk_tokens: int = 0
+    cache_tokens: int = 0
     files: tuple[ModelFile, ...] = ()  # of a model that is a folder
 
     def to_dict(self) -> dict[str, Any]:

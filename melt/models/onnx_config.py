@@ -44,10 +44,22 @@ class Outputs(_Part):
     present_recurrent_names: _Pattern = ""
 
 
+_File = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Step(_Part):
+    """A graph of several: whether it reads the prompt, and whether it makes tokens."""
+
+    filename: _File
+    run_on_prompt: bool = True
+    run_on_token_gen: bool = True
+
+
 class Decoder(_Part):
     """The graph and its shape."""
 
-    filename: Annotated[str, Field(min_length=1, max_length=200)]
+    filename: _File
+    pipeline: Annotated[tuple[dict[str, Step], ...], Field(max_length=100)] = ()
     head_size: _Count = 0
     hidden_size: _Count = 0
     num_attention_heads: _Count = 0
@@ -55,6 +67,17 @@ class Decoder(_Part):
     num_key_value_heads: _Count = 0
     inputs: Inputs = Inputs()
     outputs: Outputs = Outputs()
+
+    @property
+    def prompt_graph(self) -> str:
+        """The file of the graph that reads the prompt, where it is another than the one that makes tokens."""
+        steps = [step for named in self.pipeline for step in named.values()]
+        return next((s.filename for s in steps if not s.run_on_token_gen), "")
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The files of its graphs; the one that makes tokens is the first."""
+        return (self.filename, self.prompt_graph) if self.prompt_graph else (self.filename,)
 
 
 class Model(_Part):
@@ -101,7 +124,9 @@ def read_config(folder: Path) -> FolderConfig:
         raise ModelError(describe_problems(e, str(path), FolderConfig), REBUILD) from e
     except (ValueError, RecursionError) as e:
         raise ModelError(f"{path}: is not JSON ({e})", DOWNLOAD) from e
-    filename = config.model.decoder.filename
-    if "/" in filename or "\\" in filename or filename in (".", ".."):
-        raise ModelError(f"{path}: model.decoder.filename {filename!r} is not the name of a file beside it", REBUILD)
+    for filename in config.model.decoder.graphs:
+        if "/" in filename or "\\" in filename or filename in (".", ".."):
+            raise ModelError(
+                f"{path}: model.decoder.filename {filename!r} is not the name of a file beside it", REBUILD
+            )
     return config

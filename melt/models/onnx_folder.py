@@ -32,6 +32,11 @@ class StateTensor:
     element_bytes: int
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether every length is a number."""
+        return all(isinstance(d, int) for d in self.dims)
+
+    @property
     def elements(self) -> int:
         """Numbers in it, lengths that vary counted as one."""
         return math.prod(d for d in self.dims if isinstance(d, int))
@@ -43,9 +48,19 @@ class Folder:
 
     path: Path
     config: FolderConfig
-    model: "onnx.ModelProto"
+    graphs: "dict[str, onnx.ModelProto]"  # by the names of their files
     files: tuple[str, ...]  # what a run needs, by name in the folder: the configuration, the graph, its weights
     state: tuple[StateTensor, ...]
+
+    @property
+    def model(self) -> "onnx.ModelProto":
+        """The graph that makes tokens."""
+        return self.graphs[self.config.model.decoder.filename]
+
+    @property
+    def prompt_model(self) -> "onnx.ModelProto":
+        """The graph that reads the prompt; for most models the same."""
+        return self.graphs[self.config.model.decoder.graphs[-1]]
 
 
 def read_folder(path: Path) -> Folder:
@@ -56,10 +71,13 @@ def read_folder(path: Path) -> Folder:
             state in and out.
     """
     config = read_config(path)
-    graph = path / config.model.decoder.filename
-    model = _read_graph(graph)
-    files = (CONFIG, graph.name, *_external_files(model, graph))
-    return Folder(path, config, model, files, state_tensors(config, model, graph))
+    graphs = {name: _read_graph(path / name) for name in config.model.decoder.graphs}
+    weights = dict.fromkeys(f for name, model in graphs.items() for f in _external_files(model, path / name))
+    found = [state_tensors(config, model, path / name) for name, model in graphs.items()]
+    for name, state in zip(graphs, found, strict=True):
+        if state != found[0]:
+            raise ModelError(f"{path / name}: takes another state than {next(iter(graphs))} does", REBUILD)
+    return Folder(path, config, graphs, (CONFIG, *graphs, *weights), found[0])
 
 
 def _read_graph(path: Path) -> "onnx.ModelProto":
@@ -180,7 +198,8 @@ def state_tensors(config: FolderConfig, model: "onnx.ModelProto", path: Path) ->
     _check_others({n: i for n, i in inputs.items() if n not in {t.name for t in found}}, decoder, path)
     if decoder.outputs.logits not in outputs:
         raise ModelError(f"{path}: has no output {decoder.outputs.logits!r} for the logits", REBUILD)
-    if any(t.part == "key" for t in found) and not config.search.past_present_share_buffer:
+    grows = any(t.part == "key" and not t.is_fixed for t in found)
+    if grows and not config.search.past_present_share_buffer:
         raise ModelError(
             f"{path.parent / CONFIG}: search.past_present_share_buffer is not true: every token would copy the cache",
             "Build the model with GroupQueryAttention, as onnxruntime-genai's builder does for int4.",

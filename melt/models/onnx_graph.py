@@ -13,14 +13,14 @@ from melt.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-Precision = Literal["int4", "fp16", "fp32"]
-PRECISIONS: tuple[Precision, ...] = ("int4", "fp16", "fp32")
+Precision = Literal["int4", "fp16", "fp32", "w8a16"]
+PRECISIONS: tuple[Precision, ...] = ("int4", "fp16", "fp32", "w8a16")
 BLOCK_SIZE = 32  # weights that share a scale, as onnxruntime-genai's builder has it
 OPSET = 21
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 
-_ELEMENT_BYTES = {"FLOAT": 4, "FLOAT16": 2, "UINT8": 1}
+_ELEMENT_BYTES = {"FLOAT": 4, "FLOAT16": 2, "UINT8": 1, "INT8": 1}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What an ONNX model folder is, as a ModelInfo: from its configuration, its graph and the sizes of its files."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ _PACKED = {"MatMulNBits": (1, 2), "GatherBlockQuantized": (0, 2)}
 # Metadata of the graphs that melt writes.
 SYNTHETIC, CONTEXT_TRAINED = "melt.synthetic", "melt.context_trained"
 _MAX_NAME_CHARACTERS = 200
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 _LOOKUPS = ("Gather", "GatherBlockQuantized")
 _QUANTS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
@@ -79,7 +81,16 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
         widest_product=weights.widest,
         kv_element_bytes=max((t.element_bytes for t in keys), default=0),
         state_element_bytes=max((t.element_bytes for t in (*conv, *recurrent)), default=4),
+        chunk_tokens=_chunk(folder),
+        cache_tokens=max((d for t in keys if isinstance(d := t.dims[2], int)), default=0),
     )
+
+
+def _chunk(folder: Folder) -> int:
+    """Tokens of a call that reads the prompt; 0 where it takes any number."""
+    tokens = folder.config.model.decoder.inputs.input_ids
+    given = next(i for i in folder.prompt_model.graph.input if i.name == tokens).type.tensor_type.shape.dim
+    return given[1].dim_value if len(given) == 2 else 0
 
 
 def _count(text: str) -> int:
@@ -112,6 +123,7 @@ class _Weights:
 def _weights(model: "onnx.ModelProto") -> _Weights:
     """Sizes by type, each byte of a file once: a tied matrix is two tensors of the same bytes."""
     bits, scales = _packed(model)
+    rounded = _rounded(model)
     place = {t.name: _place(t) for t in model.graph.initializer}
     unique = {place[t.name]: t for t in reversed(model.graph.initializer)}.values()
     sizes: Counter[str] = Counter()
@@ -121,23 +133,24 @@ def _weights(model: "onnx.ModelProto") -> _Weights:
         sizes[_kind(t, bits)] += size
         if t.name in bits:
             n_params += size * 8 // bits[t.name]
-        elif (
-            t.dims
-            and t.name not in scales
-            and t.data_type in _FLOATS
-            and not t.name.endswith(("cos_cache", "sin_cache"))
+        elif t.name in rounded or (
+            t.dims and t.name not in scales and t.data_type in _FLOATS and not t.name.endswith(_ANGLES)
         ):
             n_params += math.prod(t.dims)
-    embedding = next((n.input[0] for n in model.graph.node if n.op_type in _LOOKUPS and _is_table(n, model)), "")
-    others = {place[i] for n in model.graph.node if n.op_type not in _LOOKUPS for i in n.input if i in place}
+    stored = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    tables = {t.name for t in model.graph.initializer if len(t.dims) == 2 and not t.name.endswith(_ANGLES)}
+    read = [(n.op_type, [stored.get(i, i) for i in n.input]) for n in model.graph.node if n.op_type not in _ROUNDING]
+    embedding = next((i[0] for op, i in read if op in _LOOKUPS and i[0] in tables), "")
+    others = {place[i] for op, inputs in read if op not in _LOOKUPS for i in inputs if i in place}
     matrices = {kind for kind in sizes if kind.startswith("int") and bits} - {"int32", "int64"} or set(sizes)
     largest = max(matrices, key=lambda kind: sizes[kind], default="unknown")
+    activations = _activation_bits(model) if largest == "int8" else 0
     table = next((t for t in model.graph.initializer if t.name == embedding), None)
-    widths = _widths(model)
+    widths = _widths(model, stored)
     return _Weights(
         bytes_by_type=dict(sizes.most_common()),
         n_params=n_params,
-        quant=_QUANTS.get(largest, largest),
+        quant=f"w8a{activations}" if activations else _QUANTS.get(largest, largest),
         d_ff=max((width for name, width in widths.items() if "/mlp/" in name and "down" not in name), default=0),
         widest=max(widths.values(), default=0),
         embedding_bytes=size_bytes(table.data_type, table.dims) if table is not None else 0,
@@ -172,19 +185,29 @@ def _kind(tensor: "onnx.TensorProto", bits: dict[str, int]) -> str:
     return f"int{bits[tensor.name]}" if tensor.name in bits else TensorProto.DataType.Name(tensor.data_type).lower()
 
 
-def _is_table(node: "onnx.NodeProto", model: "onnx.ModelProto") -> bool:
-    """Whether a lookup is the vocabulary's: its rows are weights."""
-    named = next((t for t in model.graph.initializer if t.name == node.input[0]), None)
-    return named is not None and len(named.dims) == 2
+def _rounded(model: "onnx.ModelProto") -> set[str]:
+    """Parameters that are kept as integers of one scale; tables of angles and masks are none."""
+    kept = {n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    is_helper = re.compile(r"^/|(cos|sin)_cache$").search
+    return {t.name for t in model.graph.initializer if t.name in kept and not is_helper(t.name)}
 
 
-def _widths(model: "onnx.ModelProto") -> dict[str, int]:
+def _activation_bits(model: "onnx.ModelProto") -> int:
+    """Of what lies between operators; 0 where it is not rounded."""
+    types = {t.name: t.data_type for t in model.graph.initializer}
+    zeros = [types.get(n.input[2]) for n in model.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2]
+    kind = max(set(zeros), key=zeros.count, default=None)
+    return size_bytes(kind, ()) * 8 if kind else 0
+
+
+def _widths(model: "onnx.ModelProto", stored: dict[str, str]) -> dict[str, int]:
     """What each product with a weight matrix gives, by the node's name; the vocabulary's apart."""
     dims = {t.name: t.dims for t in model.graph.initializer}
     widths = {}
     for node in model.graph.node:
         if node.op_type == "MatMulNBits":
             widths[node.name] = next((a.i for a in node.attribute if a.name == "N"), 0)
-        elif node.op_type == "MatMul" and len(node.input) == 2 and len(dims.get(node.input[1], ())) == 2:
-            widths[node.name] = dims[node.input[1]][1]
+        elif node.op_type == "MatMul" and len(node.input) == 2:
+            of_matrix = dims.get(stored.get(node.input[1], node.input[1]), ())
+            widths |= {node.name: of_matrix[1]} if len(of_matrix) == 2 else {}
     return {name: width for name, width in widths.items() if "lm_head" not in name}

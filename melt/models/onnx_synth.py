@@ -10,18 +10,22 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from melt.errors import ModelError
 from melt.models.gguf_header import align
 from melt.models.info import ModelInfo
+from melt.models.onnx_calibrate import calibrate
 from melt.models.onnx_config import CONFIG, FolderConfig
+from melt.models.onnx_fixed import CHUNK_TOKENS, CONTEXT_TOKENS, build_fixed
 from melt.models.onnx_folder import Folder, state_tensors
 from melt.models.onnx_graph import IR_VERSION, MICROSOFT, OPSET, Graph, Precision, Weight
 from melt.models.onnx_info import CONTEXT_TRAINED, SYNTHETIC, info_from_folder
 from melt.models.onnx_layers import build, positions
+from melt.models.onnx_qdq import OPSET as FIXED_OPSET
+from melt.models.onnx_qdq import QuantisedGraph, Range, quantised
 from melt.models.synth import Progress, check_room, check_seed
 from melt.models.zoo import Shape
 
@@ -32,35 +36,55 @@ if TYPE_CHECKING:
 
 GENERATOR_VERSION = 1
 GRAPH, DATA = "model.onnx", "model.onnx.data"
+PREFILL, DECODE = "prefill.onnx", "decode.onnx"  # of fixed shapes
 _ALIGNMENT = 4096  # so that a mapped file's tensors begin at pages
 _CHUNK_BYTES = 8 * 2**20
-_NUMPY_TYPES = {"FLOAT": "<f4", "FLOAT16": "<f2", "UINT8": "u1"}
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of a model with fixed shapes: tokens of a call that reads the prompt, and tokens that the caches hold."""
+
+    chunk_tokens: int = CHUNK_TOKENS
+    context_tokens: int = CONTEXT_TOKENS
+
+
+_NUMPY_TYPES = {"FLOAT": "<f4", "FLOAT16": "<f2", "UINT8": "u1", "INT8": "i1"}
 
 
 def synthesise_onnx(
-    shape: Shape, precision: Precision, out: Path, seed: int = 0, progress: Progress | None = None
+    shape: Shape,
+    precision: Precision,
+    out: Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+    lengths: Lengths = Lengths(),
 ) -> Path:
     """Write the synthetic model folder ``out``; the same shape, precision and seed give the same bytes.
 
-    The folder appears under its name only when it is complete.
+    The folder appears under its name only when it is complete. ``lengths`` are those of a graph with fixed shapes.
 
     Raises:
-        ModelError: there is no such graph, the folder exists, or the disk is full.
+        ModelError: there is no such graph, the folder exists, or the disk is full; or ranges are to be found, and
+            ONNX Runtime is not installed.
     """
     check_seed(seed)
     if out.exists():
         raise ModelError(f"{out}: exists", "Name another folder, or remove this one.")
-    graph = build(shape, precision)
-    offsets, file_bytes = _lay_out(graph.weights)
-    model = _model(graph, offsets, shape, seed)
+    graphs = _graphs(shape, precision, lengths)
+    weights = next(iter(graphs.values())).weights
+    offsets, file_bytes = _lay_out(weights)
     out.parent.mkdir(parents=True, exist_ok=True)
     check_room(out, file_bytes)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
-        (partial / CONFIG).write_bytes(_config_text(shape))
-        (partial / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+        (partial / CONFIG).write_bytes(_config_text(shape, tuple(graphs), lengths))
         with (partial / DATA).open("wb") as file:
-            _write(file, graph.weights, offsets, file_bytes, seed, progress or (lambda done, total: None))
+            _write(file, weights, offsets, file_bytes, seed, progress or (lambda done, total: None))
+        ranges = _ranges(graphs, offsets, partial, shape)
+        for name, graph in graphs.items():
+            model = _model(graph, offsets, shape, seed, ranges)
+            (partial / name).write_bytes(model.SerializeToString(deterministic=True))
         partial.chmod(0o755)
         partial.rename(out)
     except OSError as error:
@@ -72,17 +96,59 @@ def synthesise_onnx(
 
 def describe_onnx(shape: Shape, precision: Precision, ref: str) -> ModelInfo:
     """What the folder of ``shape`` will be, without making it; its path is empty."""
-    graph = build(shape, precision)
-    offsets, file_bytes = _lay_out(graph.weights)
-    model, text = _model(graph, offsets, shape, 0), _config_text(shape)
-    checked = FolderConfig.model_validate_json(text)
-    folder = Folder(Path(), checked, model, (CONFIG, GRAPH, DATA), state_tensors(checked, model, Path(GRAPH)))
-    file_bytes += len(text) + len(model.SerializeToString(deterministic=True))
+    folder = design_onnx(shape, precision)
+    file_bytes = len(_config_text(shape, tuple(folder.graphs), Lengths()))
+    file_bytes += sum(len(model.SerializeToString(deterministic=True)) for model in folder.graphs.values())
+    file_bytes += _lay_out(next(iter(_graphs(shape, precision, Lengths()).values())).weights)[1]
     return replace(info_from_folder(folder, ref, file_bytes), path="")
 
 
-def _config_text(shape: Shape) -> bytes:
-    return (json.dumps(config(shape), indent=1) + "\n").encode()
+def design_onnx(shape: Shape, precision: Precision) -> Folder:
+    """The folder of ``shape`` as it would be read, ranges apart, which are found when it is made."""
+    graphs = _graphs(shape, precision, Lengths())
+    offsets = _lay_out(next(iter(graphs.values())).weights)[0]
+    models = {name: _model(graph, offsets, shape, 0, {}) for name, graph in graphs.items()}
+    checked = FolderConfig.model_validate_json(_config_text(shape, tuple(graphs), Lengths()))
+    state = state_tensors(checked, models[checked.model.decoder.filename], Path(checked.model.decoder.filename))
+    return Folder(Path(), checked, models, (CONFIG, *graphs, DATA), state)
+
+
+def _graphs(shape: Shape, precision: Precision, lengths: Lengths) -> dict[str, Graph]:
+    """The graphs by the names of their files."""
+    if precision != "w8a16":
+        return {GRAPH: build(shape, precision)}
+    calls = {PREFILL: lengths.chunk_tokens, DECODE: 1}
+    return {name: build_fixed(shape, tokens, lengths.context_tokens) for name, tokens in calls.items()}
+
+
+def _ranges(graphs: dict[str, Graph], offsets: dict[str, int], folder: Path, shape: Shape) -> dict[str, Range]:
+    found = [g for g in graphs.values() if isinstance(g, QuantisedGraph)]
+    if not found:
+        return {}
+    prefill, decode = found
+    return calibrate(prefill, decode, lambda graph: _initializers(graph, offsets), folder, shape.name)
+
+
+def _config_text(shape: Shape, graphs: tuple[str, ...], lengths: Lengths) -> bytes:
+    told = config(shape)
+    if PREFILL in graphs:
+        told = with_two_graphs(told, shape, lengths.context_tokens)
+    return (json.dumps(told, indent=1) + "\n").encode()
+
+
+def with_two_graphs(told: dict[str, Any], shape: Shape, context_tokens: int) -> dict[str, Any]:
+    """The configuration of fixed shapes: a graph for the prompt and one for a token, by onnxruntime-genai's keys."""
+    decoder, search = dict(told["model"]["decoder"]), dict(told["search"])
+    inputs = {**decoder["inputs"], "attention_mask": "attention_mask"}
+    if shape.rope_theta:
+        inputs["position_ids"] = "position_ids"
+    pipeline = [
+        {"prompt-processor": {"filename": PREFILL, "run_on_token_gen": False}},
+        {"token-generator": {"filename": DECODE, "run_on_prompt": False}},
+    ]
+    decoder |= {"filename": DECODE, "inputs": inputs, "pipeline": pipeline}
+    search |= {"max_length": context_tokens, "past_present_share_buffer": False}
+    return {"model": {**told["model"], "context_length": context_tokens, "decoder": decoder}, "search": search}
 
 
 def config(shape: Shape) -> dict[str, Any]:
@@ -131,13 +197,20 @@ def _lay_out(weights: list[Weight]) -> tuple[dict[str, int], int]:
     return offsets, end
 
 
-def _model(graph: Graph, offsets: dict[str, int], shape: Shape, seed: int) -> "onnx.ModelProto":
+def _initializers(graph: Graph, offsets: dict[str, int]) -> "list[onnx.TensorProto]":
+    return [*graph.constants.values(), *(_external(weight, offsets[weight.name]) for weight in graph.weights)]
+
+
+def _model(
+    graph: Graph, offsets: dict[str, int], shape: Shape, seed: int, ranges: dict[str, Range]
+) -> "onnx.ModelProto":
     from onnx import helper
 
-    tensors = [_external(weight, offsets[weight.name]) for weight in graph.weights]
-    initializers = [*graph.constants.values(), *tensors]
-    made = helper.make_graph(graph.nodes, "decoder", graph.inputs, graph.outputs, initializers)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+    is_fixed = isinstance(graph, QuantisedGraph)
+    nodes = quantised(graph, ranges) if isinstance(graph, QuantisedGraph) else graph.nodes
+    made = helper.make_graph(nodes, "decoder", graph.inputs, graph.outputs, _initializers(graph, offsets))
+    own = [] if is_fixed else [helper.make_opsetid(MICROSOFT, 1)]
+    opsets = [helper.make_opsetid("", FIXED_OPSET if is_fixed else OPSET), *own]
     model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="melt")
     told = {
         SYNTHETIC: shape.name,

@@ -18,8 +18,15 @@ Array = NDArray[np.float64]
 
 
 def weights_of(folder: Path) -> dict[str, NDArray[Any]]:
-    model = onnx.load(folder / "model.onnx")
-    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    """Each by its name; those that are kept as integers of one scale, as the numbers that they stand for."""
+    files = (folder / name for name in ("model.onnx", "decode.onnx"))
+    graph = onnx.load(next(file for file in files if file.exists())).graph
+    found = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    stored = [n.input for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in found]
+    numbers = {name: (found[name].astype(np.float64) - found[zero]) * found[scale] for name, scale, zero in stored}
+    flat = {".bias": (-1,), ".D": (-1, 1)}
+    shaped = {name: n.reshape(flat.get("." + name.rpartition(".")[2], n.shape)) for name, n in numbers.items()}
+    return found | shaped
 
 
 def unpacked(codes: NDArray[Any], scales: NDArray[Any]) -> Array:
