@@ -98,6 +98,19 @@ class ModelLoaded(_Event):
     # What the engine took while loading beyond its buffers: the vocabulary's tables and the like.
     tables_bytes: Count | None = None
     memory: ProcessMemory | None = None  # just after loading
+    cache_type: Text | None = None  # of what is carried from token to token, where the model has fixed it
+    ubatch: Count | None = None  # tokens computed at once, where the model has fixed them
+    emulated: Text | None = None  # what computes in place of the accelerator that was asked for
+
+
+class Compiled(_Event):
+    """A graph of the model is compiled for its accelerator: just now, or by an earlier run, whose work was kept."""
+
+    event: Literal["compiled"] = "compiled"
+    graph: Text
+    cached: bool
+    t_start_ns: Count | None = None  # before loading, and no part of it; none where it was cached
+    t_end_ns: Count | None = None
 
 
 class Prefill(_Event):
@@ -191,7 +204,7 @@ class UnknownLine(_Event):
     reason: str
 
 
-Event = Hello | ModelLoaded | Iteration | Repetitions | Ops | Warned | Failed | Done
+Event = Hello | Compiled | ModelLoaded | Iteration | Repetitions | Ops | Warned | Failed | Done
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 from melt.events import (
     PROTOCOL,
+    Compiled,
     Done,
     Event,
     Failed,
@@ -106,6 +107,8 @@ def follow(
         if isinstance(event, Hello) and event.protocol != PROTOCOL:
             message = f"the runner speaks protocol {event.protocol} and this melt speaks {PROTOCOL}"
             return heard, RunFailure(kind="protocol", message=message)
+        if isinstance(event, Compiled):
+            deadline = time.monotonic() + timeouts.load_s
         if isinstance(event, ModelLoaded | Iteration | Repetitions | Ops):
             deadline = time.monotonic() + timeouts.iteration_s
         if isinstance(event, Done | Failed):

@@ -1,8 +1,8 @@
 """The job that the host gives a runner: protocol 1's other half."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from melt.events import PROTOCOL
 
@@ -43,3 +43,10 @@ class Job(_Frozen):
     warmups: int = 1
     iterations: int = 3
     profile_ops: bool = False
+    cpu_fallback: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_older_runners_know_it(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A runner refuses what it does not know, so a field that came later is told only where it is set."""
+        told: dict[str, Any] = whole(self)
+        return told if self.cpu_fallback else {k: v for k, v in told.items() if k != "cpu_fallback"}

@@ -69,6 +69,8 @@ class Cell(_Frozen):
     warmups: Annotated[int, Field(ge=0, le=100, strict=True)] = 1
     iterations: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3  # timed passes inside a session
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)] = 0
+    # What an NPU does not take, the CPU may compute.
+    cpu_fallback: Annotated[bool, Field(strict=True)] = False
 
     @property
     def id(self) -> str:
@@ -80,6 +82,8 @@ class Cell(_Frozen):
             del content["cores"]  # likewise
         if self.power_mode is None:
             del content["power_mode"]
+        if not self.cpu_fallback:
+            del content["cpu_fallback"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -150,6 +154,7 @@ class Plan(_Frozen):
     type_v: tuple[KvType, ...] = ("f16",)
     batch: int = 2048
     ubatch: int = 512
+    cpu_fallback: bool = False
     workload: Literal["fixed", "sustained"] = "fixed"
     sustained_s: Seconds = 0.0
     include: tuple[dict[str, Any], ...] = ()
@@ -205,6 +210,7 @@ class Plan(_Frozen):
         shared = {
             "batch": self.batch,
             "ubatch": self.ubatch,
+            "cpu_fallback": self.cpu_fallback,
             "workload": self.workload,
             "sustained_s": self.sustained_s,
             "warmups": self.warmups,

@@ -53,10 +53,10 @@ SETTINGS = (
     Column("cores", "", "the processors it ran on: all, a cluster by name, or a mask"),
     Column("power_mode", "", "the device's power mode by its own name, where it has any"),
     Column("batch", "tokens", "logical batch of the prefill"),
-    Column("ubatch", "tokens", "physical batch of the prefill"),
+    Column("ubatch", "tokens", "physical batch of the prefill; the model's own where it has fixed it"),
     Column("flash_attn", "", "fused attention: auto, on or off"),
-    Column("type_k", "", "element type of the key cache"),
-    Column("type_v", "", "element type of the value cache"),
+    Column("type_k", "", "element type of the key cache; in a model that has fixed it, of all that is carried on"),
+    Column("type_v", "", "element type of the value cache; likewise"),
     Column("workload", "", "fixed or sustained"),
     Column("warmups", "", "passes before the timed ones that the plan asked for"),
     Column("iterations", "", "timed passes a session that the plan asked for"),
@@ -122,7 +122,13 @@ MEMORY = (
 )
 
 PER_RUN = (
-    Metric("load_s", "s", "loading the model", "lower"),
+    Metric(
+        "compile_s",
+        "s",
+        "compiling the model for its accelerator, in no other time; NaN where that was done before, or never is",
+        "lower",
+    ),
+    Metric("load_s", "s", "loading the model, where it is compiled beforehand from what that made", "lower"),
     Metric("cold_ttft_s", "s", "load_s + the time to first token of the process's first full pass", "lower"),
     *PER_ITERATION,
     *MEMORY,
@@ -144,6 +150,7 @@ RUNS = (
     Column("error_kind", "", "short stable name of why it failed or was skipped"),
     Column("error_message", "", "the same in a sentence"),
     Column("flags", "", "reasons to doubt the run, sorted, joined by commas; evidence is in the flags frame"),
+    Column("compiled", "", "cold where the run compiled its model, cached where it found that done; else NaN"),
     Column("started_at", "", "start by the host's clock, UTC"),
     *SETTINGS,
     Column("n_iterations", "", "timed iterations"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.stats import Floats
 
 # Equal on every point of a curve, and on two curves that are compared.
@@ -74,8 +75,12 @@ class Curve:
 
 
 def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
-    """Every curve with at least one measured cell; Transformers first, then by name."""
-    measured = cells[cells["n_sessions"] > 0]
+    """Every curve with at least one measured cell; Transformers first, then by name.
+
+    Cells with a flag of ``NOT_COMPARED`` are on none.
+    """
+    barred = cells["flags"].str.split(",").map(lambda found: not set(NOT_COMPARED).isdisjoint(found)).astype(bool)
+    measured = cells[(cells["n_sessions"] > 0) & ~barred]
     ok = runs[runs["status"] == "ok"].set_index(["cell_id", "passport_id"], drop=False)
     found = []
     apart = [*MATCHED, *OF_MODEL]

@@ -21,6 +21,9 @@ BUSY_WHEN_IDLE = 0.15
 OTHERS_CORES = 0.15  # quiet machines show up to 0.06 of a core, one busy process 0.4 and more
 SWAPPED_BYTES = 2**20
 UNKNOWN_LINES = "unknown_lines"
+EMULATED = "emulated"
+# What was timed is another thing than what the cell names: such runs stand in the tables, and in no comparison.
+NOT_COMPARED = (EMULATED,)
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,19 @@ def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observed) -> lis
     """The manifest's flags and those of the data, each name once, in the order they were found."""
     found = [*rec.manifest.flags]
     if rec.ok:
-        found += [*_accelerator(rec), *_memory(rec, row), *_throttling(rec), *_surroundings(observed)]
+        found += [*_emulated(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec), *_surroundings(observed)]
         found += [*_energy(row, observed)]
     if rec.n_unknown_lines:
         found.append(Flag(name=UNKNOWN_LINES, evidence=f"{rec.n_unknown_lines} lines of the stream are no event"))
     return list({f.name: f for f in reversed(found)}.values())[::-1]
+
+
+def _emulated(rec: Recorded) -> list[Flag]:
+    what = rec.loaded.emulated if rec.loaded else None
+    if not what:
+        return []
+    evidence = f"{what} compute on the processor what the {rec.manifest.cell.accelerator} would: no speed of its own"
+    return [Flag(name=EMULATED, evidence=evidence)]
 
 
 def _accelerator(rec: Recorded) -> list[Flag]:

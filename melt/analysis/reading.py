@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
 
-from melt.events import Done, Failed, Hello, Iteration, ModelLoaded, Ops, Repetitions, Warned
+from melt.events import Compiled, Done, Failed, Hello, Iteration, ModelLoaded, Ops, Repetitions, Warned
 from melt.store import Manifest, Run, RunFailure
 
 NS = 1e-9
@@ -18,6 +18,7 @@ class Recorded:
 
     run: Run
     hello: Hello | None
+    compiled: tuple[Compiled, ...]  # the model's graphs, of an accelerator that wants that
     loaded: ModelLoaded | None
     passes: tuple[Iteration, ...]  # every pass in order, warm-ups included
     repetitions: tuple[Repetitions, ...]  # of a program that gives durations only
@@ -68,6 +69,7 @@ def read(run: Run) -> Recorded:
     here: half of a measurement must neither be pooled nor vanish.
     """
     hello: Hello | None = None
+    compiled: list[Compiled] = []
     loaded: ModelLoaded | None = None
     done: Done | None = None
     passes: list[Iteration] = []
@@ -79,6 +81,8 @@ def read(run: Run) -> Recorded:
         match event:
             case Hello():
                 hello = hello or event
+            case Compiled():
+                compiled.append(event)
             case ModelLoaded():
                 loaded = loaded or event
             case Iteration():
@@ -102,6 +106,7 @@ def read(run: Run) -> Recorded:
     return Recorded(
         run,
         hello,
+        tuple(compiled),
         loaded,
         tuple(passes),
         tuple(repetitions),

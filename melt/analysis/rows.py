@@ -56,6 +56,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "error_kind": failure.kind if failure else np.nan,
         "error_message": failure.message if failure else np.nan,
         "flags": ",".join(sorted(f.name for f in flags)),
+        "compiled": _compiled(rec),
         "started_at": manifest.started_at,
         **_settings(rec),
         "n_iterations": len(rec.timed) or len(rec.durations),
@@ -89,15 +90,29 @@ def _settings(rec: Recorded) -> dict[str, Any]:
         "cores": cell.cores,
         "power_mode": rec.manifest.device.power_mode or np.nan,
         "batch": cell.batch,
-        "ubatch": cell.ubatch,
+        "ubatch": (loaded and loaded.ubatch) or cell.ubatch,
         "flash_attn": cell.flash_attn,
-        "type_k": cell.type_k,
-        "type_v": cell.type_v,
+        "type_k": (loaded and loaded.cache_type) or cell.type_k,
+        "type_v": (loaded and loaded.cache_type) or cell.type_v,
         "workload": cell.workload,
         "warmups": cell.warmups,
         "iterations": cell.iterations,
         "seed": cell.seed,
     }
+
+
+def _compiled(rec: Recorded) -> Any:
+    """Whether the run compiled its model itself, every graph of it or some."""
+    if not rec.compiled:
+        return np.nan
+    return "cached" if all(c.cached for c in rec.compiled) else "cold"
+
+
+def _compile_s(rec: Recorded) -> float:
+    """Of all graphs together; NaN where some were there already, since half of it is no measurement."""
+    spans = [(c.t_start_ns, c.t_end_ns) for c in rec.compiled]
+    known = [(end - start) * NS for start, end in spans if start is not None and end is not None]
+    return sum(known) if known and len(known) == len(spans) else math.nan
 
 
 def _runner(rec: Recorded) -> str:
@@ -115,6 +130,7 @@ def _metrics(rec: Recorded, observed: Observed, per_pass: Sequence[Mapping[str, 
     values |= speeds(values, rec.manifest.cell.prompt_tokens)
     values |= _memory(rec, observed)
     values |= {
+        "compile_s": _compile_s(rec),
         "load_s": load_s,
         "cold_ttft_s": cold_ttft_s(load_s, rec.passes, rec.manifest.cell.prompt_tokens),
         "idle_power_w": observed.energy.idle_power_w,

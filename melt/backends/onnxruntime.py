@@ -11,11 +11,17 @@ from melt.drivers.runner import runner_file
 from melt.errors import RunnerError
 from melt.facts import DeviceFacts
 from melt.models.onnx_config import CONFIG
+from melt.models.onnx_npu import check_for_npu
+from melt.models.refs import peek
+from melt.paths import cache_folder
 from melt.plan import Cell
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
 
+# Where compiled graphs are kept (the runner's own name for it).
+_COMPILED = "MELT_COMPILED"
+_NPU_PACKAGES = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-vitisai")
 _FIXED = {"flash_attn": "auto", "type_k": "f16", "type_v": "f16"}  # the plan's defaults
 
 
@@ -36,6 +42,9 @@ class OnnxRuntime:
                     f"{self.name}: {field} {getattr(cell, field)} cannot be set: an ONNX graph has it in itself",
                     f"Leave {field} out; `melt models show` tells the cache's type.",
                 )
+        if cell.accelerator == "npu" and not cell.cpu_fallback:
+            check_for_npu(cell.model)
+        _check_room(cell)
 
     def check(self, facts: DeviceFacts) -> None:
         """Raises RunnerError where the device has no Python with ONNX Runtime."""
@@ -53,6 +62,7 @@ class OnnxRuntime:
     def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
         """The cell with its runner, once the device is known to have what it takes."""
         self.check(facts)
+        _check_npu(cell, facts)
         cpu_mask(cell.cores, facts)
         return cell.model_copy(update={"runner": "python"})
 
@@ -68,4 +78,25 @@ class OnnxRuntime:
             files[key] = DeviceFile(name, folder / file.name, file.sha256, file.size_bytes)
             # "./" so that no file's name is taken for a key of this bundle.
             words += [] if key == job.model else ["--beside", f"./{file.name}", key]
-        return Bundle(files, (python, "runner", "run", *words), job, (python, "runner", "sample"))
+        env = {_COMPILED: str(cache_folder() / "compiled")} if facts.is_host else {}
+        return Bundle(files, (python, "runner", "run", *words), job, (python, "runner", "sample"), env)
+
+
+def _check_room(cell: Cell) -> None:
+    """Raises RunnerError where a graph whose cache has one length has no room for the cell."""
+    model = peek(cell.model)
+    tokens = cell.prompt_tokens + cell.gen_tokens
+    if model is not None and 0 < model.cache_tokens < tokens:
+        raise RunnerError(
+            f"{cell.model}: {tokens} tokens, and the graph's cache has room for {model.cache_tokens}",
+            "Ask for fewer tokens of context or generation, or take a model made for more.",
+        )
+
+
+def _check_npu(cell: Cell, facts: DeviceFacts) -> None:
+    """Raises RunnerError where a Linux machine's Python has no package with a provider for NPUs."""
+    if cell.accelerator == "npu" and facts.platform == "linux" and not any(p in facts.engines for p in _NPU_PACKAGES):
+        raise RunnerError(
+            f"{cell.device}: its Python has no execution provider for an NPU ({', '.join(_NPU_PACKAGES)})",
+            "For Qualcomm's, there: pip install onnxruntime-qnn. On this machine: pip install 'melt-bench[npu-qnn]'.",
+        )

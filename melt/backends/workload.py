@@ -51,6 +51,7 @@ def job_for(cell: Cell, facts: DeviceFacts, job_id: str, engine: str) -> Job:
         type_v=cell.type_v,
         warmups=cell.warmups,
         iterations=cell.iterations,
+        cpu_fallback=cell.cpu_fallback,
         workload=Workload(
             kind=cell.workload,
             prompt_tokens=cell.prompt_tokens,

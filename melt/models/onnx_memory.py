@@ -12,11 +12,13 @@ def predict_onnx_memory(info: ModelInfo, n_ctx: int, ubatch: int) -> MemoryPredi
     Caches are in the graph's own types and hold exactly ``n_ctx`` tokens. Recurrent state is kept twice: one goes in
     while the next comes out. Not in it are the copies of the weights that ONNX Runtime packs for its products.
     """
+    if info.cache_tokens or info.chunk_tokens:  # fixed shapes: a cache is kept twice too, and is full from the start
+        n_ctx, ubatch = 2 * info.cache_tokens, info.chunk_tokens
     return MemoryPrediction(
         weights_bytes=info.weights_bytes,
         kv_bytes=n_ctx * kv_bytes_per_token(info),
         state_bytes=2 * state_bytes(info),
-        compute_bytes=min(ubatch, n_ctx) * _layer_floats(info) * _FLOAT_BYTES,
+        compute_bytes=(info.chunk_tokens or min(ubatch, n_ctx)) * _layer_floats(info) * _FLOAT_BYTES,
         output_bytes=info.vocab_size * _FLOAT_BYTES,
     )
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from melt.analysis.cliff import cliffs
 from melt.analysis.columns import METRICS
+from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.frames import Results
 from melt.plan import Cell
 from melt.report import text
@@ -168,6 +169,7 @@ def caveats(results: Results, settings: list[Setting]) -> list[str]:
     """What the reader should know before believing a number, most important first."""
     return [
         *_synthetic(results),
+        *_not_compared(results),
         *_virtual(results),
         *_energy(results),
         *_sessions(results),
@@ -186,6 +188,22 @@ def _synthetic(results: Results) -> list[str]:
         f"{text.joined(sorted(names))}: the weights are random numbers in the exact published shape. Speed, memory and "
         "energy do not depend on the values; nothing here says how well such a model answers."
     ]
+
+
+def _not_compared(results: Results) -> list[str]:
+    """Of each flag that keeps runs out of comparisons: which cells, and why."""
+    out = []
+    for flag in NOT_COMPARED:
+        found = results.flags[results.flags["flag"] == flag]
+        if found.empty:
+            continue
+        cells = [results.manifests[run_id].cell for run_id in found["run_id"]]
+        names = sorted({f"{text.name(c.device)} · {text.name(c.backend)} · {text.name(c.accelerator)}" for c in cells})
+        out.append(
+            f"{text.name(flag).capitalize()}: {text.joined(names)}. {text.clean(found['evidence'].iloc[0])}. These "
+            "cells stand in the tables, and in no figure or comparison."
+        )
+    return out
 
 
 def _virtual(results: Results) -> list[str]:

@@ -42,6 +42,8 @@ class EngineHome:
     kind: str
 
 
+UNKNOWN = "unknown"
+PROVIDERS = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-vitisai")  # of ONNX Runtime, for NPUs
 ENGINES = {
     "llama.cpp": EngineHome("llama_cpp", ("llama_cpp_python",), "engine_llamacpp", "LlamaCpp"),
     "onnxruntime": EngineHome(
@@ -64,6 +66,11 @@ def main(argv: list[str]) -> int:
             if len(words) == 2 or silence_s is not None:
                 _die_with_host(silence_s)
                 return run(words[0], beside)
+    if len(argv) == 3 and argv[0] == "compile":  # by a runner alone, for itself
+        channel = Channel()
+        module = importlib.import_module("onnx_compiled")
+        channel.write(module.compile_graph(argv[1], argv[2]))
+        return 0
     if len(argv) == 2 and argv[0] == "sample":
         import sampler
 
@@ -119,6 +126,8 @@ def _run(job: Job, channel: Channel) -> None:
         raise JobError("engine", f"{job.engine} cannot be imported: {e}") from e
     library = module.Library()
     channel.send("hello", **_identity(), **library.hello())
+    for told in library.compile(job):
+        channel.send("compiled", **told)
     base_rss_bytes = process_memory(pss=False).get("rss_bytes")
     start_ns = now_ns()
     engine = getattr(module, home.kind)(library, job)
@@ -194,7 +203,8 @@ def info(globs: list[str], root: str) -> dict[str, Any]:
         "kernel": os.uname().release,
         "page_size_bytes": os.sysconf("SC_PAGE_SIZE"),
         "engines": {
-            name: _version(home.distributions) for name, home in ENGINES.items() if importlib.util.find_spec(home.needs)
+            **{n: _version(home.distributions) for n, home in ENGINES.items() if importlib.util.find_spec(home.needs)},
+            **{name: _version((name,)) for name in PROVIDERS if _version((name,)) != UNKNOWN},
         },
         "files": read_inventory(globs, root),
     }
@@ -208,7 +218,7 @@ def _version(distributions: Iterable[str]) -> str:
             return version(name)
         except PackageNotFoundError:
             continue
-    return "unknown"
+    return UNKNOWN
 
 
 if __name__ == "__main__":

@@ -29,7 +29,11 @@ class Channel:
 
     def send(self, event: str, **fields: Any) -> None:
         """Writes one event, whole; where the host's end is gone, there is nobody to tell and the process ends."""
-        data = (json.dumps({"event": event, **fields}, separators=(",", ":"), allow_nan=False) + "\n").encode()
+        self.write({"event": event, **fields})
+
+    def write(self, told: dict[str, Any]) -> None:
+        """An object as a line."""
+        data = (json.dumps(told, separators=(",", ":"), allow_nan=False) + "\n").encode()
         while data:
             try:
                 data = data[os.write(self._fd, data) :]

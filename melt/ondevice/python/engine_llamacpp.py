@@ -49,6 +49,10 @@ class Library:
         """The log so far, without levels."""
         return [text for _, text in self.log]
 
+    def compile(self, job: Job) -> Iterator[dict[str, Any]]:
+        """Nothing is compiled for a device beforehand."""
+        return iter(())
+
     def hello(self) -> dict[str, Any]:
         """What the ``hello`` event says of this engine."""
         import llama_cpp

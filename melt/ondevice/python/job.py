@@ -47,6 +47,7 @@ class Job:
     warmups: int = 1
     iterations: int = 3
     profile_ops: bool = False
+    cpu_fallback: bool = False  # what an NPU does not take, the CPU may compute
 
 
 def read_job(path: str) -> Job:
@@ -102,7 +103,7 @@ def _check(job: Job) -> None:
     w = job.workload
     for name in ("job_id", "engine", "model", "type_k", "type_v"):
         _require(isinstance(getattr(job, name), str), name, "a string")
-    for name in ("mmap", "extra_buffers", "profile_ops"):
+    for name in ("mmap", "extra_buffers", "profile_ops", "cpu_fallback"):
         _require(isinstance(getattr(job, name), bool), name, "true or false")
     _require(job.device is None or isinstance(job.device, str), "device", "a string or null")
     _require(job.cpu_mask is None or _is_int(job.cpu_mask, 1, 2**1024), "cpu_mask", "a positive integer or null")

@@ -20,6 +20,7 @@ class Decoder:
 
     folder: str
     graph: str
+    prompt_graph: str  # reads the prompt; empty where ``graph`` does that too
     architecture: str
     context_length: int
     n_layers: int
@@ -42,6 +43,16 @@ class Decoder:
                 if pattern.replace("%d", str(layer)) == past_name:
                     return part, self.present[part].replace("%d", str(layer))
         return None
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The files of its graphs."""
+        return (self.graph, self.prompt_graph) if self.prompt_graph else (self.graph,)
+
+    def weight_files(self) -> list[str]:
+        """The files with its weights: what is in the folder beside graphs and configuration."""
+        found = (e for e in os.scandir(self.folder) if e.is_file() and not e.name.endswith(_NO_WEIGHTS))
+        return sorted(e.path for e in found if e.path not in self.graphs)
 
     def weights_bytes(self) -> int:
         """Bytes of the graph and of the files with its weights."""
@@ -73,11 +84,15 @@ def _decoder(folder: str, config: dict[str, Any]) -> Decoder:
     decoder = model["decoder"]
     inputs, outputs = decoder["inputs"], decoder["outputs"]
     graph = str(decoder["filename"])
-    if os.path.basename(graph) != graph:  # noqa: PTH119
-        raise JobError("model_load", f"decoder.filename {graph!r} is not the name of a file beside {CONFIG}")
+    steps = [step for named in decoder.get("pipeline", []) for step in named.values()]
+    prompt = next((str(s["filename"]) for s in steps if not s.get("run_on_token_gen", True)), "")
+    for name in (graph, prompt):
+        if os.path.basename(name) != name:  # noqa: PTH119
+            raise JobError("model_load", f"decoder.filename {name!r} is not the name of a file beside {CONFIG}")
     return Decoder(
         folder=folder,
         graph=os.path.join(folder, graph),  # noqa: PTH118
+        prompt_graph=os.path.join(folder, prompt) if prompt else "",  # noqa: PTH118
         architecture=str(model["type"]),
         context_length=int(model.get("context_length", 0)),
         n_layers=int(decoder["num_hidden_layers"]),

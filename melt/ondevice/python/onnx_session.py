@@ -7,6 +7,7 @@ from typing import Any
 import onnxruntime as ort
 from channel import JobError
 from job import Job
+from onnx_plugins import devices_of, options_of, plugins, register
 
 CPU = "CPUExecutionProvider"
 _SUFFIX = "ExecutionProvider"
@@ -29,8 +30,11 @@ _PRODUCTS = ("MatMul", "MatMulNBits", "Gemm", "FusedMatMul", "DequantizeLinear",
 _CONFIG = {
     "session.record_ep_graph_assignment_info": "1",  # costs nothing once the graph is loaded
 }
+Placed = dict[str, "Counter[str]"]  # by provider, how many nodes of each operator
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _SILENT = 3, 4
+_NOT_ALL = "fallback to CPU EP has been explicitly disabled"
+_SHOWN = 4
 _MAX_MESSAGE = 500
 
 
@@ -46,7 +50,8 @@ def provider_kinds() -> list[dict[str, str]]:
 
 def available() -> list[str]:
     """The providers of this build, without their common suffix."""
-    return [name.removesuffix(_SUFFIX) for name in ort.get_available_providers()]
+    built_in = [name.removesuffix(_SUFFIX) for name in ort.get_available_providers()]
+    return list(dict.fromkeys([*built_in, *plugins()]))
 
 
 def choose_provider(job: Job) -> str:
@@ -65,11 +70,15 @@ def choose_provider(job: Job) -> str:
             "accelerator",
             f"no {asked}; this build of ONNX Runtime has: {', '.join(present)} (looked for {', '.join(known)})",
         )
+    if chosen in plugins() and not register(chosen):
+        raise JobError("accelerator", f"{chosen} is installed and finds nothing here that it could compute on")
     return chosen
 
 
-def open_session(graph: str, job: Job, provider: str, profile_prefix: str = "") -> Any:
+def open_session(graph: str, job: Job, provider: str, profile_prefix: str = "", compile_to: str = "") -> Any:
     """A session of the graph, its threads and providers as the job says.
+
+    With ``compile_to``, what the provider makes of the graph is left in that file and one beside it.
 
     Raises:
         JobError: ONNX Runtime refuses the graph, by its own words.
@@ -81,16 +90,52 @@ def open_session(graph: str, job: Job, provider: str, profile_prefix: str = "") 
         options.add_session_config_entry(key, value)
     if not job.extra_buffers:
         options.add_session_config_entry("session.disable_prepacking", "1")
-    if job.accelerator == "npu":  # a part left to the CPU would be measured as the NPU's
+    is_strict = job.accelerator == "npu" and not job.cpu_fallback
+    if is_strict:  # a part left to the CPU would be measured as the NPU's
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if profile_prefix:
         options.enable_profiling, options.profile_file_prefix = True, profile_prefix
+    for key, value in (_compiling(compile_to) if compile_to else {}).items():
+        options.add_session_config_entry(key, value)
+    try:
+        return _session(graph, options, job, provider)
+    except Exception as e:  # its errors are of many classes that share no base of their own
+        refused = _refused(graph, job, provider) if is_strict and _NOT_ALL in str(e) else ""
+        raise JobError("placement" if refused else "model_load", refused or said(e)) from e
+
+
+def _session(graph: str, options: Any, job: Job, provider: str) -> Any:
+    if provider in plugins():
+        options.add_provider_for_devices(devices_of(provider), options_of(provider))
+        return ort.InferenceSession(graph, options)
     providers: list[Any] = [(provider + _SUFFIX, _OPTIONS.get((job.accelerator, provider), {}))]
     providers += [CPU] if provider != "CPU" else []
+    return ort.InferenceSession(graph, options, providers=providers)
+
+
+def _compiling(path: str) -> dict[str, str]:
+    return {"ep.context_enable": "1", "ep.context_file_path": path, "ep.context_embed_mode": "0"}
+
+
+def _refused(graph: str, job: Job, provider: str) -> str:
+    """The operators that the provider does not take, which its own refusal does not name: found by allowing them."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    for key, value in _CONFIG.items():
+        options.add_session_config_entry(key, value)
     try:
-        return ort.InferenceSession(graph, options, providers=providers)
-    except Exception as e:  # its errors are of many classes that share no base of their own
-        raise JobError("model_load", said(e)) from e
+        session = _session(graph, options, job, provider)
+    except Exception:  # what it said at first is told
+        return ""
+    parts: list[Any] = getattr(session, "get_provider_graph_assignment_info", list)()
+    nodes = [n for part in parts if part.ep_name.removesuffix(_SUFFIX) != provider for n in part.get_nodes()]
+    if not nodes:
+        return ""
+    operands = operands_of(graph)
+    shown = [f"{n.op_type} {n.name!r}{operands.get(n.name, '')}" for n in nodes[:_SHOWN]]
+    more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
+    return f"{provider} does not take {'; '.join(shown)}{more}. The job's cpu_fallback would let the CPU compute them"
 
 
 def said(error: Exception) -> str:
@@ -98,9 +143,24 @@ def said(error: Exception) -> str:
     return _PREFIX.sub("", " ".join(str(error).split()))[:_MAX_MESSAGE]
 
 
-def placement(session: Any) -> dict[str, Counter[str]]:
+def operands_of(graph: str) -> dict[str, str]:
+    """What each node takes, as type and shape in words; empty where the device's Python has no onnx to tell it."""
+    try:
+        import onnx
+    except ImportError:
+        return {}
+    model = onnx.shape_inference.infer_shapes(onnx.load(graph, load_external_data=False))
+    told = {t.name: (t.data_type, list(t.dims)) for t in model.graph.initializer}
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        tensor = value.type.tensor_type
+        told[value.name] = (tensor.elem_type, [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim])
+    words = {name: f"{onnx.TensorProto.DataType.Name(kind).lower()}{dims}" for name, (kind, dims) in told.items()}
+    return {n.name: f" of {', '.join(words.get(i, 'unknown') for i in n.input if i)}" for n in model.graph.node}
+
+
+def placement(session: Any) -> Placed:
     """Which provider computes how many nodes of each operator; empty where this build cannot tell (before 1.24)."""
-    found: dict[str, Counter[str]] = {}
+    found: Placed = {}
     tell = getattr(session, "get_provider_graph_assignment_info", list)
     for part in tell():
         counts = found.setdefault(part.ep_name.removesuffix(_SUFFIX), Counter())
@@ -108,7 +168,7 @@ def placement(session: Any) -> dict[str, Counter[str]]:
     return found
 
 
-def effective_accelerator(placed: dict[str, Counter[str]], job: Job, provider: str) -> str | None:
+def effective_accelerator(placed: Placed, job: Job, provider: str) -> str | None:
     """What was asked for where at least half of the products with weights are computed there, else the CPU.
 
     None where nobody can tell; what has no other provider than the CPU's is the CPU's.
@@ -120,7 +180,7 @@ def effective_accelerator(placed: dict[str, Counter[str]], job: Job, provider: s
     return job.accelerator if 2 * there >= max(1, sum(products.values())) else "cpu"
 
 
-def fallback(placed: dict[str, Counter[str]], provider: str) -> str:
+def fallback(placed: Placed, provider: str) -> str:
     """What another provider computes than the one that was asked for; empty where there is nothing of the kind."""
     others = {name: counts for name, counts in placed.items() if name != provider}
     parts = [

@@ -1,0 +1,123 @@
+"""Graphs compiled for an accelerator, kept by their content, the provider's version and its options.
+
+A process of its own compiles, so that neither its time nor its memory is in what is measured.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+from channel import JobError
+from clock import now_ns
+from job import Job, parse_job
+from onnx_decoder import Decoder
+from onnx_plugins import options_of, version_of
+from onnx_session import Placed, open_session, placement
+
+FOLDER = "MELT_COMPILED"  # where compiled graphs are kept; beside the runner where it is not set
+GRAPH, _TOLD = "compiled.onnx", "placement.json"
+_COMPILING = ("QNN",)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A graph that was compiled, and where its operators went before they became one."""
+
+    path: str
+    placed: Placed
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that was made of it."""
+        near = Path(self.path)
+        return sum(f.stat().st_size for f in near.parent.iterdir()) if near.name == GRAPH else 0
+
+
+def compiles(provider: str) -> bool:
+    """Whether a provider makes something of a graph that is worth keeping."""
+    return provider in _COMPILING
+
+
+def compiled(graph: str, decoder: Decoder, job: Job, provider: str) -> tuple[Compiled, dict[str, Any]]:
+    """A graph for the provider, compiled where that was not done before; and what an event says of it.
+
+    Raises:
+        JobError: the provider refuses the graph; it says which operators, where it can tell.
+    """
+    told: dict[str, Any] = {"graph": os.path.basename(graph), "cached": True}  # noqa: PTH119
+    place = _place(graph, decoder, job, provider)
+    if not (place / _TOLD).is_file():
+        told |= {"cached": False, **_compile(graph, job, place)}
+    placed = {name: Counter(ops) for name, ops in json.loads((place / _TOLD).read_text()).items()}
+    made = place / GRAPH  # not there where the provider took nothing, which the job has to have allowed
+    return Compiled(str(made) if made.exists() else graph, placed), told
+
+
+def _place(graph: str, decoder: Decoder, job: Job, provider: str) -> Path:
+    kept = os.environ.get(FOLDER) or Path(sys.argv[0]).absolute().parent / "compiled"
+    return Path(kept) / _key(graph, decoder, job, provider)
+
+
+def _key(graph: str, decoder: Decoder, job: Job, provider: str) -> str:
+    versions = [ort.__version__, provider, version_of(provider), options_of(provider), job.cpu_fallback]
+    digest = hashlib.sha256(json.dumps(versions, sort_keys=True).encode())
+    for file in (graph, *decoder.weight_files()):
+        digest.update(_content(file))
+    return digest.hexdigest()[:32]
+
+
+@functools.cache
+def _content(path: str) -> bytes:
+    with open(path, "rb") as f:  # noqa: PTH123 - the device program keeps its imports few
+        return hashlib.file_digest(f, "sha256").digest()
+
+
+def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    except OSError as e:
+        raise JobError("compile", f"{place.parent}: {e.strerror}: compiled graphs are kept there") from e
+    try:
+        argv = [sys.executable, sys.argv[0], "compile", graph, str(draft)]
+        ran = subprocess.run(argv, input=json.dumps(asdict(job)).encode(), stdout=subprocess.PIPE)
+        try:
+            told = json.loads(ran.stdout)
+        except ValueError as e:
+            raise JobError("compile", f"compiling {graph} ended with status {ran.returncode} and no word") from e
+        if "kind" in told:
+            raise JobError(told["kind"], told["message"])
+        try:
+            draft.rename(place)
+        except OSError:  # somebody else was quicker
+            if not place.exists():
+                raise
+        return {key: told[key] for key in ("t_start_ns", "t_end_ns")}
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def compile_graph(graph: str, folder: str) -> dict[str, Any]:
+    """What the process for it does, for the job on its standard input: stamps, or what went wrong."""
+    from onnx_session import choose_provider
+
+    try:
+        job = parse_job(json.load(sys.stdin))
+        provider = choose_provider(job)
+        start_ns = now_ns()
+        session = open_session(graph, job, provider, compile_to=str(Path(folder) / GRAPH))
+        end_ns = now_ns()
+        (Path(folder) / _TOLD).write_text(json.dumps(placement(session)))
+    except JobError as e:
+        return {"kind": e.kind, "message": e.message}
+    return {"t_start_ns": start_ns, "t_end_ns": end_ns}
