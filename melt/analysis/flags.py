@@ -50,7 +50,8 @@ def _emulated(rec: Recorded) -> list[Flag]:
     what = rec.loaded.emulated if rec.loaded else None
     if not what:
         return []
-    evidence = f"{what} compute on the processor what the {rec.manifest.cell.accelerator} would: no speed of its own"
+    would = rec.manifest.cell.accelerator.upper()
+    evidence = f"{what} compute on the CPU what the {would} would, and their times are not its"
     return [Flag(name=EMULATED, evidence=evidence)]
 
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import onnx
@@ -12,20 +13,23 @@ import pytest
 import yaml
 
 import melt
+from melt.analysis.curves import MATCHED, curves
 from melt.backends.onnxruntime import OnnxRuntime
 from melt.errors import ModelError, RunnerError
 from melt.events import ModelLoaded, Ops
 from melt.facts import DeviceFacts
+from melt.job import Job, Workload
 from melt.models import resolve
-from melt.models.onnx_synth import synthesise_onnx
+from melt.models.onnx_synth import Lengths, synthesise_onnx
 from melt.models.zoo import find_shape, scaled_down
 from melt.plan import Cell, Plan, load_plan
 from melt.report import write_report
 from melt.session import read_names, run
-from melt.store import Store
+from melt.store import Flag, Store
 from tests.drivers.conftest import enrol_all, home, ssh_profile_of
 from tests.drivers.plans import a_plan, last
 from tests.peers.sshd import Sshd
+from tests.store_factory import MAMBA, SMOLLM, Recipe, write_store
 
 __all__ = ["home"]
 
@@ -91,6 +95,93 @@ def test_the_plan_of_two_engines_names_what_goes_together() -> None:
     found = {(c.backend, c.model.rpartition("@")[2]) for c in cells}
     assert found == {("llama.cpp", "Q4_0"), ("onnxruntime", "onnx-int4")}
     assert len(cells) == 8
+
+
+def test_the_plan_with_an_npu_asks_it_for_the_models_that_it_takes() -> None:
+    cells = load_plan(Path(__file__).parents[2] / "plans" / "engines-npu.yaml").cells()
+    read_names(cells)
+    quants: dict[tuple[str, str], set[str]] = {(c.backend, c.accelerator): set() for c in cells}
+    for c in cells:
+        quants[c.backend, c.accelerator].add(c.model.rpartition("@")[2])
+    assert quants == {
+        ("llama.cpp", "cpu"): {"Q4_0"},
+        ("onnxruntime", "cpu"): {"onnx-int4", "onnx-w8a16"},
+        ("onnxruntime", "npu"): {"onnx-w8a16"},
+    }
+
+
+def test_what_is_emulated_stands_in_the_tables_and_in_no_comparison(tmp_path: Path) -> None:
+    shapes = [scaled_down(find_shape(n)) for n in ("smollm2-135m", "mamba2-130m")]
+    folders = [synthesise_onnx(s, "w8a16", tmp_path / s.name, lengths=Lengths(16, 64)) for s in shapes]
+    few: dict[str, object] = {
+        "devices": ("local",),
+        "models": tuple(map(str, folders)),
+        "backends": ("onnxruntime",),
+        "gen": (4,),
+    }
+    few |= {"accelerators": ("npu", "cpu"), "context": (20, 40), "sessions": 1, "iterations": 1, "idle_s": 0.1}
+    outcome = run(Plan.model_validate({**few, "threads": (2,)}), tmp_path / "r")
+    assert outcome.complete, [r.manifest.error for r in outcome.made]
+    results = melt.load(tmp_path / "r")
+    runs = results.runs
+    on_npu = runs["accelerator"] == "npu"
+    assert runs["flags"].str.contains("emulated").equals(on_npu)
+    assert (runs.loc[on_npu, "compile_s"].notna() == (runs.loc[on_npu, "compiled"] == "cold")).all()
+    assert (runs.loc[on_npu, "compiled"].value_counts() == {"cold": 2, "cached": 2}).all()
+    assert runs.loc[~on_npu, ["compile_s", "compiled"]].isna().all(axis=None)
+    assert set(runs["type_k"]) == {"u16"}
+    assert set(runs["ubatch"]) == {16}
+    found = curves(runs, results.cells)
+    assert {c.setting[MATCHED.index("accelerator")] for c in found} == {"cpu"}
+    assert len(found) == 2
+    page = write_report(results, tmp_path / "page").read_text()
+    assert "Emulated: local · onnxruntime · npu" in page
+    assert "in no figure or comparison" in page
+    assert "keys u16, values u16" in page
+
+
+def test_a_report_of_emulated_runs_alone_has_its_tables(tmp_path: Path) -> None:
+    flag = Flag(name="emulated", evidence="libraries compute what an NPU would")
+    write_store(tmp_path / "r", models=(SMOLLM, MAMBA), contexts=(128,), recipe=Recipe(flags=(flag,)))
+    page = write_report(melt.load(tmp_path / "r"), tmp_path / "page").read_text()
+    assert "Emulated: " in page
+    assert "Time to first token" not in page.split("<table")[0]
+
+
+def test_a_model_that_no_npu_takes_is_refused_before_a_device_is_touched(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    plan = {**_few(folders["ssm"]), "backends": ("onnxruntime",), "accelerators": ("npu",)}
+    with pytest.raises(ModelError) as caught:
+        run(Plan.model_validate(plan), tmp_path / "r")
+    assert "input 'input_ids' is int64[batch_size, sequence_length]" in caught.value.message
+    assert "GatherBlockQuantized '/model/embed_tokens/GatherBlockQuantized'" in caught.value.message
+    assert "uint8[512, 128]" in caught.value.message
+    assert not (tmp_path / "r").exists()
+    OnnxRuntime().check_cell(next(iter(Plan.model_validate({**plan, "cpu_fallback": True}).cells())))
+
+
+def test_a_cell_that_a_fixed_cache_has_no_room_for_is_refused_beforehand() -> None:
+    cell = Cell(device="x", model="synth:smollm2-135m@onnx-w8a16", backend="onnxruntime", prompt_tokens=1000)
+    with pytest.raises(RunnerError, match=r"1064 tokens.* room for 1024"):
+        OnnxRuntime().check_cell(cell)
+    OnnxRuntime().check_cell(cell.model_copy(update={"model": "synth:mamba2-130m@onnx-w8a16"}))
+
+
+def test_a_device_without_a_provider_for_npus_is_told_what_to_install() -> None:
+    cell = Cell(device="x", model="synth:smollm2-135m@onnx-w8a16", backend="onnxruntime", accelerator="npu")
+    with pytest.raises(RunnerError, match="no execution provider for an NPU") as caught:
+        OnnxRuntime().prepare(cell, HERE, lambda what: nullcontext(lambda done, total: None))
+    assert "onnxruntime-qnn" in caught.value.hint
+
+
+def test_a_cell_keeps_its_id_where_it_allows_no_fallback() -> None:
+    cell = Cell(device="x", model="m", accelerator="npu")
+    assert cell.id != cell.model_copy(update={"cpu_fallback": True}).id
+    assert "cpu_fallback" not in Job(job_id="j", engine="e", model="m", threads=1, workload=WORKLOAD).model_dump()
+
+
+WORKLOAD = Workload(prompt_tokens=1, gen_tokens=2)
 
 
 def test_a_model_that_changed_is_measured_again(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -197,9 +288,9 @@ def test_a_device_without_it_is_told_what_to_install(facts: DeviceFacts) -> None
 
 
 def test_a_provider_that_is_not_there_fails_the_run_and_says_what_is(folders: dict[str, Path], tmp_path: Path) -> None:
-    plan = Plan.model_validate({**_few(folders["ssm"]), "backends": ("onnxruntime",), "accelerators": ("npu",)})
+    plan = Plan.model_validate({**_few(folders["ssm"]), "backends": ("onnxruntime",), "accelerators": ("gpu",)})
     made = run(plan, tmp_path / "r").made[0]
     assert made.manifest.error is not None
     assert made.manifest.error.kind == "accelerator"
-    assert "QNN" in made.manifest.error.message
+    assert "CUDA" in made.manifest.error.message
     assert json.loads((made.folder / "manifest.json").read_text())["status"] == "failed"

@@ -193,7 +193,8 @@ def test_the_operator_pass_names_every_kind_of_work(
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"accelerator": "npu"}, "accelerator", "QNN"),
+    ({"accelerator": "npu"}, "placement", "ReduceSum"),
+    ({"accelerator": "npu", "device": "CoreML"}, "accelerator", "CoreML"),
     ({"accelerator": "gpu"}, "accelerator", "CUDA"),
     ({"device": "Xnnpack"}, "accelerator", "Xnnpack"),
     ({"type_k": "q8_0"}, "bad_job", "type_k"),
