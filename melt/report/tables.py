@@ -62,6 +62,7 @@ _CELL_METRICS: tuple[tuple[str, str, str, Show], ...] = (
     ("prefill_tok_per_s", "Reading tok/s", "prompt tokens a second", _rate),
     ("tpot_s", "TPOT", "time per further token", text.seconds),
     ("decode_tok_per_s", "Writing tok/s", "generated tokens a second", _rate),
+    ("compile_s", "Compiling", "the model for its accelerator, once; in no other time", text.seconds),
     ("itl_p99_s", "ITL p99", "99th percentile of the intervals between tokens", text.seconds),
     ("peak_rss_bytes", "Peak memory", "peak resident memory of the process", text.size),
     ("predicted_memory_bytes", "Predicted", "the engine's buffers by the architecture's formula", text.size),

@@ -127,7 +127,7 @@ def test_what_is_emulated_stands_in_the_tables_and_in_no_comparison(tmp_path: Pa
     on_npu = runs["accelerator"] == "npu"
     assert runs["flags"].str.contains("emulated").equals(on_npu)
     assert (runs.loc[on_npu, "compile_s"].notna() == (runs.loc[on_npu, "compiled"] == "cold")).all()
-    assert (runs.loc[on_npu, "compiled"].value_counts() == {"cold": 2, "cached": 2}).all()
+    assert sorted(runs.loc[on_npu, "compiled"]) == ["cached", "cached", "cold", "cold"]
     assert runs.loc[~on_npu, ["compile_s", "compiled"]].isna().all(axis=None)
     assert set(runs["type_k"]) == {"u16"}
     assert set(runs["ubatch"]) == {16}
@@ -138,6 +138,7 @@ def test_what_is_emulated_stands_in_the_tables_and_in_no_comparison(tmp_path: Pa
     assert "Emulated: local · onnxruntime · npu" in page
     assert "in no figure or comparison" in page
     assert "keys u16, values u16" in page
+    assert "Compiling" in page
 
 
 def test_a_report_of_emulated_runs_alone_has_its_tables(tmp_path: Path) -> None:
@@ -145,7 +146,9 @@ def test_a_report_of_emulated_runs_alone_has_its_tables(tmp_path: Path) -> None:
     write_store(tmp_path / "r", models=(SMOLLM, MAMBA), contexts=(128,), recipe=Recipe(flags=(flag,)))
     page = write_report(melt.load(tmp_path / "r"), tmp_path / "page").read_text()
     assert "Emulated: " in page
-    assert "Time to first token" not in page.split("<table")[0]
+    assert "<svg" not in page
+    assert "No run gave a measurement that may be compared" in page
+    assert "smollm2" in page.partition("<table")[2].lower()
 
 
 def test_a_model_that_no_npu_takes_is_refused_before_a_device_is_touched(
