@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from melt.cli import printable
 
@@ -24,8 +25,7 @@ METRICS = (
     ("decode_j_per_token", "J/token", 1.0, 3),
 )
 
-ANY_WIDTH = 1000
-MIN_MODEL_WIDTH = 12  # a narrow terminal cuts numbers' columns before the names
+MIN_MODEL_WIDTH = 10  # a narrow terminal breaks the names first
 
 # What may tell two rows apart beside model and context; a column is shown where it varies.
 TELLING = (
@@ -48,10 +48,7 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
     cells = results.cells
     cells = cells[cells["cell_id"].isin([c.id for c in outcome.cells]) & (cells["n_sessions"] > 0)]
     if len(cells):
-        table = _table(cells)
-        if console.measure(table, options=console.options.update(width=ANY_WIDTH)).minimum > console.width:
-            table = _table(cells, with_intervals=False)  # rather than no last columns
-        console.print(table)
+        _print_table(console, cells)
         flagged = results.flags[results.flags["run_id"].isin(results.runs.query("cell_id in @cells.cell_id")["run_id"])]
         for flag, count in flagged["flag"].value_counts().items():
             console.print(f"[yellow]flagged[/yellow] {count} runs: {flag}", highlight=False)
@@ -67,22 +64,42 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
         console.print(f"[yellow]skipped[/yellow] {text}", highlight=False, soft_wrap=True)
 
 
-def _table(cells: Any, with_intervals: bool = True) -> Table:
+def _print_table(console: Console, cells: Any) -> None:
+    """Without intervals where they do not fit; a line may be too long for the terminal, and no column is lost."""
+    table = _table(cells, console.width)
+    if _width(table) > console.width:
+        table = _table(cells, console.width, with_intervals=False)
+    Console(emoji=False, width=max(console.width, _width(table))).print(table)
+
+
+def _width(table: Table) -> int:
+    """With two spaces before each column, of which the first has one and the end the other."""
+    return sum((column.width or 0) + 2 for column in table.columns)
+
+
+def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
+    """Every column has its width, as rich would take it from the first where they do not fit."""
     shown = [c for c in METRICS if cells[c[0]].notna().any()]
     telling = _telling(cells)
     if cells.duplicated(["model", "prompt_tokens", *telling]).any():
         telling.append("conditions_id")  # nothing else tells them apart
     caption = "medians over n sessions; tokens a second"
     caption += "; ± half the 95 % interval" if with_intervals else "; 95 % intervals in the report or a wider terminal"
+    rows = cells.sort_values(["model", "prompt_tokens", *telling]).to_dict("records")
+    names = [escape(printable(_short(str(row["model"])))) for row in rows]
+    columns = {"context": [str(row["prompt_tokens"]) for row in rows], "n": [str(row["n_sessions"]) for row in rows]}
+    columns = {k.removesuffix("_tokens"): [escape(printable(str(r[k]))) for r in rows] for k in telling} | columns
+    columns |= {h: [_value(r, c, factor, digits, with_intervals) for r in rows] for c, h, factor, digits in shown}
     table = Table(box=box.SIMPLE_HEAD, caption=caption, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("model", overflow="fold", min_width=MIN_MODEL_WIDTH)
-    for heading in (*telling, "context", "n", *(c[1] for c in shown)):
-        table.add_column(heading.removesuffix("_tokens").replace("_", "\n"), justify="right", no_wrap=True)
-    for row in cells.sort_values(["model", "prompt_tokens", *telling]).to_dict("records"):
-        name = escape(printable(_short(str(row["model"]))))
-        told = [escape(printable(str(row[k]))) for k in telling]
-        values = [_value(row, column, factor, digits, with_intervals) for column, _, factor, digits in shown]
-        table.add_row(name, *told, str(row["prompt_tokens"]), str(row["n_sessions"]), *values)
+    table.add_column("model", overflow="fold")
+    for heading, values in columns.items():
+        lines = heading.replace("_", "\n")
+        width = max(Text.from_markup(text).cell_len for text in (*lines.split("\n"), *values))
+        table.add_column(lines, justify="right", no_wrap=True, width=width)
+    longest = max(Text.from_markup(name).cell_len for name in names)
+    table.columns[0].width = max(MIN_MODEL_WIDTH, min(longest, room - _width(table)))
+    for row in zip(names, *columns.values(), strict=True):
+        table.add_row(*row)
     return table
 
 
