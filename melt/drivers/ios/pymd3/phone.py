@@ -20,8 +20,9 @@ from pymobiledevice3.services.installation_proxy import InstallationProxyService
 from melt.drivers.ios.pymd3 import image
 from melt.drivers.ios.pymd3.instruments import Instruments
 from melt.drivers.ios.pymd3.loop import Loop
-from melt.drivers.ios.pymd3.tunnel import OwnTunnel, Tunnel
+from melt.drivers.ios.pymd3.tunnel import Tunnel
 from melt.drivers.ios.pymd3.words import explain
+from melt.drivers.ios.pymd3.worker_tunnel import WorkerTunnel
 
 T = TypeVar("T")
 _CALL_S = 20.0
@@ -76,7 +77,7 @@ class Phone:
         self.name, self.udid = name, udid
         logging.getLogger("pymobiledevice3").addHandler(logging.NullHandler())  # what matters is raised
         self._loop = Loop()
-        self._tunnel = tunnel or OwnTunnel(udid)
+        self._tunnel = tunnel or WorkerTunnel(udid)
         self._connected = False
         records.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
