@@ -1,5 +1,7 @@
 """What tests of the iOS driver share: a simulated iPhone with melt's app on it, which is the runner built for here."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +53,7 @@ def found_by_melt(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -
         phone.install(melts_app())
         yield phone
         assert not [r for r in phone.apps.running.values() if r.alive], "an app runs on"
+        assert not workers_of(os.getpid()), "a process with a tunnel is left"
 
 
 def write_profile(folder: Path, phone: IPhone, **more: object) -> str:
@@ -65,3 +68,15 @@ def write_profile(folder: Path, phone: IPhone, **more: object) -> str:
 def container_of(phone: IPhone) -> Path:
     """The app's folder."""
     return phone.apps.container(phone.apps.by_id[APP_ID])
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes with a tunnel that this one has started and that have not ended."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if b"melt.drivers.ios.pymd3.worker" in words and parent == pid:
+                found.append(int(folder.name))
+    return found

@@ -192,6 +192,12 @@ def test_a_tunnel_of_somebody_elses_that_is_gone_is_told(iphone_17_3: IPhone, tm
     assert "start-tunnel" in checked.stdout
 
 
+def test_half_the_address_of_a_tunnel_is_refused(iphone_17: IPhone, tmp_path: Path) -> None:
+    checked = melt_cli("doctor", "--device", write_profile(tmp_path, iphone_17, address={"host": "fd00::1"}))
+    assert checked.returncode == 1
+    assert "has one of host: and port:" in checked.stdout
+
+
 def test_an_iphone_with_ios_17_is_let_go(iphone_17: IPhone, tmp_path: Path) -> None:
     with closing(IosDriver(melt.profile.read_profile(Path(write_profile(tmp_path, iphone_17))))) as driver:
         driver.clock()

@@ -1,13 +1,11 @@
 """The process that has the tunnel to an iPhone: one for each, gone when melt is, and what its loss comes to."""
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +21,7 @@ from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.events import ModelLoaded
 from melt.profile import read_profile
 from melt.session import run
-from tests.drivers.iphone import found_by_melt, iphone_17, iphone_17_3, melts_app, write_profile
+from tests.drivers.iphone import found_by_melt, iphone_17, iphone_17_3, melts_app, workers_of, write_profile
 from tests.drivers.plans import When, a_plan, last
 from tests.peers.iphone.model import IPHONE_8, IPHONE_13
 from tests.peers.iphone.phone import IPhone
@@ -34,29 +32,11 @@ __all__ = ["iphone_17", "iphone_17_3"]
 LONG = {"context": (2000,), "gen": (400,)}
 
 
-def workers_of(pid: int) -> list[int]:
-    """The processes with a tunnel that this one has started and that have not ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if b"melt.drivers.ios.pymd3.worker" in words and parent == pid:
-                found.append(int(folder.name))
-    return found
-
-
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    yield
-    assert not workers_of(os.getpid())
 
 
 def test_an_iphone_without_a_tunnel_of_melts_has_no_process(

@@ -20,7 +20,7 @@ from pymobiledevice3.services.installation_proxy import InstallationProxyService
 
 from tests.peers.iphone.app import App
 from tests.peers.iphone.clients import Clients
-from tests.peers.iphone.ip import checksum
+from tests.peers.iphone.ip import Host, checksum
 from tests.peers.iphone.model import IPHONE_13
 from tests.peers.iphone.phone import IPhone
 from tests.peers.iphone.remote_xpc import decode, encode
@@ -143,6 +143,16 @@ def test_xpc_objects_come_back(value: Any) -> None:
 def test_no_bytes_break_the_reader_of_xpc_objects(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         decode(data)
+
+
+@given(st.binary(max_size=90), st.booleans())
+def test_no_packet_breaks_the_phones_end_of_a_tunnel(packet: bytes, for_it: bool) -> None:
+    sent: list[bytes] = []
+    host = Host("fd00::1", 1280, sent.append, lambda _port: None)
+    if for_it and len(packet) >= 60:
+        packet = packet[:6] + b"\x06" + packet[7:24] + host.address + packet[40:]
+    host.take(packet)
+    assert len(sent) <= (len(packet) >= 60)  # nobody listens: at most a word that it is refused
 
 
 @given(st.binary(max_size=300))

@@ -11,6 +11,7 @@ from melt.paths import cache_folder
 from melt.profile import DeviceProfile
 
 _PLUG_IN = "Plug it in and unlock it; `melt devices` lists those that are there. Its udid belongs into the profile."
+_BOTH_OR_NONE = "Both are of a tunnel that root has opened, as below iOS 17.4; leave them out elsewhere: docs/ios.md."
 
 
 def open_phone(profile: DeviceProfile, udid: str | None = None) -> Phone:
@@ -19,8 +20,10 @@ def open_phone(profile: DeviceProfile, udid: str | None = None) -> Phone:
     Raises:
         DeviceError: it is not there, several could be meant, or it cannot be used; says what to do.
     """
-    meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
     host, port = profile.address.host, profile.address.port
+    if bool(host) != bool(port):
+        raise DeviceError(f"{profile.name}: address: has one of host: and port:", _BOTH_OR_NONE)
+    meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
     tunnel = OpenTunnel(host, port) if host and port else None
     return Phone(meant, profile.name, cache_folder() / "ios" / "pair-records", tunnel)
 
