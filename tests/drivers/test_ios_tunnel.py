@@ -182,6 +182,16 @@ def test_a_tunnel_that_is_lost_is_opened_again_and_the_run_made_again(
     wait_for(lambda: not iphone_17.tunnels)
 
 
+def test_an_iphone_that_restarts_gets_its_image_and_its_tunnel_again(
+    iphone_17: IPhone, tmp_path: Path, tiny_model: Path
+) -> None:
+    manifest = image_at_hand(iphone_17, tmp_path)
+    plan = a_plan(write_profile(tmp_path, iphone_17), tiny_model, **LONG)
+    outcome = run(plan, tmp_path / "results", When(ModelLoaded, iphone_17.reboot))
+    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
+    assert iphone_17.images.mounted == {"Personalized": manifest}
+
+
 def test_a_tunnel_of_somebody_elses_that_is_gone_is_told(iphone_17_3: IPhone, tmp_path: Path) -> None:
     with Loopback(iphone_17_3) as remote:
         host, port = remote.address
