@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MARGIN = 1.25  # other tokens than these give numbers a little larger
 _SEED = 0
+_BEGINNINGS = 3  # the first tokens of a text see little before them, and give the largest numbers
 _STEPS = 8  # single tokens after the chunks
 _IR_VERSION = 10
 
@@ -26,7 +27,8 @@ def calibrate(
     """Ranges by the tensors' names, which both graphs have in common.
 
     Args:
-        prefill: the graph that reads a chunk; as many of them are read as fill the caches, four at least.
+        prefill: the graph that reads a chunk; as many of them are read as fill the caches, four at least, after some
+            that begin anew.
         decode: the graph of one token.
         initializers_of: the constants and weights of a graph, these in files of ``folder``.
         folder: where the weights lie; a graph is written there for the time.
@@ -44,7 +46,10 @@ def calibrate(
     for graph in (prefill, decode):
         watched = _Watched(graph, initializers_of(graph), folder, name)
         tokens, context = _lengths(graph)
-        for _ in range(max(4, -(-context // tokens)) if graph is prefill else _STEPS):
+        n_calls = _BEGINNINGS + max(4, -(-context // tokens)) if graph is prefill else _STEPS
+        for call in range(n_calls):
+            if graph is prefill and call <= _BEGINNINGS:
+                state, seen = {}, 0
             ids = rng.integers(0, watched.vocab, (1, tokens), dtype=np.int32)
             state, extremes = watched.run(ids, seen, state)
             seen += tokens

@@ -189,6 +189,10 @@ def _scales(graph: QuantisedGraph, ranges: Mapping[str, Range]) -> dict[str, Sca
         low, high = (0.0, 1.0) if name in bounded else ranges.get(name, (-1.0, 1.0))
         before = union.get(group, (low, high))
         union[group] = min(low, before[0]), max(high, before[1])
+    softmax = {o for n in graph.nodes if n.op_type == "Softmax" for o in n.output}
+    for node in graph.nodes:  # a mean of values is among them, wherever the few tokens of a calibration had it
+        if node.op_type == "MatMul" and node.input[0] in softmax:
+            union[groups[node.output[0]]] = union[groups[node.input[1]]]
     return {name: scale_of(union[group], symmetric=group in carried) for name, group in groups.items()}
 
 
@@ -226,7 +230,7 @@ def _node(out: "list[onnx.NodeProto]", kind: str, name: str, inputs: Sequence[st
 def _operands(graph: QuantisedGraph, scale: Scale) -> tuple[str, str]:
     import numpy as np
 
-    name = f"/constants/{np.float32(scale[0])!r},{scale[1]}"
+    name = f"/constants/{float(np.float32(scale[0]))!r},{scale[1]}"
     return graph._scalar(f"{name}/scale", np.float32(scale[0])), graph._scalar(f"{name}/zero", np.uint16(scale[1]))
 
 

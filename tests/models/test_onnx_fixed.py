@@ -22,7 +22,7 @@ LENGTHS = Lengths(chunk_tokens=8, context_tokens=32)
 TOKENS = [int(t) for t in np.random.default_rng(3).integers(0, 512, 27)]
 READ = 21  # by three calls, the first of which is filled up in front; the others one by one
 # How far rounded logits may be from those of 64-bit floats, as root of the mean square over the whole row.
-TOLERANCE = {"CPU": 0.03, "QNN": 0.04}
+TOLERANCE = {"CPU": 0.002, "QNN": 0.03}
 
 
 def session(path: Path, provider: str) -> Any:
