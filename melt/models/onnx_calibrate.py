@@ -1,5 +1,6 @@
 """The range of every tensor of a decoder: found by running it, unrounded, over random tokens on the CPU."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ _SEED = 0
 _BEGINNINGS = 3  # the first tokens of a text see little before them, and give the largest numbers
 _STEPS = 8  # single tokens after the chunks
 _IR_VERSION = 10
+_BYTES_PER_WEIGHT = 12  # SmolLM2-135M took 1.5 GB
 
 
 def calibrate(
@@ -56,7 +58,20 @@ def calibrate(
             for tensor, (low, high) in extremes.items():
                 before = found.get(tensor, (low, high))
                 found[tensor] = min(low, before[0]), max(high, before[1])
+        del watched  # so that one session is there at a time
     return {tensor: widened(between, MARGIN) for tensor, between in found.items()}
+
+
+def check_memory(graph: QuantisedGraph, name: str) -> None:
+    """Raises ModelError where running the graph takes more memory than this machine has."""
+    needed = _BYTES_PER_WEIGHT * sum(w.elements for w in graph.weights)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ModelError(
+            f"{name}: its ranges are found by running it, which takes some {needed / 2**30:.0f} GiB of memory; this "
+            f"machine has {there / 2**30:.0f}",
+            "Make it on a larger machine, or take a smaller model.",
+        )
 
 
 def _lengths(graph: QuantisedGraph) -> tuple[int, int]:
@@ -89,6 +104,9 @@ class _Watched:
         try:
             options = ort.SessionOptions()
             options.log_severity_level = 3
+            # So that weights are turned into floats when they are needed, and not all of them at once.
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.enable_cpu_mem_arena = False
             self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         finally:
             path.unlink()

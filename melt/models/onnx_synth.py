@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from melt.errors import ModelError
 from melt.models.gguf_header import align
 from melt.models.info import ModelInfo
-from melt.models.onnx_calibrate import calibrate
+from melt.models.onnx_calibrate import calibrate, check_memory
 from melt.models.onnx_config import CONFIG, FolderConfig
 from melt.models.onnx_fixed import CHUNK_TOKENS, CONTEXT_TOKENS, build_fixed
 from melt.models.onnx_folder import Folder, state_tensors
@@ -74,6 +74,9 @@ def synthesise_onnx(
     graphs = _graphs(shape, precision, lengths)
     weights = next(iter(graphs.values())).weights
     offsets, file_bytes = _lay_out(weights)
+    for graph in graphs.values():
+        if isinstance(graph, QuantisedGraph):
+            check_memory(graph, shape.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     check_room(out, file_bytes)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))

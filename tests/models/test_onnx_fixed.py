@@ -11,6 +11,7 @@ import onnxruntime
 import onnxruntime_qnn
 import pytest
 
+from melt.errors import ModelError
 from melt.models.info import inspect
 from melt.models.onnx_synth import Lengths, describe_onnx, synthesise_onnx
 from melt.models.synth import design
@@ -110,6 +111,16 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     first, again = ({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in f.iterdir()} for f in folders)
     assert first == again
     assert set(first) == {"genai_config.json", "prefill.onnx", "decode.onnx", "model.onnx.data"}
+
+
+def test_a_model_too_large_to_be_run_here_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melt.models.onnx_calibrate.os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
+    with pytest.raises(ModelError, match="of memory; this machine has 0") as caught:
+        synthesise_onnx(load_zoo()["smollm2-135m"], "w8a16", tmp_path / "m")
+    assert caught.value.hint
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_operator_is_one_of_microsofts(made: tuple[Shape, Path]) -> None:
