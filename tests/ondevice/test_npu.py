@@ -52,6 +52,8 @@ def test_it_goes_on_with_the_cpus_tokens_and_says_that_it_is_emulated(
     assert host.emulated is None
     assert (loaded.cache_type, loaded.ubatch) == (host.cache_type, host.ubatch) == ("u16", 16)
     assert {("QNN", "npu"), ("CPU", "cpu")} <= {(a.name, a.kind) for a in ran.one(Hello).accelerators}
+    assert ran.one(Hello).engine_build["qnn_provider"]
+    assert "qnn_provider" not in on_cpu.one(Hello).engine_build  # two versions of it are no reason to part these
     assert not [e for e in ran.events if isinstance(e, Warned)]
 
 

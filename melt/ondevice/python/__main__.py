@@ -125,7 +125,7 @@ def _run(job: Job, channel: Channel) -> None:
     except ImportError as e:
         raise JobError("engine", f"{job.engine} cannot be imported: {e}") from e
     library = module.Library()
-    channel.send("hello", **_identity(), **library.hello())
+    channel.send("hello", **_identity(), **library.hello(job))
     for told in library.compile(job):
         channel.send("compiled", **told)
     base_rss_bytes = process_memory(pss=False).get("rss_bytes")

@@ -53,7 +53,7 @@ class Library:
         """Nothing is compiled for a device beforehand."""
         return iter(())
 
-    def hello(self) -> dict[str, Any]:
+    def hello(self, job: Job) -> dict[str, Any]:
         """What the ``hello`` event says of this engine."""
         import llama_cpp
 

@@ -18,7 +18,7 @@ from onnx_buffers import Masks, State, bind_states, short_type, states_of, type_
 from onnx_compiled import Compiled, compiled, compiles
 from onnx_decoder import Decoder, read_decoder
 from onnx_ops import read_profile, rows_of, runs_in
-from onnx_plugins import emulated
+from onnx_plugins import emulated, versions
 from onnx_session import (
     MEMORY,
     Placed,
@@ -52,14 +52,18 @@ class Library:
             self.compiled[graph], told = compiled(graph, decoder, job, provider)
             yield told
 
-    def hello(self) -> dict[str, Any]:
+    def hello(self, job: Job) -> dict[str, Any]:
         """What the ``hello`` event says of this engine."""
         info = ort.get_build_info()
         commit = re.search(r"git-commit-id=(\w+)", info)
         return {
             "engine": "onnxruntime",
             "engine_version": ort.__version__,
-            "engine_build": {"commit": commit[1] if commit else "", "package": ort.package_name},
+            "engine_build": {
+                "commit": commit[1] if commit else "",
+                "package": ort.package_name,
+                **(versions() if job.accelerator == "npu" else {}),
+            },
             "system_info": info,
             "accelerators": provider_kinds(),
         }

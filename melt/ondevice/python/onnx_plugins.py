@@ -47,6 +47,11 @@ def version_of(provider: str) -> str:
     return str(importlib.import_module(_QNN_PACKAGE).__version__) if provider == _QNN else ""
 
 
+def versions() -> dict[str, str]:
+    """Every plug-in's version."""
+    return {f"{name.lower()}_provider": version_of(name) for name in plugins()}
+
+
 def emulated(provider: str) -> str:
     """What computes in place of the processor that the provider is for; empty where that processor is there."""
     machine = os.uname().machine
