@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,21 @@ def test_a_model_too_large_to_be_run_here_is_refused_before_anything_is_written(
         synthesise_onnx(load_zoo()["smollm2-135m"], "w8a16", tmp_path / "m")
     assert caught.value.hint
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("filename", "said"),
+    [("../prefill.onnx", "not the name of a file beside it"), ("lost.onnx", "lost.onnx"), ("other.onnx", "state")],
+)
+def test_a_second_graph_that_does_not_belong_is_a_clear_error(tmp_path: Path, filename: str, said: str) -> None:
+    shape = scaled_down(load_zoo()["mamba2-130m"])
+    folder = synthesise_onnx(shape, "w8a16", tmp_path / "m", lengths=LENGTHS)
+    other = synthesise_onnx(replace(shape, d_state=32), "w8a16", tmp_path / "n", lengths=LENGTHS)
+    (other / "prefill.onnx").rename(folder / "other.onnx")
+    path = folder / "genai_config.json"
+    path.write_text(path.read_text().replace('"filename": "prefill.onnx"', f'"filename": "{filename}"'))
+    with pytest.raises(ModelError, match=re.escape(said)):
+        inspect(folder)
 
 
 def test_no_operator_is_one_of_microsofts(made: tuple[Shape, Path]) -> None:
