@@ -290,7 +290,7 @@ def test_what_is_there_is_told_by_info() -> None:
 def test_where_nodes_lie_is_held_against_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(PYTHON))
     from job import parse_job  # type: ignore[import-not-found,unused-ignore]
-    from onnx_session import effective_accelerator, fallback  # type: ignore[import-not-found,unused-ignore]
+    from onnx_placement import effective_accelerator, fallback  # type: ignore[import-not-found,unused-ignore]
 
     asked = parse_job({**job("m"), "engine": "onnxruntime", "accelerator": "gpu"})
     whole = {"CUDA": Counter(MatMulNBits=10, Add=5)}

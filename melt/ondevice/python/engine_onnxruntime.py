@@ -18,18 +18,9 @@ from onnx_buffers import Masks, State, bind_states, short_type, states_of, type_
 from onnx_compiled import Compiled, compiled, compiles
 from onnx_decoder import Decoder, read_decoder
 from onnx_ops import read_profile, rows_of, runs_in
+from onnx_placement import Placed, effective_accelerator, fallback, placement
 from onnx_plugins import emulated, versions
-from onnx_session import (
-    MEMORY,
-    Placed,
-    choose_provider,
-    effective_accelerator,
-    fallback,
-    open_session,
-    placement,
-    provider_kinds,
-    said,
-)
+from onnx_session import MEMORY, choose_provider, open_session, provider_kinds, said
 from workload import prompt_tokens
 
 _PROFILED_TOKENS = 8

@@ -21,8 +21,9 @@ from channel import JobError
 from clock import now_ns
 from job import Job, parse_job
 from onnx_decoder import Decoder
+from onnx_placement import Placed, placement
 from onnx_plugins import options_of, version_of
-from onnx_session import Placed, open_session, placement
+from onnx_session import choose_provider, open_session
 
 FOLDER = "MELT_COMPILED"  # where compiled graphs are kept; beside the runner where it is not set
 GRAPH, _TOLD = "compiled.onnx", "placement.json"
@@ -109,8 +110,6 @@ def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
 
 def compile_graph(graph: str, folder: str) -> dict[str, Any]:
     """What the process for it does, for the job on its standard input: stamps, or what went wrong."""
-    from onnx_session import choose_provider
-
     try:
         job = parse_job(json.load(sys.stdin))
         provider = choose_provider(job)

@@ -1,16 +1,15 @@
 """ONNX Runtime's sessions: which execution provider computes, and which really did."""
 
 import re
-from collections import Counter
 from typing import Any
 
 import onnxruntime as ort
 from channel import JobError
 from job import Job
+from onnx_placement import SUFFIX, refused
 from onnx_plugins import devices_of, options_of, plugins, register
 
 CPU = "CPUExecutionProvider"
-_SUFFIX = "ExecutionProvider"
 # By accelerator, the first that the build has. TensorRT and XNNPACK know none of the fused operators that decoders
 # are made of, so they are taken only by name (the job's ``device``).
 _PROVIDERS = {
@@ -26,15 +25,12 @@ _OPTIONS: dict[tuple[str, str], dict[str, str]] = {
 }
 # Where a provider wants its buffers; all others take the host's.
 MEMORY = {"CUDA": "cuda", "Tensorrt": "cuda", "Dml": "dml"}
-_PRODUCTS = ("MatMul", "MatMulNBits", "Gemm", "FusedMatMul", "DequantizeLinear", "EPContext")
 _CONFIG = {
     "session.record_ep_graph_assignment_info": "1",  # costs nothing once the graph is loaded
 }
-Placed = dict[str, "Counter[str]"]  # by provider, how many nodes of each operator
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _ERRORS_ONLY, _SILENT = 3, 4
 _NOT_ALL = "fallback to CPU EP has been explicitly disabled"
-_SHOWN = 4
 _MAX_MESSAGE = 500
 
 
@@ -50,7 +46,7 @@ def provider_kinds() -> list[dict[str, str]]:
 
 def available() -> list[str]:
     """The providers of this build, without their common suffix."""
-    built_in = [name.removesuffix(_SUFFIX) for name in ort.get_available_providers()]
+    built_in = [name.removesuffix(SUFFIX) for name in ort.get_available_providers()]
     return list(dict.fromkeys([*built_in, *plugins()]))
 
 
@@ -100,15 +96,15 @@ def open_session(graph: str, job: Job, provider: str, profile_prefix: str = "", 
     try:
         return _session(graph, options, job, provider)
     except Exception as e:  # its errors are of many classes that share no base of their own
-        refused = _refused(graph, job, provider) if is_strict and _NOT_ALL in str(e) else ""
-        raise JobError("placement" if refused else "model_load", refused or said(e)) from e
+        nodes = _refused(graph, job, provider) if is_strict and _NOT_ALL in str(e) else ""
+        raise JobError("placement" if nodes else "model_load", nodes or said(e)) from e
 
 
 def _session(graph: str, options: Any, job: Job, provider: str) -> Any:
     if provider in plugins():
         options.add_provider_for_devices(devices_of(provider), options_of(provider))
         return ort.InferenceSession(graph, options)
-    providers: list[Any] = [(provider + _SUFFIX, _OPTIONS.get((job.accelerator, provider), {}))]
+    providers: list[Any] = [(provider + SUFFIX, _OPTIONS.get((job.accelerator, provider), {}))]
     providers += [CPU] if provider != "CPU" else []
     return ort.InferenceSession(graph, options, providers=providers)
 
@@ -125,66 +121,11 @@ def _refused(graph: str, job: Job, provider: str) -> str:
     for key, value in _CONFIG.items():
         options.add_session_config_entry(key, value)
     try:
-        session = _session(graph, options, job, provider)
+        return refused(_session(graph, options, job, provider), graph, provider)
     except Exception:  # what it said at first is told
         return ""
-    parts: list[Any] = getattr(session, "get_provider_graph_assignment_info", list)()
-    nodes = [n for part in parts if part.ep_name.removesuffix(_SUFFIX) != provider for n in part.get_nodes()]
-    if not nodes:
-        return ""
-    operands = operands_of(graph)
-    shown = [f"{n.op_type} {n.name!r}{operands.get(n.name, '')}" for n in nodes[:_SHOWN]]
-    more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
-    return f"{provider} does not take {'; '.join(shown)}{more}. The job's cpu_fallback would let the CPU compute them"
 
 
 def said(error: Exception) -> str:
     """ONNX Runtime's words, without its own decoration."""
     return _PREFIX.sub("", " ".join(str(error).split()))[:_MAX_MESSAGE]
-
-
-def operands_of(graph: str) -> dict[str, str]:
-    """What each node takes, as type and shape in words; empty where the device's Python has no onnx to tell it."""
-    try:
-        import onnx
-    except ImportError:
-        return {}
-    model = onnx.shape_inference.infer_shapes(onnx.load(graph, load_external_data=False))
-    told = {t.name: (t.data_type, list(t.dims)) for t in model.graph.initializer}
-    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
-        tensor = value.type.tensor_type
-        told[value.name] = (tensor.elem_type, [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim])
-    words = {name: f"{onnx.TensorProto.DataType.Name(kind).lower()}{dims}" for name, (kind, dims) in told.items()}
-    return {n.name: f" of {', '.join(words.get(i, 'unknown') for i in n.input if i)}" for n in model.graph.node}
-
-
-def placement(session: Any) -> Placed:
-    """Which provider computes how many nodes of each operator; empty where this build cannot tell (before 1.24)."""
-    found: Placed = {}
-    tell = getattr(session, "get_provider_graph_assignment_info", list)
-    for part in tell():
-        counts = found.setdefault(part.ep_name.removesuffix(_SUFFIX), Counter())
-        counts.update(node.op_type for node in part.get_nodes())
-    return found
-
-
-def effective_accelerator(placed: Placed, job: Job, provider: str) -> str | None:
-    """What was asked for where at least half of the products with weights are computed there, else the CPU.
-
-    None where nobody can tell; what has no other provider than the CPU's is the CPU's.
-    """
-    if not placed:
-        return "cpu" if provider == "CPU" else None
-    products = {name: sum(counts[op] for op in _PRODUCTS) for name, counts in placed.items()}
-    there = products.get(provider, 0)
-    return job.accelerator if 2 * there >= max(1, sum(products.values())) else "cpu"
-
-
-def fallback(placed: Placed, provider: str) -> str:
-    """What another provider computes than the one that was asked for; empty where there is nothing of the kind."""
-    others = {name: counts for name, counts in placed.items() if name != provider}
-    parts = [
-        f"{sum(counts.values())} nodes on {name} ({', '.join(f'{op} {n}' for op, n in counts.most_common(8))})"
-        for name, counts in others.items()
-    ]
-    return f"asked for {provider}: " + "; ".join(parts) if parts else ""
