@@ -170,17 +170,14 @@ class Upload:
         return bytes(whole)
 
 
-async def _connect(provider: Any) -> tuple[socket.socket, ssl.SSLContext | None]:
+async def _connect(lockdown: LockdownClient) -> tuple[socket.socket, ssl.SSLContext | None]:
     """A socket to house_arrest on which nothing has been said, and how TLS begins on it where the phone wants that."""
     context = None
-    if isinstance(provider, LockdownClient):
-        told = await provider.get_service_connection_attributes(HouseArrestService.SERVICE_NAME)
-        if told.get("EnableServiceSSL"):
-            with provider.ssl_file() as pair_record:
-                context = create_ssl_context(pair_record)
-        connection = await provider.create_service_connection(told["Port"])
-    else:  # through a tunnel, which has the TLS
-        connection = await provider.start_lockdown_service(HouseArrestService.RSD_SERVICE_NAME)
+    told = await lockdown.get_service_connection_attributes(HouseArrestService.SERVICE_NAME)
+    if told.get("EnableServiceSSL"):
+        with lockdown.ssl_file() as pair_record:
+            context = create_ssl_context(pair_record)
+    connection = await lockdown.create_service_connection(told["Port"])
     connection.writer.transport.pause_reading()
     sock = connection.writer.get_extra_info("socket").dup()
     await connection.close()
