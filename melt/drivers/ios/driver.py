@@ -88,8 +88,8 @@ class IosDriver:
             self._facts = DeviceFacts(
                 platform="ios",
                 machine="aarch64",
-                soc=told.get("HardwarePlatform"),
-                product=told.get("ProductType"),
+                soc=_word(told.get("HardwarePlatform")),
+                product=_word(told.get("ProductType")),
                 os_build=f"iOS {version} ({build})",
                 logical_cores=cores,
                 physical_cores=cores,  # Apple's have one thread each
@@ -229,3 +229,7 @@ class IosDriver:
     def close(self) -> None:
         """Ends what it started and lets the iPhone go."""
         self._let_go()
+
+
+def _word(told: object) -> str | None:
+    return told if isinstance(told, str) else None

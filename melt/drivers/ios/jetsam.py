@@ -22,6 +22,6 @@ def _note(report: bytes, pid: int) -> str:
             if process.get("pid") == pid and process.get("reason"):
                 held = int(process.get("rpages", 0)) * page_bytes
                 return f"jetsam: {str(process['reason'])[:80]}, at {held / 2**20:.0f} MiB"
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return ""
     return ""

@@ -10,6 +10,7 @@ from pymobiledevice3.services.house_arrest import HouseArrestService
 
 from melt.drivers.ios.pymd3.upload import OtherAnswerError, Upload
 from melt.drivers.remote.base import ConnectionLostError
+from melt.errors import DeviceError
 
 if TYPE_CHECKING:
     from melt.drivers.ios.pymd3.phone import Phone
@@ -37,7 +38,10 @@ class Container:
 
     async def _size(self, path: str) -> int | None:
         try:
-            return int((await self._afc.stat(path))["st_size"])
+            size = int((await self._afc.stat(path))["st_size"])
+            if size < 0:
+                raise DeviceError(f"{self._phone.name}: {path} is said to have {size} bytes")
+            return size
         except AfcFileNotFoundError:
             return None
 
@@ -63,8 +67,13 @@ class Container:
 
     def free_bytes(self) -> int:
         """Room on the phone's disk."""
-        info = self._phone.call(self._afc.get_device_info(), "asking for free space", _CALL_S)
-        return int(info["FSFreeBytes"])
+        return self._phone.call(self._free(), "asking for free space", _CALL_S)
+
+    async def _free(self) -> int:
+        told = (await self._afc.get_device_info()).get("FSFreeBytes", "")
+        if not str(told).isdecimal():
+            raise DeviceError(f"{self._phone.name}: its free space is said to be {told!r:.100}")
+        return int(told)
 
     def make_folder(self, path: str) -> None:
         """With those above it."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from melt.drivers.ios.pymd3.phone import Phone
 
 _CALL_S = 30.0
+_LATEST_NS = 2**62
 _PROCESS = ("pid", "cpuUsage", "physFootprint", "memResidentSize")
 _SYSTEM = ("physMemSize", "vmPageSize")
 Row = Mapping[str, Any]
@@ -87,10 +88,13 @@ class Instruments:
 
     def launch(self, bundle_id: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
         """Starts an app anew; its process id."""
-        work = self._control.launch(bundle_id, list(arguments), kill_existing=True, environment=dict(env))
+        return self._phone.call(self._launch(bundle_id, arguments, env), f"starting {bundle_id}", _CALL_S)
+
+    async def _launch(self, bundle_id: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
         try:
-            return int(self._phone.call(work, f"starting {bundle_id}", _CALL_S))
-        except AssertionError as e:
+            pid = await self._control.launch(bundle_id, list(arguments), kill_existing=True, environment=dict(env))
+            return int(pid)
+        except AssertionError as e:  # the library's, where no process id came
             raise DeviceError(
                 f"{self._phone.name}: the iPhone did not start {bundle_id}", "Start it by hand once."
             ) from e
@@ -131,7 +135,9 @@ class Instruments:
             absolute, numer, denom, continuous = (int(n) for n in list(told)[:4])
             scale = numer / denom
             continuous_ns, absolute_ns = continuous * numer // denom, absolute * numer // denom
-        except (TypeError, ValueError, ZeroDivisionError) as e:
+            if scale <= 0 or not (0 <= absolute_ns < _LATEST_NS and 0 <= continuous_ns < _LATEST_NS):
+                raise ValueError("no time")
+        except (TypeError, ValueError, ArithmeticError) as e:
             raise DeviceError(f"{self._phone.name}: its clock says {told!r:.100}") from e
         return MachTime(continuous_ns, continuous_ns - absolute_ns, scale)
 

@@ -79,7 +79,8 @@ class Phone:
         self._loop = Loop()
         self._tunnel = tunnel or WorkerTunnel(udid)
         self._connected = False
-        records.mkdir(mode=0o700, parents=True, exist_ok=True)
+        records.mkdir(parents=True, exist_ok=True)
+        records.chmod(0o700)  # also where it was made by somebody else
         try:
             self.lockdown = self.call(
                 create_using_usbmux(serial=udid, pair_timeout=0, pairing_records_cache_folder=records),
@@ -95,8 +96,6 @@ class Phone:
         """Its result; raises melt's errors."""
         try:
             return self._loop.call(work, timeout_s)
-        except AssertionError:
-            raise
         except Exception as e:
             raise explain(e, self.name, doing, self._connected) from e
 
@@ -145,7 +144,7 @@ class Phone:
 
     async def _battery(self) -> dict[str, Any]:
         async with DiagnosticsService(self.lockdown) as service:
-            return await service.get_battery() or {}
+            return await _read_battery(service)
 
     def sample_battery(self, period_s: float, take: Callable[[dict[str, Any], float], None]) -> "Future[None]":
         """Readings from now on, each with the seconds that its answer took; end it by ``end``.
@@ -187,11 +186,16 @@ class Phone:
         self._loop.close()
 
 
+async def _read_battery(service: DiagnosticsService) -> dict[str, Any]:
+    found = await service.get_battery()
+    return found if isinstance(found, dict) else {}
+
+
 async def _poll(service: DiagnosticsService, period_s: float, take: Callable[[dict[str, Any], float], None]) -> None:
     async with service:
         while True:
             asked_s = time.monotonic()
-            found = await service.get_battery() or {}
+            found = await _read_battery(service)
             took_s = time.monotonic() - asked_s
             take(found, took_s)
             await asyncio.sleep(max(0.0, period_s - took_s))

@@ -8,6 +8,7 @@ its packets, and an answer has its packet's number.
 import contextlib
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from io import BufferedReader
@@ -159,7 +160,10 @@ class Upload:
         if not 0 <= size <= _MAX_ANSWER_BYTES:
             raise OtherAnswerError(f"an answer of {size} bytes")
         whole = bytearray()
+        deadline = time.monotonic() + _SILENCE_S
         while len(whole) < size:
+            if time.monotonic() > deadline:  # each byte of it in time would last for hours
+                raise ConnectionTerminatedError("its answer does not end")
             try:
                 part = self._sock.recv(size - len(whole))
             except OSError as e:
