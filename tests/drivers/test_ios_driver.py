@@ -58,8 +58,9 @@ def test_the_only_iphone_or_the_named_one_is_meant() -> None:
         choose([one, other], None, "x")
     with pytest.raises(DeviceError, match="no iPhone is attached"):
         choose([], None, "x")
-    with pytest.raises(ConnectionLostError, match="no iPhone abc is attached"):
+    with pytest.raises(ConnectionLostError, match="no iPhone abc is attached") as raised:
         choose([one], "abc", "x")
+    assert one.udid in raised.value.hint  # it may be mistyped in the profile
 
 
 def test_the_app_is_known_by_its_ends_and_its_version() -> None:

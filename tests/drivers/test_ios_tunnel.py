@@ -24,7 +24,7 @@ from tests.drivers.iphone import (
     write_profile,
 )
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed
-from tests.peers.iphone.model import IPHONE_8
+from tests.peers.iphone.model import IPHONE_8, IPHONE_13_BEFORE_TUNNELS
 from tests.peers.iphone.phone import IPhone
 from tests.peers.iphone.rsd import Loopback
 from tests.peers.test_iphone import wait_for
@@ -202,10 +202,18 @@ def test_a_tunnel_of_somebody_elses_that_is_gone_is_told(iphone_17_3: IPhone, tm
     assert "start-tunnel" in checked.stdout
 
 
-def test_half_the_address_of_a_tunnel_is_refused(iphone_17: IPhone, tmp_path: Path) -> None:
-    checked = melt_cli("doctor", "--device", write_profile(tmp_path, iphone_17, address={"host": "fd00::1"}))
-    assert checked.returncode == 1
-    assert "has one of host: and port:" in checked.stdout
+def test_a_tunnel_to_another_iphone_is_not_measured_through(iphone_17_3: IPhone, tmp_path: Path) -> None:
+    with IPhone(tmp_path / "other", IPHONE_13_BEFORE_TUNNELS) as other, Loopback(other) as remote:
+        host, port = remote.address
+        address = {"udid": iphone_17_3.udid, "host": host, "port": port}
+        checked = melt_cli("doctor", "--device", write_profile(tmp_path, iphone_17_3, address=address))
+    assert "is another iPhone's" in checked.stdout
+
+
+def test_half_an_address_of_a_tunnel_is_told(iphone_17_3: IPhone, tmp_path: Path) -> None:
+    address = {"udid": iphone_17_3.udid, "host": "::1"}
+    checked = melt_cli("doctor", "--device", write_profile(tmp_path, iphone_17_3, address=address))
+    assert "both host and port" in checked.stdout
 
 
 def test_an_iphone_with_ios_17_is_let_go(iphone_17: IPhone, tmp_path: Path) -> None:

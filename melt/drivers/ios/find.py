@@ -20,12 +20,18 @@ def open_phone(profile: DeviceProfile, udid: str | None = None) -> Phone:
     Raises:
         DeviceError: it is not there, several could be meant, or it cannot be used; says what to do.
     """
+    meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
+    tunnel = _tunnel(profile, meant)
+    return Phone(meant, profile.name, cache_folder() / "ios" / "pair-records", tunnel)
+
+
+def _tunnel(profile: DeviceProfile, udid: str) -> OpenTunnel | None:
     host, port = profile.address.host, profile.address.port
     if bool(host) != bool(port):
-        raise DeviceError(f"{profile.name}: address: has one of host: and port:", _BOTH_OR_NONE)
-    meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
-    tunnel = OpenTunnel(host, port) if host and port else None
-    return Phone(meant, profile.name, cache_folder() / "ios" / "pair-records", tunnel)
+        raise DeviceError(
+            f"{profile.name}: a tunnel's address is both host and port, and the profile has one", _BOTH_OR_NONE
+        )
+    return OpenTunnel(host, port, udid) if host and port else None
 
 
 def choose(devices: Sequence[Attached], udid: str | None, name: str) -> str:
@@ -38,7 +44,8 @@ def choose(devices: Sequence[Attached], udid: str | None, name: str) -> str:
     known = {_plain(d.udid): d.udid for d in devices}
     if udid is not None:
         if _plain(udid) not in known:
-            raise ConnectionLostError(f"{name}: no iPhone {udid} is attached", BACK_HINT)
+            others = f" Others are: {', '.join(known.values())}." if known else ""
+            raise ConnectionLostError(f"{name}: no iPhone {udid} is attached", BACK_HINT + others)
         return known[_plain(udid)]
     if not known:
         raise DeviceError(f"{name}: no iPhone is attached", _PLUG_IN)

@@ -54,9 +54,10 @@ def _library_tunnel(udid: str) -> Any:
 
 
 class OpenTunnel:
-    """A tunnel that somebody else has opened, by the address of its RSD."""
+    """A tunnel that somebody else has opened to this iPhone, by the address of its RSD."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, udid: str) -> None:
+        self._udid = udid
         self._rsd = RemoteServiceDiscoveryService((host, port))
 
     async def open(self, name: str) -> Any:
@@ -66,6 +67,8 @@ class OpenTunnel:
             await self._rsd.connect()
         except OSError as e:
             raise DeviceError(f"{name}: there is no tunnel at {host} port {port}: {e}", OPEN_HINT) from e
+        if str(self._rsd.udid).replace("-", "") != self._udid.replace("-", ""):  # usbmuxd may drop the dash
+            raise DeviceError(f"{name}: the tunnel at {host} port {port} is another iPhone's", OPEN_HINT)
         return self._rsd
 
     async def close(self) -> None:
