@@ -21,7 +21,8 @@ class Address(_Frozen):
 
     serial: str | None = None
     model: str | None = Field(
-        default=None, description="Android: ro.product.model of the phone meant, as 'Pixel 8' or 'SM-S911*'."
+        default=None,
+        description="The phone meant: Android's ro.product.model, as 'Pixel 8' or 'SM-S911*'; Apple's: 'iPhone16,1'.",
     )
     host: str | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from melt.drivers.ios.app import find_app, parse_version
 from melt.drivers.ios.driver import IosDriver
 from melt.drivers.ios.find import choose
 from melt.drivers.ios.jetsam import find_jetsam
+from melt.drivers.ios.pymd3.instruments import Ended, Said
 from melt.drivers.ios.pymd3.phone import Attached
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
@@ -231,6 +232,23 @@ def test_pairing_is_kept_by_the_host(iphone: IPhone, driver: IosDriver) -> None:
     iphone.dialog = "refused"
     with closing(IosDriver(profile_of(iphone))) as again:
         assert again.free_bytes() == iphone.disk.free_bytes
+
+
+@pytest.mark.parametrize(("model", "is_meant"), [("iPhone10,*", True), ("iPhone16,1", False)])
+def test_a_profile_of_a_model_is_of_that_model_alone(model: str, is_meant: bool, iphone: IPhone) -> None:
+    profile = DeviceProfile(name="x", driver="ios", address=Address(model=model))
+    refused = pytest.raises(DeviceError, match=r"the iPhone that is attached is iPhone10,[14], and not iPhone16,1")
+    with nullcontext() if is_meant else refused, closing(IosDriver(profile)) as driver:
+        assert driver.free_bytes() > 0
+
+
+def test_words_of_the_app_do_not_pile_up(driver: IosDriver) -> None:
+    tools = driver._tools()
+    for _ in range(100):
+        tools._tell(Said(1))
+    tools._tell(Ended(1, 0, 0))
+    tools._tell(Said(2))
+    assert [tools.next_event(0), tools.next_event(0), tools.next_event(0)] == [Said(1), Ended(1, 0, 0), None]
 
 
 def test_an_app_that_is_not_melts_is_not_started(iphone: IPhone, tmp_path: Path) -> None:

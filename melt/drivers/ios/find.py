@@ -1,6 +1,7 @@
 """Which iPhone is meant."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from melt.drivers.ios.pymd3.phone import Attached, Phone, attached
 from melt.drivers.ios.pymd3.tunnel import OpenTunnel
@@ -22,7 +23,12 @@ def open_phone(profile: DeviceProfile, udid: str | None = None) -> Phone:
     """
     meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
     tunnel = _tunnel(profile, meant)
-    return Phone(meant, profile.name, cache_folder() / "ios" / "pair-records", tunnel)
+    phone = Phone(meant, profile.name, cache_folder() / "ios" / "pair-records", tunnel)
+    wanted, model = profile.address.model, str(phone.values().get("ProductType", "of no known model"))
+    if wanted is not None and not fnmatchcase(model, wanted):
+        phone.close()
+        raise DeviceError(f"{profile.name}: the iPhone that is attached is {model}, and not {wanted}", _PLUG_IN)
+    return phone
 
 
 def _tunnel(profile: DeviceProfile, udid: str) -> OpenTunnel | None:

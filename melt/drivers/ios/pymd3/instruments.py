@@ -78,13 +78,18 @@ class Instruments:
         await self._dvt.connect()
         try:
             service = await self._dvt.dtx.open_channel(_ProcessControlService)
-            service.tell = self._events.put
+            service.tell = self._tell
             self._control = ProcessControl(self._dvt, service=service)
             self._info = DeviceInfo(self._dvt)
             await self._info.connect()
         except BaseException:
             await self._dvt.close()
             raise
+
+    def _tell(self, event: Said | Ended) -> None:
+        """A word that comes while another waits tells nothing new, however many there are."""
+        if isinstance(event, Ended) or self._events.empty():
+            self._events.put(event)
 
     def launch(self, bundle_id: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
         """Starts an app anew; its process id."""
