@@ -1,6 +1,8 @@
 """The engine for ONNX Runtime on Qualcomm's NPU, as the x86-64 libraries of its package emulate it."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,38 @@ def test_a_graph_is_compiled_once_and_the_time_of_it_is_no_part_of_loading(
     data = folder / "model.onnx.data"
     data.write_bytes(data.read_bytes()[:-1] + b"\x55")
     assert not any(e.cached for e in Ran(runner, tmp_path, on_npu(folder)).events if isinstance(e, Compiled))
+
+
+def cut_short(kept: Path, name: str) -> None:
+    (kept / name).write_bytes((kept / name).read_bytes()[:-1])
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a graph cut short": lambda kept: cut_short(kept, "compiled.onnx"),
+    "no graph": lambda kept: (kept / "compiled.onnx").unlink(),
+    "what it refers to cut short": lambda kept: cut_short(kept, "compiled_qnn.bin"),
+    "nothing told of it": lambda kept: (kept / "placement.json").unlink(),
+    "other JSON": lambda kept: (kept / "placement.json").write_text("[1]"),
+    "words for numbers": lambda kept: (kept / "placement.json").write_text(
+        json.dumps({**json.loads((kept / "placement.json").read_text()), "placed": {"QNN": {"Add": "x"}}})
+    ),
+    "a link to nowhere": lambda kept: kept.rename(kept.with_name("away")) and kept.symlink_to("nowhere"),
+    "a file": lambda kept: kept.rename(kept.with_name("away")) and kept.write_text(""),
+}
+
+
+def test_a_damaged_compiled_graph_is_compiled_again(runner: list[str], tmp_path: Path, fixed: dict[str, Path]) -> None:
+    compiled = tmp_path / "compiled"
+    whole = tokens_of(Ran(runner, tmp_path, on_npu(fixed["ssm"])))
+    names = sorted(p.name for p in compiled.iterdir())
+    for damage in DAMAGES.values():
+        damage(compiled / names[0])
+        ran = Ran(runner, tmp_path, on_npu(fixed["ssm"]))
+        assert sorted(e.cached for e in ran.events if isinstance(e, Compiled)) == [False, True]
+        assert tokens_of(ran) == whole
+        shutil.rmtree(compiled / "away", ignore_errors=True)
+    assert sorted(p.name for p in compiled.iterdir()) == names
+    assert all(e.cached for e in Ran(runner, tmp_path, on_npu(fixed["ssm"])).events if isinstance(e, Compiled))
 
 
 def with_erf(folder: Path, out: Path) -> Path:

@@ -27,6 +27,7 @@ from onnx_session import choose_provider, open_session
 
 FOLDER = "MELT_COMPILED"  # where compiled graphs are kept; beside the runner where it is not set
 GRAPH, _TOLD = "compiled.onnx", "placement.json"
+_MADE = "made"  # in a draft
 _COMPILING = ("QNN",)
 
 
@@ -57,11 +58,30 @@ def compiled(graph: str, decoder: Decoder, job: Job, provider: str) -> tuple[Com
     """
     told: dict[str, Any] = {"graph": os.path.basename(graph), "cached": True}  # noqa: PTH119
     place = _place(graph, decoder, job, provider)
-    if not (place / _TOLD).is_file():
+    kept = _kept(place)
+    if kept is None:
         told |= {"cached": False, **_compile(graph, job, place)}
-    placed = {name: Counter(ops) for name, ops in json.loads((place / _TOLD).read_text()).items()}
+        kept = _kept(place)
+    if kept is None:
+        raise JobError("compile", f"{place}: what was compiled is not there any more, or was changed")
     made = place / GRAPH  # not there where the provider took nothing, which the job has to have allowed
-    return Compiled(str(made) if made.exists() else graph, placed), told
+    return Compiled(str(made) if made.exists() else graph, kept), told
+
+
+def _kept(place: Path) -> Placed | None:
+    """Which provider computes what in the graph that is kept there; None where there is none, or a damaged one."""
+    try:
+        told = json.loads((place / _TOLD).read_bytes())
+        if told["files"] != _sizes(place):
+            return None
+        return {str(name): Counter({str(op): int(n) for op, n in ops.items()}) for name, ops in told["placed"].items()}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of everything that was made of a graph."""
+    return {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != _TOLD}
 
 
 def _place(graph: str, decoder: Decoder, job: Job, provider: str) -> Path:
@@ -90,7 +110,9 @@ def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
     except OSError as e:
         raise JobError("compile", f"{place.parent}: {e.strerror}: compiled graphs are kept there") from e
     try:
-        argv = [sys.executable, sys.argv[0], "compile", graph, str(draft)]
+        made = draft / _MADE
+        made.mkdir()
+        argv = [sys.executable, sys.argv[0], "compile", graph, str(made)]
         ran = subprocess.run(argv, input=json.dumps(asdict(job)).encode(), stdout=subprocess.PIPE)
         try:
             told = json.loads(ran.stdout)
@@ -98,14 +120,23 @@ def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
             raise JobError("compile", f"compiling {graph} ended with status {ran.returncode} and no word") from e
         if "kind" in told:
             raise JobError(told["kind"], told["message"])
-        try:
-            draft.rename(place)
-        except OSError:  # somebody else was quicker
-            if not place.exists():
-                raise
+        _keep(draft, place)
         return {key: told[key] for key in ("t_start_ns", "t_end_ns")}
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _keep(draft: Path, place: Path) -> None:
+    """Puts what was compiled in its place, where nobody was quicker; what is damaged there goes."""
+    if _kept(place) is not None:
+        return
+    try:
+        if os.path.lexists(place):
+            place.rename(draft / "damaged")
+        (draft / _MADE).rename(place)
+    except OSError as e:
+        if _kept(place) is None:
+            raise JobError("compile", f"{place}: {e.strerror}: compiled graphs are kept there") from e
 
 
 def compile_graph(graph: str, folder: str) -> dict[str, Any]:
@@ -116,7 +147,8 @@ def compile_graph(graph: str, folder: str) -> dict[str, Any]:
         start_ns = now_ns()
         session = open_session(graph, job, provider, compile_to=str(Path(folder) / GRAPH))
         end_ns = now_ns()
-        (Path(folder) / _TOLD).write_text(json.dumps(placement(session)))
+        told = {"placed": placement(session), "files": _sizes(Path(folder))}
+        (Path(folder) / _TOLD).write_text(json.dumps(told))
     except JobError as e:
         return {"kind": e.kind, "message": e.message}
     return {"t_start_ns": start_ns, "t_end_ns": end_ns}
