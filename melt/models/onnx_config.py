@@ -125,7 +125,7 @@ def read_config(folder: Path) -> FolderConfig:
     except (ValueError, RecursionError) as e:
         raise ModelError(f"{path}: is not JSON ({e})", DOWNLOAD) from e
     for filename in config.model.decoder.graphs:
-        if "/" in filename or "\\" in filename or filename in (".", ".."):
+        if any(c in filename for c in "/\\\0") or filename in (".", ".."):
             raise ModelError(
                 f"{path}: model.decoder.filename {filename!r} is not the name of a file beside it", REBUILD
             )

@@ -77,7 +77,19 @@ def read_folder(path: Path) -> Folder:
     for name, state in zip(graphs, found, strict=True):
         if state != found[0]:
             raise ModelError(f"{path / name}: takes another state than {next(iter(graphs))} does", REBUILD)
+    _check_tokens(config.model.decoder, graphs, path)
     return Folder(path, config, graphs, (CONFIG, *graphs, *weights), found[0])
+
+
+def _check_tokens(decoder: Decoder, graphs: "dict[str, onnx.ModelProto]", path: Path) -> None:
+    """Raises ModelError where a graph's tokens are no rows, or the one that makes tokens takes several at once."""
+    for name, model in graphs.items():
+        given = next(i for i in model.graph.input if i.name == decoder.inputs.input_ids)
+        dims = [d.dim_value or d.dim_param or "?" for d in given.type.tensor_type.shape.dim]
+        fits = len(dims) == 2 and (isinstance(dims[0], str) or dims[0] == 1)
+        if not fits or (name == decoder.filename and isinstance(dims[1], int) and dims[1] != 1):
+            wanted = "[batch, 1]" if name == decoder.filename else "[batch, tokens]"
+            raise ModelError(f"{path / name}: input {given.name!r} has the shape {dims}, and not {wanted}", REBUILD)
 
 
 def _read_graph(path: Path) -> "onnx.ModelProto":

@@ -63,6 +63,10 @@ def with_dim(model: onnx.ModelProto, name: str, axis: int, value: int) -> None:
     tensor.shape.dim[axis].dim_value = value
 
 
+def with_rank_1(model: onnx.ModelProto, name: str) -> None:
+    del next(i for i in model.graph.input if i.name == name).type.tensor_type.shape.dim[1:]
+
+
 def without_dim(model: onnx.ModelProto, name: str, axis: int) -> None:
     next(i for i in model.graph.input if i.name == name).type.tensor_type.shape.dim[axis].ClearField("dim_value")
 
@@ -98,6 +102,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "config lacks the decoder": (configured(lambda c: c["model"].pop("decoder")), "model.decoder"),
     "layers are words": (decoder(num_hidden_layers="x"), "num_hidden_layers"),
     "the graph is outside": (decoder(filename="../m.onnx"), "filename"),
+    "the graph's name has a NUL": (decoder(filename="a\0b"), "filename"),
     "no graph": (lambda f: (f / "model.onnx").unlink(), "model.onnx"),
     "the graph is no graph": (lambda f: (f / "model.onnx").write_bytes(b"\xff" * 999), "no ONNX graph"),
     "the graph is empty": (lambda f: (f / "model.onnx").write_bytes(b""), "no ONNX graph"),
@@ -126,6 +131,12 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "an unknown input": (edited(lambda m: renamed_input(m, "attention_mask", "pixels")), "pixels"),
     "no tokens": (edited(lambda m: without_input(m, "input_ids")), "input_ids"),
+    "several tokens where one is made": (
+        edited(lambda m: with_dim(m, "input_ids", 1, 16)),
+        r"16\], and not \[batch, 1\]",
+    ),
+    "several rows of tokens": (edited(lambda m: with_dim(m, "input_ids", 0, 2)), r"and not \[batch, 1\]"),
+    "tokens in no row": (edited(lambda m: with_rank_1(m, "input_ids")), r"and not \[batch, 1\]"),
     "no logits": (edited(lambda m: without_output(m, "logits")), "logits"),
     "a cache that is copied": (configured(lambda c: c["search"].clear()), "share_buffer"),
 }
