@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ def cut_short(kept: Path, name: str) -> None:
     (kept / name).write_bytes((kept / name).read_bytes()[:-1])
 
 
+def linked_to_nowhere(kept: Path) -> None:
+    kept.rename(kept.with_name("away"))
+    kept.symlink_to("nowhere")
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "a graph cut short": lambda kept: cut_short(kept, "compiled.onnx"),
     "no graph": lambda kept: (kept / "compiled.onnx").unlink(),
@@ -96,7 +102,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "words for numbers": lambda kept: (kept / "placement.json").write_text(
         json.dumps({**json.loads((kept / "placement.json").read_text()), "placed": {"QNN": {"Add": "x"}}})
     ),
-    "a link to nowhere": lambda kept: kept.rename(kept.with_name("away")) and kept.symlink_to("nowhere"),
+    "a link to nowhere": linked_to_nowhere,
     "a file": lambda kept: kept.rename(kept.with_name("away")) and kept.write_text(""),
 }
 
@@ -113,6 +119,18 @@ def test_a_damaged_compiled_graph_is_compiled_again(runner: list[str], tmp_path:
         shutil.rmtree(compiled / "away", ignore_errors=True)
     assert sorted(p.name for p in compiled.iterdir()) == names
     assert all(e.cached for e in Ran(runner, tmp_path, on_npu(fixed["ssm"])).events if isinstance(e, Compiled))
+
+
+def test_a_compile_whose_runner_has_gone_ends_and_leaves_nothing(
+    runner: list[str], tmp_path: Path, fixed: dict[str, Path]
+) -> None:
+    made = tmp_path / "draft" / "made"
+    made.mkdir(parents=True)
+    given = json.dumps(on_npu(fixed["transformer"])) + "\n"
+    argv = [*runner, "compile", str(fixed["transformer"] / "decode.onnx"), str(made)]
+    gone = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=60, check=False)
+    assert (gone.returncode, gone.stdout) == (3, "")
+    assert not made.parent.exists()
 
 
 def with_erf(folder: Path, out: Path) -> Path:

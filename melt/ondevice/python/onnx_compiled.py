@@ -3,6 +3,7 @@
 A process of its own compiles, so that neither its time nor its memory is in what is measured.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,11 +115,17 @@ def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
         made = draft / _MADE
         made.mkdir()
         argv = [sys.executable, sys.argv[0], "compile", graph, str(made)]
-        ran = subprocess.run(argv, input=json.dumps(asdict(job)).encode(), stdout=subprocess.PIPE)
+        with subprocess.Popen(argv, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+                process.stdin.flush()  # and stays open: its end tells that this process is gone
+            said = process.stdout.read()
         try:
-            told = json.loads(ran.stdout)
+            told = json.loads(said)
         except ValueError as e:
-            raise JobError("compile", f"compiling {graph} ended with status {ran.returncode} and no word") from e
+            raise JobError("compile", f"compiling {graph} ended with status {process.returncode} and no word") from e
         if "kind" in told:
             raise JobError(told["kind"], told["message"])
         _keep(draft, place)
@@ -139,10 +147,24 @@ def _keep(draft: Path, place: Path) -> None:
             raise JobError("compile", f"{place}: {e.strerror}: compiled graphs are kept there") from e
 
 
+def _end_with_runner(draft: Path) -> None:
+    """Ends this process when its standard input does, with what it has made: nobody will want it."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        shutil.rmtree(draft, ignore_errors=True)
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def compile_graph(graph: str, folder: str) -> dict[str, Any]:
     """What the process for it does, for the job on its standard input: stamps, or what went wrong."""
     try:
-        job = parse_job(json.load(sys.stdin))
+        with open(0, "rb", buffering=0, closefd=False) as given:
+            job = parse_job(json.loads(given.readline()))
+        _end_with_runner(Path(folder).parent)
         provider = choose_provider(job)
         start_ns = now_ns()
         session = open_session(graph, job, provider, compile_to=str(Path(folder) / GRAPH))
