@@ -301,7 +301,10 @@ def test_an_iphone_that_hangs_ends_the_run_and_not_the_plan(
     assert last(run(plan, tmp_path / "results")).manifest.status == "ok"
 
 
-def test_an_interrupted_run_leaves_no_app_at_work(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
+@pytest.mark.parametrize("look_s", [0.001, 0.2])  # before melt knows of the app, and after
+def test_an_interrupted_run_leaves_no_app_at_work(
+    look_s: float, iphone: IPhone, tmp_path: Path, tiny_model: Path
+) -> None:
     words = ["run", "--device", write_profile(tmp_path, iphone), "--model", str(tiny_model), "--context", "8000"]
     words += ["--gen", "8000", "--threads", "1", "--results", str(tmp_path / "results"), "--set", "idle_s=0.2"]
     program = [sys.executable, "-c", "from melt.cli import main; main()"]
@@ -309,7 +312,7 @@ def test_an_interrupted_run_leaves_no_app_at_work(iphone: IPhone, tmp_path: Path
         deadline = time.monotonic() + 60
         while not iphone.apps.running:
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(look_s)
         melt_run.send_signal(signal.SIGINT)
         _, said = melt_run.communicate(timeout=60)
     assert melt_run.returncode == 130

@@ -171,8 +171,13 @@ class IosDriver:
         container, tools = self._opened(), self._tools()
         container.remove(EVENTS)
         container.write(JOB, json.dumps(dict(job), indent=1).encode())
-        process = AppProcess(container, tools, tools.launch(bundle_id, [*words, JOB], env or {}))
-        self._processes.append(process)
+        try:
+            process = AppProcess(container, tools, tools.launch(bundle_id, [*words, JOB], env or {}))
+            self._processes.append(process)
+        except KeyboardInterrupt:  # before the iPhone's answer came, it may have started the app
+            with contextlib.suppress(MeltError):
+                self._end_stray()
+            raise
         return process
 
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
