@@ -308,7 +308,12 @@ def test_an_interrupted_run_leaves_no_app_at_work(
     words = ["run", "--device", write_profile(tmp_path, iphone), "--model", str(tiny_model), "--context", "8000"]
     words += ["--gen", "8000", "--threads", "1", "--results", str(tmp_path / "results"), "--set", "idle_s=0.2"]
     program = [sys.executable, "-c", "from melt.cli import main; main()"]
-    with subprocess.Popen([*program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as melt_run:
+    with subprocess.Popen(
+        [*program, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    ) as melt_run:
         deadline = time.monotonic() + 60
         while not iphone.apps.running:
             assert time.monotonic() < deadline

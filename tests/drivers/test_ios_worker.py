@@ -117,7 +117,12 @@ def a_run_under_way(phone: IPhone, tmp_path: Path, model: Path) -> "subprocess.P
     words = ["run", "--device", write_profile(tmp_path, phone), "--model", str(model), "--context", "8000"]
     words += ["--gen", "8000", "--threads", "1", "--results", str(tmp_path / "results"), "--set", "idle_s=0.2"]
     program = [sys.executable, "-c", "from melt.cli import main; main()"]
-    started = subprocess.Popen([*program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    started = subprocess.Popen(
+        [*program, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     wait_for(lambda: bool(phone.apps.running), 60)
     return started
 
