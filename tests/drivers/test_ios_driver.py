@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from melt.errors import DeviceError
 from melt.profile import Address, DeviceProfile, Sensors
 from melt.telemetry import ios
 from melt.telemetry.parsers import parse
-from tests.drivers.iphone import APP_ID, container_of, iphone
+from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app
 from tests.peers.iphone.app import App
 from tests.peers.iphone.phone import IPhone
 
@@ -104,6 +105,21 @@ def test_only_a_report_on_this_process_counts(iphone: IPhone) -> None:
     reports = [p.read_bytes() for p in iphone.crash_reports.folder.iterdir()]
     assert find_jetsam(reports, 4711) == "jetsam: per-process-limit, at 1024 MiB"
     assert find_jetsam(reports, 61) == ""  # SpringBoard is in it, and lives
+
+
+def test_a_report_from_before_the_launch_is_of_another_process(
+    iphone: IPhone, driver: IosDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melt.drivers.ios.driver._REPORT_S", 0.0)
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    iphone.install(replace(melts_app(), program=sleeper))
+    iphone.crash_reports.jetsam("melt-runner", 4711, 2**30)
+    driver.launch([APP_ID], {})
+    assert driver.death_notes(4711) == ""
+    iphone.crash_reports.jetsam("melt-runner", 4712, 2**30)
+    assert driver.death_notes(4712) == "jetsam: per-process-limit, at 1024 MiB"
 
 
 def test_a_file_travels_once(iphone: IPhone, driver: IosDriver, tmp_path: Path) -> None:

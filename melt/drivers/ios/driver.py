@@ -28,6 +28,7 @@ from melt.telemetry.base import Absent, Discovery, Probe
 
 JOB = "Documents/job.json"
 _BATTERY_WATCH_S = 65.0  # gauges of phones are said to have a new figure twice a minute at worst
+_JETSAM, _MOST_REPORTS = "JetsamEvent", 5
 _REPORT_S = 5.0  # what a report of iOS takes to be written
 _CLOCK_READINGS = 5
 
@@ -48,6 +49,7 @@ class IosDriver:
         self._profile = profile
         self._phone = open_phone(profile)
         self._forget()
+        self._old_reports: frozenset[str] = frozenset()  # of before the last launch: process ids come again
         self._discovery: Discovery | None = None
         self._facts: DeviceFacts | None = None
 
@@ -171,6 +173,7 @@ class IosDriver:
         container, tools = self._opened(), self._tools()
         container.remove(EVENTS)
         container.write(JOB, json.dumps(dict(job), indent=1).encode())
+        self._old_reports = frozenset(self._phone.report_names(_JETSAM))
         try:
             process = AppProcess(container, tools, tools.launch(bundle_id, [*words, JOB], env or {}))
             self._processes.append(process)
@@ -213,7 +216,8 @@ class IosDriver:
         deadline = time.monotonic() + _REPORT_S
         while pid is not None:
             try:
-                note = find_jetsam(self._phone.reports("JetsamEvent", 5), pid)
+                new = [n for n in self._phone.report_names(_JETSAM) if n not in self._old_reports]
+                note = find_jetsam(self._phone.reports(new[-_MOST_REPORTS:]), pid)
             except MeltError:
                 return ""
             if note or time.monotonic() > deadline:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ _CALL_S = 20.0
 _MOUNT_S = 300.0  # it may have to be fetched first
 _TUNNEL_S = 40.0
 _TUNNEL_FROM = 17  # the major of iOS from which developer services are behind a tunnel
+_REPORTS = "com.apple.crashreportcopymobile"
 _MAX_REPORT_BYTES = 8 * 2**20
 _APP_KEYS = ("CFBundleIdentifier", "CFBundleShortVersionString", "MeltEngineVersion")
 
@@ -155,17 +156,24 @@ class Phone:
         self.call(service.connect(), "asking for its battery", _CALL_S)
         return self.start(_poll(service, period_s, take))
 
-    def reports(self, prefix: str, most: int) -> list[bytes]:
-        """Its newest reports whose names begin so, by name, which hold the date."""
-        return self.call(self._reports(prefix, most), "asking for its reports", _CALL_S)
+    def report_names(self, prefix: str) -> list[str]:
+        """Its reports whose names begin so, the newest last, for names hold the date."""
+        return self.call(self._report_names(prefix), "asking for its reports", _CALL_S)
 
-    async def _reports(self, prefix: str, most: int) -> list[bytes]:
+    async def _report_names(self, prefix: str) -> list[str]:
         with contextlib.suppress(PyMobileDevice3Exception):
             mover = await self.lockdown.start_lockdown_service("com.apple.crashreportmover")
             async with mover:
                 await mover.recvall(5)  # "ping": what was under way is there
-        async with AfcService(self.lockdown, "com.apple.crashreportcopymobile") as afc:
-            names = sorted(n for n in await afc.listdir("/") if str(n).startswith(prefix))[-most:]
+        async with AfcService(self.lockdown, _REPORTS) as afc:
+            return sorted(str(n) for n in await afc.listdir("/") if str(n).startswith(prefix))
+
+    def reports(self, names: Sequence[str]) -> list[bytes]:
+        """What is in reports, but for those too large to be read."""
+        return self.call(self._reports(names), "asking for its reports", _CALL_S)
+
+    async def _reports(self, names: Sequence[str]) -> list[bytes]:
+        async with AfcService(self.lockdown, _REPORTS) as afc:
             sizes = {n: int((await afc.stat(n))["st_size"]) for n in names}
             return [bytes(await afc.get_file_contents(n)) for n in names if sizes[n] <= _MAX_REPORT_BYTES]
 
