@@ -47,13 +47,21 @@ class PhoneRecording:
         wanted = {p.name: p for p in probes}
         self._brings_own = OWN_MEMORY in wanted
         self._tasks: list[Future[None]] = []
+        try:
+            self._start(instruments, wanted)
+        except BaseException:
+            self._end()
+            Path(self._file.name).unlink()
+            raise
+
+    def _start(self, instruments: Instruments, wanted: Mapping[str, Probe]) -> None:
         if APP in wanted or SYSTEM in wanted:
             period_ms = min(p.period_ms for n, p in wanted.items() if n in (APP, SYSTEM))
             self._tasks.append(instruments.sample(period_ms, self._take))
         if GPU in wanted:
             self._tasks.append(instruments.sample_gpu(self._take_gpu))
         if BATTERY in wanted:
-            self._tasks.append(phone.sample_battery(wanted[BATTERY].period_ms / 1000, self._take_battery))
+            self._tasks.append(self._phone.sample_battery(wanted[BATTERY].period_ms / 1000, self._take_battery))
 
     def follow(self, pid: int) -> None:
         """From now on also keeps what is sampled of this process."""
@@ -66,15 +74,18 @@ class PhoneRecording:
             What ended it before, in words; empty where nothing did.
         """
         problems = [str(e) for t in self._tasks if t.done() and not t.cancelled() and (e := t.exception())]
-        for task in self._tasks:
-            self._phone.end(task)
-        self._file.close()
+        self._end()
         try:
             self._add_own(Path(self._file.name))
         except MeltError as e:
             problems.append(e.message)
         shutil.move(self._file.name, destination)
         return f"the iPhone's samples ended early: {problems[0] or 'no reason given'}" if problems else ""
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            self._phone.end(task)
+        self._file.close()
 
     def _add_own(self, path: Path) -> None:
         """Adds what the app sampled of itself, all by time."""
