@@ -24,7 +24,9 @@ from tests.peers.iphone.ip import Host, checksum
 from tests.peers.iphone.model import IPHONE_13
 from tests.peers.iphone.phone import IPhone
 from tests.peers.iphone.remote_xpc import decode, encode
-from tests.peers.test_iphone import APP, wait_for
+from tests.peers.test_iphone import APP, clients, paired, sleeper, wait_for
+
+__all__ = ["clients", "paired", "sleeper"]
 
 INSTRUMENTS = "com.apple.instruments.dtservicehub"
 
@@ -33,21 +35,6 @@ INSTRUMENTS = "com.apple.instruments.dtservicehub"
 def phone(tmp_path: Path) -> Iterator[IPhone]:
     with IPhone(tmp_path / "iphone", IPHONE_13) as simulated:
         yield simulated
-
-
-@pytest.fixture
-def paired(phone: IPhone, tmp_path: Path) -> Clients:
-    clients = Clients(phone.address, tmp_path / "home")
-    assert clients.run("idevicepair", "pair").returncode == 0
-    return clients
-
-
-@pytest.fixture
-def sleeper(phone: IPhone, tmp_path: Path) -> App:
-    program = tmp_path / "sleeper"
-    program.write_text('#!/bin/sh\necho "woke with $*"\nexec sleep 60\n')
-    program.chmod(0o755)
-    return phone.install(App(APP, "1.2", program))
 
 
 def test_programs_are_started_watched_and_ended_in_a_tunnel(phone: IPhone, paired: Clients, sleeper: App) -> None:

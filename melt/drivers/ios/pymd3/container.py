@@ -116,15 +116,17 @@ class Container:
         it off.
         """
         start = content.tell()
-        while self._uploads:
+        if self._uploads:
             try:
                 self._upload = self._upload or Upload(self._phone, self._bundle_id)
                 return self._upload.write(content, path, offset, sent)
-            except BaseException as e:
+            except OtherAnswerError:
+                self._uploads = False
                 self._end_upload()
-                self._uploads = not isinstance(e, OtherAnswerError | ConnectionLostError)
-                if not isinstance(e, OtherAnswerError):
-                    raise
+            except BaseException as e:
+                self._uploads = not isinstance(e, ConnectionLostError)
+                self._end_upload()  # an interrupt leaves it in the middle of a write
+                raise
         content.seek(start)
         limit_s = _CALL_S + (size_bytes - offset) / _SLOWEST_BYTES_PER_S
         return self._phone.call(self._send(content, path, offset, sent), path, limit_s)
