@@ -2,15 +2,18 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from melt.errors import DeviceError
+from melt.session import run
 from melt.toolchain.build import built
 from melt.toolchain.targets import find_target
 from tests.conftest import KEPT_BUILDS
+from tests.drivers.plans import a_plan
 from tests.peers.iphone.app import App
 from tests.peers.iphone.model import IPHONE_8, IPHONE_13, IPHONE_13_BEFORE_TUNNELS, Model
 from tests.peers.iphone.phone import IPhone
@@ -80,3 +83,27 @@ def workers_of(pid: int) -> list[int]:
             if b"melt.drivers.ios.pymd3.worker" in words and parent == pid:
                 found.append(int(folder.name))
     return found
+
+
+STANDING: dict[str, tuple[Callable[[IPhone], None], str]] = {
+    "locked": (lambda p: setattr(p, "locked", True), "the iPhone is locked"),
+    "pairing pending": (lambda p: setattr(p, "dialog", "pending"), "asks whether to trust this computer"),
+    "pairing refused": (lambda p: setattr(p, "dialog", "refused"), "somebody tapped Don't Trust"),
+    "developer mode off": (lambda p: setattr(p, "developer_mode", False), "developer mode is off"),
+    "image missing": (lambda p: p.images.mounted.clear(), "disk image is not mounted, and cannot be fetched"),
+    "app missing": (lambda p: p.apps.remove(APP_ID), "is not on the iPhone"),
+    "app too old": (lambda p: setattr(p, "ignored", p.install(melts_app("0.0.9"))), "is 0.0.9, and 0.1 or later"),
+    "cable out": (lambda p: p.pull_cable(), "no iPhone"),
+}
+
+
+def refused_for(fault: str, phone: IPhone, folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Has something of ``STANDING`` stand in a run's way: it is told, with what to do, and nothing starts."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nothing is fetched
+    act, said = STANDING[fault]
+    act(phone)
+    with pytest.raises(DeviceError, match=said) as raised:
+        run(a_plan(write_profile(folder, phone), model), folder / "results")
+    assert raised.value.hint
+    assert not phone.apps.running
+    return said

@@ -6,21 +6,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import melt
-from melt.errors import DeviceError
 from melt.events import ModelLoaded
 from melt.plan import Timeouts
 from melt.report import write_report
 from melt.session import run
 from melt.telemetry.parse import read
 from tests.drivers.conftest import melt_cli
-from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app, write_profile
+from tests.drivers.iphone import (
+    APP_ID,
+    STANDING,
+    container_of,
+    iphone,
+    melts_app,
+    refused_for,
+    write_profile,
+)
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed
 from tests.peers.iphone.app import MEMORY_LIMIT_BYTES
 from tests.peers.iphone.phone import IPhone
@@ -110,33 +116,11 @@ def test_a_second_run_sends_nothing_again(iphone: IPhone, tmp_path: Path, tiny_m
     assert model.stat().st_ino == was
 
 
-def not_mounted_nor_to_be_had(phone: IPhone) -> None:
-    phone.images.mounted.clear()
-
-
-STANDING: dict[str, tuple[Callable[[IPhone], None], str]] = {
-    "locked": (lambda p: setattr(p, "locked", True), "the iPhone is locked"),
-    "pairing pending": (lambda p: setattr(p, "dialog", "pending"), "asks whether to trust this computer"),
-    "pairing refused": (lambda p: setattr(p, "dialog", "refused"), "somebody tapped Don't Trust"),
-    "developer mode off": (lambda p: setattr(p, "developer_mode", False), "developer mode is off"),
-    "image missing": (not_mounted_nor_to_be_had, "disk image is not mounted, and cannot be fetched"),
-    "app missing": (lambda p: p.apps.remove(APP_ID), "is not on the iPhone"),
-    "app too old": (lambda p: setattr(p, "ignored", p.install(melts_app("0.0.9"))), "is 0.0.9, and 0.1 or later"),
-    "cable out": (lambda p: p.pull_cable(), "no iPhone"),
-}
-
-
 @pytest.mark.parametrize("fault", STANDING)
 def test_what_stands_in_the_way_is_told_with_what_to_do(
     fault: str, iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nothing is fetched
-    act, said = STANDING[fault]
-    act(iphone)
-    with pytest.raises(DeviceError, match=said) as raised:
-        run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results")
-    assert raised.value.hint
-    assert not iphone.apps.running
+    said = refused_for(fault, iphone, tmp_path, tiny_model, monkeypatch)
     checked = melt_cli("doctor", "--device", str(tmp_path / "my-iphone.yaml"))
     assert checked.returncode == 1
     assert said in checked.stdout

@@ -2,7 +2,7 @@
 
 import hashlib
 import plistlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from melt.session import run
 from melt.store import Run
 from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import (
-    APP_ID,
     container_of,
     found_by_melt,
     iphone_17,
     iphone_17_3,
+    refused_for,
     write_profile,
 )
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed
@@ -139,25 +139,11 @@ def test_an_image_that_apple_has_not_signed_yet_needs_the_network(
     assert "holds no developer disk image" in checked.stdout
 
 
-STANDING: dict[str, tuple[Callable[[IPhone], None], str]] = {
-    "developer mode off": (lambda p: setattr(p, "developer_mode", False), "developer mode is off"),
-    "image missing": (lambda p: p.images.mounted.clear(), "disk image is not mounted, and cannot be fetched"),
-    "locked": (lambda p: setattr(p, "locked", True), "the iPhone is locked"),
-    "app missing": (lambda p: p.apps.remove(APP_ID), "is not on the iPhone"),
-}
-
-
-@pytest.mark.parametrize("fault", STANDING)
+@pytest.mark.parametrize("fault", ["developer mode off", "image missing", "locked", "app missing"])
 def test_what_stands_in_the_way_is_told_with_what_to_do(
     fault: str, iphone_17: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nothing is fetched
-    act, said = STANDING[fault]
-    act(iphone_17)
-    with pytest.raises(DeviceError, match=said) as raised:
-        run(a_plan(write_profile(tmp_path, iphone_17), tiny_model), tmp_path / "results")
-    assert raised.value.hint
-    assert not iphone_17.apps.running
+    refused_for(fault, iphone_17, tmp_path, tiny_model, monkeypatch)
 
 
 def test_below_17_4_there_is_no_tunnel_without_root(iphone_17_3: IPhone, tmp_path: Path, tiny_model: Path) -> None:
