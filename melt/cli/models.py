@@ -196,7 +196,8 @@ def _cached_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _facts(info: ModelInfo, contexts: list[int]) -> dict[str, Any]:
-    predicted = [{"context": n_ctx} | predict_memory(info, n_ctx, n_outputs=1).to_dict() for n_ctx in contexts]
+    fitting = [n_ctx for n_ctx in contexts if not 0 < info.cache_tokens < n_ctx]  # others cannot run
+    predicted = [{"context": n_ctx} | predict_memory(info, n_ctx, n_outputs=1).to_dict() for n_ctx in fitting]
     derived = {"kv_bytes_per_token": kv_bytes_per_token(info), "state_bytes": state_bytes(info)}
     return info.to_dict() | derived | {"predicted_memory": predicted}
 
@@ -229,6 +230,8 @@ def _summary(info: ModelInfo, facts: dict[str, Any]) -> Iterator[tuple[str, str]
         yield "recurrence", ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
     yield "vocabulary", f"{info.vocab_size:,}"
     yield "trained context", f"{info.context_trained:,}" if info.context_trained else "not stated"
+    if info.cache_tokens:
+        yield "longest context", f"{info.cache_tokens:,} tokens with those generated: its cache has one length"
     types = ", ".join(f"{name} {_megabytes(size)}" for name, size in info.bytes_by_type.items())
     yield "weights", f"{info.quant}: {_megabytes(info.weights_bytes)} ({types})"
     yield "KV cache", f"{facts['kv_bytes_per_token']:,} bytes a token ({_kv_type(info)})"

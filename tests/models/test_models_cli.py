@@ -52,6 +52,14 @@ def test_show_needs_no_file(cache: ModelCache) -> None:
     assert cache.entries() == []
 
 
+def test_contexts_that_a_fixed_cache_has_no_room_for_are_not_predicted() -> None:
+    shown = json.loads(melt_models("show", "synth:smollm2-135m@onnx-w8a16", "--json").stdout)
+    assert [row["context"] for row in shown["predicted_memory"]] == [128, 512]
+    human = melt_models("show", "synth:smollm2-135m@onnx-w8a16").stdout
+    assert "1,024 tokens with those generated" in human
+    assert "8,192 " not in human.partition("Predicted memory")[2]
+
+
 def test_show_of_what_is_not_here_says_how_to_get_it() -> None:
     with pytest.raises(ModelError) as caught:
         melt_models("show", "hf:org/repo:m.gguf")
