@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ FOLDER = "MELT_COMPILED"  # where compiled graphs are kept; beside the runner wh
 GRAPH, _TOLD = "compiled.onnx", "placement.json"
 _MADE = "made"  # in a draft
 _COMPILING = ("QNN",)
+_OLD_S = 24 * 3600  # no compile takes so long
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def _content(path: str) -> bytes:
 def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place.parent)
         draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     except OSError as e:
         raise JobError("compile", f"{place.parent}: {e.strerror}: compiled graphs are kept there") from e
@@ -132,6 +135,14 @@ def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
         return {key: told[key] for key in ("t_start_ns", "t_end_ns")}
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes drafts of processes that were killed long ago, and so could not."""
+    for draft in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _OLD_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _keep(draft: Path, place: Path) -> None:
