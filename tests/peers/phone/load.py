@@ -1,14 +1,11 @@
 """How busy the processes of a box keep the processor, and what a quantity has added up to."""
 
 import bisect
-import os
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-WINDOW_NS = 100_000_000  # the kernel counts in ticks of 10 ms, so that less shows mostly 0 or 1
+WINDOW_NS = 100_000_000  # a rail does not follow every turn that the scheduler gives
 
 
 def boot_ns() -> int:
@@ -25,29 +22,32 @@ class LoadMeter:
 
     def __init__(self, pids: Callable[[], list[int]]) -> None:
         self._pids = pids
-        self._ticks: dict[int, int] = {}
-        self._used_s = 0.0
-        self._seen: deque[tuple[int, float]] = deque()
+        self._seen_ns: dict[int, int] = {}
+        self._used_ns = 0
+        self._of_late: deque[tuple[int, int]] = deque()
 
     def sample(self) -> float:
         """How many cores were busy of late: 1.0 is one core. What began and ended since the last call is lost."""
-        ticks = {pid: t for pid in self._pids() if (t := _ticks_of(pid)) is not None}
-        self._used_s += sum(max(0, t - self._ticks.get(pid, 0)) for pid, t in ticks.items()) / TICKS_PER_S
-        self._ticks = ticks
-        self._seen.append((time.monotonic_ns(), self._used_s))
-        while len(self._seen) > 2 and self._seen[-1][0] - self._seen[1][0] >= WINDOW_NS:
-            self._seen.popleft()
-        (t0, used0), (t1, used1) = self._seen[0], self._seen[-1]
-        return (used1 - used0) / max(1e-3, (t1 - t0) * 1e-9)
+        used_ns = {pid: ns for pid in self._pids() if (ns := _processor_ns(pid)) is not None}
+        self._used_ns += sum(max(0, ns - self._seen_ns.get(pid, 0)) for pid, ns in used_ns.items())
+        self._seen_ns = used_ns
+        late = self._of_late
+        late.append((time.monotonic_ns(), self._used_ns))
+        while len(late) > 2 and late[-1][0] - late[1][0] >= WINDOW_NS:
+            late.popleft()
+        return (late[-1][1] - late[0][1]) / max(1_000_000, late[-1][0] - late[0][0])
 
 
-def _ticks_of(pid: int) -> int | None:
+def _processor_ns(pid: int) -> int | None:
+    """What a process's threads have used; None if it has ended.
+
+    By its clock (clock_getcpuclockid(3)). /proc counts in ticks of 10 ms: a power made of those has a ripple that a
+    sampler of every 20 ms may meet at one height again and again.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # it has ended
+        return time.clock_gettime_ns(~pid << 3 | 2)
+    except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 class History:
