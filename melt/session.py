@@ -94,7 +94,8 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
     cells = tuple(dict.fromkeys(_of_profile(c, profiles[c.device], refs[c.model].text) for c in asked))
     with ExitStack() as stack:
         devices = {name: _open(profile, stack, watcher) for name, profile in named.items()}
-        _check_power_modes(cells, devices)
+        for cell in cells:
+            check_power_mode(cell, devices[cell.device].facts)
         decided = [backends[c.backend].prepare(c, devices[c.device].facts, watcher.building) for c in cells]
         cells = tuple(dict.fromkeys(decided))
         names = dict.fromkeys(c.model for c in cells)
@@ -180,15 +181,14 @@ def _let_go(driver: "Driver", watcher: Watcher) -> None:
         watcher.say(f"warning: {e.message}. {e.hint}")
 
 
-def _check_power_modes(cells: Sequence[Cell], devices: Mapping[str, Device]) -> None:
-    """Raises PlanError where a cell asks for a mode that its device does not have."""
-    for cell in cells:
-        has = devices[cell.device].facts.power_modes
-        if cell.power_mode and cell.power_mode not in has:
-            raise PlanError(
-                f"{cell.device}: has no power mode {cell.power_mode!r}",
-                f"It has {', '.join(has)}." if has else "It tells of none.",
-            )
+def check_power_mode(cell: Cell, facts: DeviceFacts) -> None:
+    """Raises PlanError where the cell asks for a mode that its device does not have."""
+    has = facts.power_modes
+    if cell.power_mode and cell.power_mode not in has:
+        raise PlanError(
+            f"{cell.device}: has no power mode {cell.power_mode!r}",
+            f"It has {', '.join(has)}." if has else "It tells of none.",
+        )
 
 
 class _Session:

@@ -1,14 +1,17 @@
 """``melt run --dry-run``: what would be done, without a measurement or a download."""
 
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from melt.backends.base import Backend
 from melt.cli import print_error, printable
 from melt.cli.progress import duration as time_text
+from melt.cli.tables import model_table, print_whole
 from melt.drivers import connect
 from melt.errors import MeltError
 from melt.estimate import Rate
@@ -19,8 +22,13 @@ from melt.models.refs import peek
 from melt.plan import Cell, Plan
 from melt.profile import load_profile
 from melt.record import beyond_training
-from melt.session import does_not_fit, read_names
+from melt.session import check_power_mode, does_not_fit, read_names
 from melt.store import Store
+
+# What a column of a cell may be of, where it varies; model and lengths have theirs anyhow.
+_TELLING = tuple(
+    k for k in Cell.model_fields if k not in ("model", "prompt_tokens", "gen_tokens", "warmups", "iterations", "seed")
+)
 
 
 def show_dry_run(plan: Plan, results: Path) -> int:
@@ -36,7 +44,7 @@ def show_dry_run(plan: Plan, results: Path) -> int:
         measured = len({(r.manifest.cell_id, r.manifest.session) for r in runs if r.manifest.status == "ok"})
         for run in runs:
             rate.learn(run)
-    console.print(_cells_table(plan, known, rate))
+    print_whole(console, _cells_table(plan, known, rate, console.width))
     console.print(f"{len(cells)} cells x {plan.sessions} sessions x {plan.iterations} iterations", highlight=False)
     if measured:
         where = escape(printable(str(results)))
@@ -48,9 +56,10 @@ def show_dry_run(plan: Plan, results: Path) -> int:
         reason = _skipped(cell, known, devices, plan)
         if reason:
             console.print(f"[yellow]skipped[/yellow] {escape(printable(cell.label()))}: {reason}", highlight=False)
-    for what in dict.fromkeys(backends[c.backend].to_build(c, devices[c.device]) for c in cells if c.device in devices):
-        if what is not None:
-            console.print(f"built first: {escape(printable(what))}", highlight=False)
+    to_build, unready = _readiness([c for c in cells if c.device in devices], backends, devices)
+    for what in to_build:
+        console.print(f"built first: {escape(printable(what))}", highlight=False)
+    missing += unready
     for error in missing:
         print_error(error)
     for ref, info in known.items():
@@ -77,6 +86,25 @@ def _devices(names: set[str]) -> tuple[dict[str, DeviceFacts], list[MeltError]]:
     return found, missing
 
 
+def _readiness(
+    cells: Iterable[Cell], backends: Mapping[str, Backend], devices: Mapping[str, DeviceFacts]
+) -> tuple[list[str], list[MeltError]]:
+    """What would be built first, and why some cells could not be run; each once."""
+    to_build: dict[str, None] = {}
+    unready: dict[str, MeltError] = {}
+    for cell in cells:
+        backend, facts = backends[cell.backend], devices[cell.device]
+        if what := backend.to_build(cell, facts):
+            to_build[what] = None
+            continue
+        try:
+            check_power_mode(cell, facts)
+            backend.prepare(cell, facts, lambda _what: nullcontext(lambda _done, _total: None))  # has nothing to make
+        except MeltError as e:
+            unready.setdefault(e.message, e)
+    return list(to_build), list(unready.values())
+
+
 def _skipped(cell: Cell, known: dict[str, ModelInfo], devices: dict[str, DeviceFacts], plan: Plan) -> str:
     if not plan.memory_check or cell.model not in known or cell.device not in devices:
         return ""
@@ -89,25 +117,18 @@ def _memory(cell: Cell, info: ModelInfo) -> int:
     return predict_memory(info, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1).total_bytes
 
 
-def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> Table:
+def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate, room: int) -> Table:
     cells = plan.cells()
-    varied = [
-        k for k in ("device", "backend", "accelerator", "runner", "threads") if len({getattr(c, k) for c in cells}) > 1
-    ]
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("cell", *varied, "model"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("context", "gen", "memory", "a session"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for cell in cells:
-        info = known.get(cell.model)
-        memory = duration = "?"
-        if info is not None:
-            memory, duration = f"{_memory(cell, info) / 2**20:.0f} MiB", time_text(rate.session_s(cell))
-        chosen = [str(getattr(cell, key) or "auto") for key in (*varied, "model")]
-        names = [escape(printable(text)) for text in chosen]
-        table.add_row(cell.id[:6], *names, str(cell.prompt_tokens), str(cell.gen_tokens), memory, duration)
-    return table
+    varied = [k for k in _TELLING if len({getattr(c, k) for c in cells}) > 1]
+    columns: dict[str, list[str]] = {"cell": [c.id[:6] for c in cells]}
+    for key in varied:
+        values = [getattr(c, key) for c in cells]
+        columns[key] = ["auto" if v is None else escape(printable(str(v))) for v in values]
+    columns |= {"context": [str(c.prompt_tokens) for c in cells], "gen": [str(c.gen_tokens) for c in cells]}
+    infos = [known.get(c.model) for c in cells]
+    columns["memory_MiB"] = [f"{_memory(c, i) / 2**20:.0f}" if i else "?" for c, i in zip(cells, infos, strict=True)]
+    columns["a_session"] = [time_text(rate.session_s(c)) if i else "?" for c, i in zip(cells, infos, strict=True)]
+    return model_table([escape(printable(c.model)) for c in cells], columns, room)
 
 
 def _expected(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> str:

@@ -4,13 +4,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from melt.cli import printable
+from melt.cli.tables import model_table, print_whole, width_of
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results
@@ -24,8 +23,6 @@ METRICS = (
     ("peak_rss_bytes", "peak MiB", 2.0**-20, 0),
     ("decode_j_per_token", "J/token", 1.0, 3),
 )
-
-MIN_MODEL_WIDTH = 10  # a narrow terminal breaks the names first
 
 # What may tell two rows apart beside model and context; a column is shown where it varies.
 TELLING = (
@@ -65,20 +62,14 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
 
 
 def _print_table(console: Console, cells: Any) -> None:
-    """Without intervals where they do not fit; a line may be too long for the terminal, and no column is lost."""
+    """Without intervals where they do not fit."""
     table = _table(cells, console.width)
-    if _width(table) > console.width:
+    if width_of(table) > console.width:
         table = _table(cells, console.width, with_intervals=False)
-    Console(emoji=False, width=max(console.width, _width(table))).print(table)
-
-
-def _width(table: Table) -> int:
-    """With two spaces before each column, of which the first has one and the end the other."""
-    return sum((column.width or 0) + 2 for column in table.columns)
+    print_whole(console, table)
 
 
 def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
-    """Every column has its width, as rich would take it from the first where they do not fit."""
     shown = [c for c in METRICS if cells[c[0]].notna().any()]
     telling = _telling(cells)
     if cells.duplicated(["model", "prompt_tokens", *telling]).any():
@@ -90,17 +81,7 @@ def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
     columns = {"context": [str(row["prompt_tokens"]) for row in rows], "n": [str(row["n_sessions"]) for row in rows]}
     columns = {k.removesuffix("_tokens"): [escape(printable(str(r[k]))) for r in rows] for k in telling} | columns
     columns |= {h: [_value(r, c, factor, digits, with_intervals) for r in rows] for c, h, factor, digits in shown}
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("model", overflow="fold")
-    for heading, values in columns.items():
-        lines = heading.replace("_", "\n")
-        width = max(Text.from_markup(text).cell_len for text in (*lines.split("\n"), *values))
-        table.add_column(lines, justify="right", no_wrap=True, width=width)
-    longest = max(Text.from_markup(name).cell_len for name in names)
-    table.columns[0].width = max(MIN_MODEL_WIDTH, min(longest, room - _width(table)))
-    for row in zip(names, *columns.values(), strict=True):
-        table.add_row(*row)
-    return table
+    return model_table(names, columns, room, caption)
 
 
 def _telling(cells: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,27 @@ def test_a_dry_run_says_what_would_stop_the_run(tmp_path: Path) -> None:
     large = melt_cli("run", "--device", "local", "--model", "synth:smollm2-135m", "--context", "9000000", "--dry-run")
     assert "skipped" in large.stdout
     assert "by prediction" in large.stdout
+
+
+def test_a_dry_run_says_why_a_cell_cannot_be_run(tmp_path: Path, tiny_model: Path) -> None:
+    """All that the run would say before it measures, each once."""
+    settings = ["--set", "cores=0x80000000000", "--power-mode", "15W", "--context", "16", "--context", "32"]
+    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", *settings))
+    assert done.returncode == 2
+    assert done.stderr.count("has no power mode '15W'") == 1
+    masked = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", *settings[:2]))
+    assert masked.returncode != 0
+    assert "cores" in masked.stderr
+
+
+@pytest.mark.parametrize("width", ["80", "40"])
+def test_the_table_of_a_dry_run_breaks_no_figure(
+    width: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    shown = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "python", "--runner", "native"))
+    row = next(line for line in shown.stdout.splitlines() if " native " in line)
+    assert re.search(r"[0-9a-f]{6} +native +32 +4 +[0-9]+ +[0-9]+ s", row)
 
 
 def test_any_key_of_a_plan_can_be_set(tmp_path: Path, tiny_model: Path) -> None:
