@@ -3,12 +3,23 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from melt.models.synth import synthesise
 from melt.models.zoo import find_shape, scaled_down
 
 # Builds of the native runner outlive a test run; `make clean` removes them.
 KEPT_BUILDS = Path(__file__).parents[1] / ".test-cache"
+
+# The gate tries the same examples every time and never the clock; `pytest --hypothesis-profile explore` tries others.
+settings.register_profile(
+    "gate",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("explore", settings.get_profile("gate"), derandomize=False, max_examples=5000)
+settings.load_profile("gate")
 
 
 @pytest.fixture

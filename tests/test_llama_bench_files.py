@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import melt
@@ -122,7 +122,6 @@ def test_what_is_no_llama_bench_file_is_refused_by_line(text: str, tmp_path: Pat
     assert not (tmp_path / "r").exists()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     key=st.sampled_from(sorted(FIRST)),
     value=st.none()

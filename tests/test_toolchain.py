@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.cli import cli
@@ -276,7 +276,6 @@ def failure(lines: list[str]) -> str:
         return log.failure("exit code 2").message
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text()))
 def test_any_log_has_a_first_error_of_readable_length(log: list[str]) -> None:
     assert len("host: the build failed: ") < len(failure(log)) < 2000

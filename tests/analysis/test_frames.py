@@ -124,7 +124,7 @@ def test_cells_are_medians_over_sessions(results: melt.Results) -> None:
             assert values.min() <= cell[f"{metric}_lo"] <= cell[metric] <= cell[f"{metric}_hi"] <= values.max()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n_sessions=st.integers(1, 4), iterations=st.integers(1, 4), noise=st.floats(0.01, 1.0))
 def test_every_speed_is_that_of_the_time_beside_it(n_sessions: int, iterations: int, noise: float) -> None:
     recipe = Recipe(iterations=iterations, noise=noise, session_noise=noise, gen_tokens=4, telemetry=False)

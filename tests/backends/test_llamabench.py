@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import melt
@@ -273,7 +273,7 @@ class TestRefusals:
                 add_program(path, "x")
 
     @given(st.integers(0, 2**32), st.integers(1, 40))
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(max_examples=60)
     def test_no_damage_makes_it_raise_anything_else(self, tmp_path: Path, seed: int, n_bytes: int) -> None:
         shuffled = random.Random(seed)
         path = tmp_path / f"damaged.{shuffled.choice(['tar', 'zip'])}"

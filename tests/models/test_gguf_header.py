@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gguf
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.errors import ModelError
@@ -161,7 +161,6 @@ def read_anyhow(path: Path, data: bytes) -> None:
         info_from_header(read_header(path)).to_dict()
 
 
-@settings(max_examples=400, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_files_never_surprise(tmp_path: Path, tiny_file: Path, data: st.DataObject) -> None:
     header_bytes = read_header(tiny_file).data_start
@@ -181,7 +180,6 @@ def test_mutated_files_never_surprise(tmp_path: Path, tiny_file: Path, data: st.
     read_anyhow(tmp_path / "mutant.gguf", bytes(head) + bytes(4096))
 
 
-@settings(max_examples=200, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rest=st.binary(max_size=300))
 def test_noise_after_the_magic_never_surprises(tmp_path: Path, rest: bytes) -> None:
     read_anyhow(tmp_path / "noise.gguf", b"GGUF\x03\0\0\0" + rest)

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.errors import ModelError
@@ -154,7 +154,6 @@ def test_what_is_wrong_with_a_folder_is_said(name: str, hybrid: Path, tmp_path: 
     assert str(folder) in caught.value.message
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(cut=st.integers(0, 40_000), junk=st.binary(max_size=64), at=st.integers(0, 40_000))
 def test_no_damage_to_the_graph_raises_anything_else(
     hybrid: Path, tmp_path: Path, cut: int, junk: bytes, at: int
@@ -169,7 +168,6 @@ def test_no_damage_to_the_graph_raises_anything_else(
         inspect(folder)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.drivers.runner import runner_file
@@ -241,7 +241,6 @@ def test_buffers_are_read_from_the_engines_log(ondevice: None) -> None:
     assert [b["device"] for b in buffers(gpu)] == ["Vulkan0", "Vulkan0"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(
     data=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
