@@ -225,12 +225,19 @@ def test_a_runner_ends_when_its_host_goes_without_a_word(
     opened = connect(profile_of(phone, connector))
     runner = opened.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path
     opened.record(opened.discover().probes, 100, [runner, "sample"])
-    assert any("sample" in p.argv for p in phone.processes())
+
+    def samples() -> bool:
+        return any("sample" in p.argv for p in phone.processes())
+
+    deadline = time.monotonic() + 15
+    while not samples():  # its shell becomes it
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     phone.cut()
     deadline = time.monotonic() + 15
-    while any("sample" in p.argv for p in phone.processes()) and time.monotonic() < deadline:
+    while samples():
+        assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert not any("sample" in p.argv for p in phone.processes())
     phone.mend()
 
 

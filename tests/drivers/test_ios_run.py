@@ -271,12 +271,13 @@ def test_an_iphone_that_restarts_in_mid_run_is_measured_again(iphone: IPhone, tm
 def test_an_iphone_that_hangs_ends_the_run_and_not_the_plan(
     iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("container", "instruments", "phone"):
-        monkeypatch.setattr(f"melt.drivers.ios.pymd3.{module}._CALL_S", 2.0)
-    monkeypatch.setattr("melt.drivers.ios.driver.RETURN_S", 3.0)
     plan = a_plan(write_profile(tmp_path, iphone), tiny_model, retries=0, **LONG)
     began = time.monotonic()
-    outcome = run(plan, tmp_path / "results", When(ModelLoaded, iphone.frozen.set))
+    with monkeypatch.context() as quick:
+        for module in ("container", "instruments", "phone"):
+            quick.setattr(f"melt.drivers.ios.pymd3.{module}._CALL_S", 5.0)
+        quick.setattr("melt.drivers.ios.driver.RETURN_S", 3.0)
+        outcome = run(plan, tmp_path / "results", When(ModelLoaded, iphone.frozen.set))
     assert time.monotonic() - began < 60
     error = last(outcome).manifest.error
     assert error is not None

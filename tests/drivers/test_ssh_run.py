@@ -147,15 +147,16 @@ def test_a_board_with_llama_cpp_python_is_measured_by_it(
 def test_a_board_that_hangs_ends_the_run_and_not_the_plan(
     board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melt.drivers.remote.process._HEARTBEAT_S", 0.5)
-    monkeypatch.setattr("melt.drivers.remote.process._KILL_S", 1.0)
-    monkeypatch.setattr("melt.drivers.ssh.remote.SIGN_OF_LIFE_S", 1.0)
-    monkeypatch.setattr("melt.drivers.remote.driver.RETURN_S", 3.0)
-    monkeypatch.setattr("melt.drivers.ssh.connect.CONNECT_S", 2.0)
     watcher = When(ModelLoaded, board.freeze)
     plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,), retries=0)
     began = time.monotonic()
-    outcome = run(plan, tmp_path / "results", watcher)
+    with monkeypatch.context() as quick:
+        quick.setattr("melt.drivers.remote.process._HEARTBEAT_S", 0.5)
+        quick.setattr("melt.drivers.remote.process._KILL_S", 3.0)
+        quick.setattr("melt.drivers.ssh.remote.SIGN_OF_LIFE_S", 3.0)
+        quick.setattr("melt.drivers.remote.driver.RETURN_S", 3.0)
+        quick.setattr("melt.drivers.ssh.connect.CONNECT_S", 5.0)
+        outcome = run(plan, tmp_path / "results", watcher)
     board.thaw()
     assert time.monotonic() - began < 60
     error = last(outcome).manifest.error

@@ -78,7 +78,7 @@ class Sshd:
             self._server = subprocess.Popen(
                 self._place.inside(*words) if self._place else words, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while b"Server listening on" not in self.log.read_bytes()[begin:]:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)

@@ -213,7 +213,7 @@ def test_a_program_is_started_watched_and_ended(phone: IPhone, paired: Clients, 
     assert [p["Pid"] for p in listed if p["Name"] == "sleeper"] == [app.pid]
     events = phone.apps.container(sleeper) / "Documents/events.jsonl"
     wait_for(lambda: events.read_text() == "woke with one two\n")
-    assert '"cpu_total_load":' in paired.go_ios_for(2, "sysmontap")
+    assert paired.go_ios_says('"cpu_total_load":', "sysmontap")
     assert paired.go_ios("kill", APP).returncode == 0
     wait_for(lambda: not app.alive)
 
@@ -258,7 +258,7 @@ def test_programs_outlive_the_cable_and_end_with_the_phone(tmp_path: Path, clien
     assert not app.alive
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

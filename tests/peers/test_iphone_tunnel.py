@@ -47,7 +47,7 @@ def test_programs_are_started_watched_and_ended_in_a_tunnel(phone: IPhone, paire
         assert [p["Pid"] for p in listed if p["Name"] == "sleeper"] == [app.pid]
         events = phone.apps.container(sleeper) / "Documents/events.jsonl"
         wait_for(lambda: events.read_text() == "woke with one\n")
-        assert '"cpu_total_load":' in paired.go_ios_for(2, "sysmontap", *tunnel)
+        assert paired.go_ios_says('"cpu_total_load":', "sysmontap", *tunnel)
         assert paired.go_ios("kill", APP, *tunnel).returncode == 0
         wait_for(lambda: not app.alive)
     wait_for(lambda: not phone.tunnels)
@@ -55,7 +55,7 @@ def test_programs_are_started_watched_and_ended_in_a_tunnel(phone: IPhone, paire
 
 def test_a_service_is_had_after_a_check_in(phone: IPhone, paired: Clients) -> None:
     with paired.go_ios_tunnel(phone.udid) as tunnel:
-        assert "still here" in paired.go_ios_for(1.5, "syslog", *tunnel)
+        assert paired.go_ios_says("still here", "syslog", *tunnel)
         phone.locked = True
         assert "still here" not in paired.go_ios_for(1.5, "syslog", *tunnel)
 

@@ -67,6 +67,18 @@ class Clients:
         done = self.run("timeout", "--signal=INT", str(seconds), GO_IOS, *words, timeout_s=seconds + 30)
         return done.stdout + done.stderr
 
+    def go_ios_says(self, word: str, *words: str, limit_s: float = 30) -> bool:
+        """Whether go-ios comes to say it; it is stopped then."""
+        argv = ["timeout", str(limit_s), str(GO_IOS), *words]
+        with subprocess.Popen(
+            argv, env=self._env, cwd=self._home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as own:
+            assert own.stdout is not None
+            try:
+                return any(word in line for line in own.stdout)
+            finally:
+                own.terminate()
+
     @contextmanager
     def mounted(self, folder: Path, *words: str) -> Iterator[Path]:
         """What ifuse shows, as an empty folder's content: ``--container ID`` or ``--documents ID``; needs HAS_FUSE."""

@@ -108,10 +108,11 @@ class IPhone:
         threading.Timer(away_s, self.plug_in).start()
 
     def reboot(self) -> None:
-        """What is mounted and what runs is gone; the cable stays."""
+        """What is mounted and what runs is gone, and nobody hears how it ended; the cable stays."""
+        self.pull_cable()
         self.apps.end_all()
         self.images.mounted.clear()
-        self.replug(1.0)
+        threading.Timer(1.0, self.plug_in).start()
 
     def drop_tunnels(self) -> None:
         """Those that are open break; the cable stays in."""
