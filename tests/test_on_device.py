@@ -287,7 +287,7 @@ def test_a_build_that_was_cut_off_leaves_nothing_that_passes_for_whole(
 
 
 def wait_for(found: Callable[[], list[Path]]) -> list[Path]:
-    for _ in range(200):
+    for _ in range(1200):
         if there := found():
             return there
         time.sleep(0.05)

@@ -204,7 +204,7 @@ def test_a_runner_that_dies_is_a_failed_run_and_the_plan_goes_on(
             killed.append(event.pid)
             os.kill(event.pid, signal_number)
 
-    outcome = run(plan(tiny_model, context=(32, 64)), tmp_path / "r", Recorder(kill_the_first))
+    outcome = run(plan(tiny_model, context=(32, 64), gen=(200,)), tmp_path / "r", Recorder(kill_the_first))
     failed, fine = outcome.made
     assert failed.manifest.status == "failed"
     assert failed.manifest.error is not None
@@ -225,7 +225,7 @@ def test_a_crash_is_tried_again_without_extra_buffers_and_flagged(tiny_model: Pa
             killed.append(event.pid)
             os.kill(event.pid, signal.SIGSEGV)
 
-    outcome = run(plan(tiny_model, context=(32, 64)), tmp_path / "r", Recorder(crash_once))
+    outcome = run(plan(tiny_model, context=(32, 64), gen=(200,)), tmp_path / "r", Recorder(crash_once))
     crashed, retried, next_cell = (r.manifest for r in outcome.made)
     assert crashed.error is not None
     assert crashed.error.kind == "SIGSEGV"
@@ -245,7 +245,8 @@ def test_a_runner_that_hangs_is_ended(tiny_model: Path, tmp_path: Path) -> None:
             pids.append(event.pid)
 
     timeouts = {"load_s": 60, "iteration_s": 0.5}
-    manifest = only(run(plan(tiny_model, timeouts=timeouts), tmp_path / "r", Recorder(stop))).manifest
+    a_plan = plan(tiny_model, timeouts=timeouts, iterations=100)  # no machine has done all before it is stopped
+    manifest = only(run(a_plan, tmp_path / "r", Recorder(stop))).manifest
     assert manifest.error is not None
     assert manifest.error.kind == "timeout"
     assert not Path(f"/proc/{pids[0]}").exists()

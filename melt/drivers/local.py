@@ -14,7 +14,7 @@ from typing import Any
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.conditions import SavedConditions
 from melt.drivers.process import HostProcess
-from melt.drivers.runner import end_sampler, runner_file
+from melt.drivers.runner import end_sampler, runner_file, wait_for_sampler
 from melt.drivers.shell_inventory import MAX_TEXT_CHARS, new_word, parse_answer, script_for
 from melt.errors import DeviceError, RunnerError
 from melt.facts import ClockReading, DeviceFacts
@@ -182,6 +182,7 @@ class LocalDriver:
         write_whole(path, json.dumps(spec).encode())
         process = HostProcess([*sampler, str(path)])
         self._processes.append(process)
+        wait_for_sampler(process, out.exists)
         return LocalRecording(process, out)
 
     def clock(self) -> ClockReading:

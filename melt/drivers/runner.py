@@ -1,12 +1,16 @@
 """The runners as files on the host, named by their content."""
 
+import contextlib
 import hashlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from melt.drivers.base import DeviceFile, Process
 from melt.ondevice import python_runner
 from melt.paths import cache_folder, write_whole
 
+SAMPLER_START_S = 10.0
 SAMPLER_END_S = 10.0
 
 
@@ -24,6 +28,18 @@ def program_file(path: Path) -> DeviceFile:
     """A program that was built."""
     content = path.read_bytes()
     return DeviceFile(path.name, path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def wait_for_sampler(process: Process, has_file: Callable[[], bool]) -> None:
+    """Until the sampler has its file and so samples: what is measured next is sampled from its beginning.
+
+    A sampler that fails, or takes too long, says so when it is ended.
+    """
+    deadline = time.monotonic() + SAMPLER_START_S
+    while not has_file() and time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            process.wait(0.02)
+            return
 
 
 def end_sampler(process: Process) -> str:

@@ -168,9 +168,9 @@ class ModelCache:
             strays = [f for f in self.folder.glob("files/*") if f.name.removesuffix(".gguf") not in index["files"]]
             strays += self.folder.glob(".making-*")
             for stray in strays:
-                if time.time() - stray.stat().st_mtime < _STRAY_AGE_S:
-                    continue
-                _clear(stray)
+                with contextlib.suppress(FileNotFoundError):  # who made it has just cleared it
+                    if time.time() - stray.stat().st_mtime >= _STRAY_AGE_S:
+                        _clear(stray)
 
     def _is_sound(self, entry: Entry) -> bool:
         """Whole as recorded; content is hashed again only when the file's time has changed.

@@ -34,7 +34,8 @@ def test_bounds_scale_and_do_not_care_for_order(values: np.ndarray, factor: floa
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     one = np.array(median_with_bounds(values[:, None]))
     other = np.array(median_with_bounds(shuffled[:, None] * factor))
-    np.testing.assert_allclose(other, one * factor, rtol=1e-9, atol=1e-12)
+    rounding = 1e-15 * factor * np.abs(values).max()  # opposite numbers of like size cancel out
+    np.testing.assert_allclose(other, one * factor, rtol=1e-9, atol=1e-12 + rounding)
 
 
 def test_missing_values_are_left_out() -> None:

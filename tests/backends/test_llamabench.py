@@ -64,7 +64,7 @@ def test_an_archive_is_taken_with_its_links(archive: Path) -> None:
 
 def test_a_stock_llama_bench_is_measured(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
     add_program(archive, "stock")
-    outcome = run(a_plan(tiny_model, backends=("llamabench", "llama.cpp"), gen=(3000,)), tmp_path / "r")
+    outcome = run(a_plan(tiny_model, backends=("llamabench", "llama.cpp"), gen=(6000,)), tmp_path / "r")
     assert outcome.complete, [r.manifest.error for r in outcome.made]
     runs = melt.load(tmp_path / "r").runs.set_index("backend")
     stock, ours = dict(runs.loc["llamabench"]), dict(runs.loc["llama.cpp"])
@@ -76,7 +76,7 @@ def test_a_stock_llama_bench_is_measured(archive: Path, tiny_model: Path, tmp_pa
         assert math.isnan(stock[absent]), absent
     rows = [json.loads(line) for line in _lines_of(outcome.made[0].folder, outcome.made[1].folder)]
     told = [r["row"] for r in rows if r["event"] == "repetitions"]
-    assert [(t["n_prompt"], t["n_gen"], t["n_depth"]) for t in told] == [(64, 0, 0), (0, 3000, 64)]
+    assert [(t["n_prompt"], t["n_gen"], t["n_depth"]) for t in told] == [(64, 0, 0), (0, 6000, 64)]
     assert {"/" in t["model_filename"] for t in told} == {False}  # where a file lay is no part of results
     iterations = melt.load(tmp_path / "r").iterations
     assert len(iterations) == 4

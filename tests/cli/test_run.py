@@ -230,7 +230,7 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
     children = runners_of(melt.pid)
     assert children
     os.kill(melt.pid, how)
-    _, err = melt.communicate(timeout=60)
+    _, err = melt.communicate(timeout=120)
     assert melt.returncode == code, err
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in children):
@@ -243,7 +243,7 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
         assert not list(results.glob(".partial-*"))
         assert "the same command goes on from there" in err
     again = long_run(tiny_model, results)
-    _, err = again.communicate(timeout=120)
+    _, err = again.communicate(timeout=400)
     assert again.returncode == 0, err
     assert f"{len(runs)} measured already" in err
     assert len(Store(results).runs()[0]) == 8

@@ -134,7 +134,7 @@ def test_a_bomb_of_strings_is_refused_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ModelError, match="claims"):
         read_header(path)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def header_of(**metadata: Value) -> Header:

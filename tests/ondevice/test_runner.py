@@ -162,7 +162,7 @@ def test_the_runner_ends_when_its_host_is_gone(program: list[str], tmp_path: Pat
     while '"iteration"' not in runner.stdout.readline():
         pass
     runner.stdin.close()
-    assert runner.wait(timeout=10) == 3
+    assert runner.wait(timeout=20) == 3
     runner.stdout.close()
 
 
@@ -185,15 +185,15 @@ def test_a_reader_that_has_gone_ends_the_run_with_3(program: list[str], tmp_path
 def test_a_silent_host_ends_the_run(program: list[str], tmp_path: Path, model: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job(model, workload={"kind": "sustained", "seconds": 600})))
-    words = [*program, "run", str(path), "--watch-stdin", "1"]
+    words = [*program, "run", str(path), "--watch-stdin", "3"]
     runner = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert runner.stdin is not None
-    for _ in range(4):  # a heartbeat keeps it alive beyond its patience
+    for _ in range(8):  # a heartbeat keeps it alive beyond its patience
         time.sleep(0.5)
         runner.stdin.write(b"\n")
         runner.stdin.flush()
         assert runner.poll() is None
-    assert runner.wait(timeout=10) == 3
+    assert runner.wait(timeout=20) == 3
     runner.stdin.close()
 
 

@@ -33,6 +33,11 @@ class Sampler:
         self.process = subprocess.Popen([*program, "sample", str(spec)], stdin=subprocess.PIPE)
 
     def __enter__(self) -> "Sampler":
+        deadline = time.monotonic() + 60
+        while not self.out.exists():  # it is there from the moment that the sampler has begun
+            assert self.process.poll() is None, "the sampler did not begin"
+            assert time.monotonic() < deadline, "the sampler did not begin"
+            time.sleep(0.005)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +72,7 @@ def test_reads_files_again_and_again_under_the_root(program: list[str], tmp_path
     raws = [r["raw"] for r in rows]
     assert {"1", "2"} <= set(raws)
     assert raws == sorted(raws)
-    assert 10 <= len(rows) <= 60
+    assert 10 <= len(rows) <= (rows[-1]["t_ns"] - rows[0]["t_ns"]) / 20e6 + 2
     assert all(r["t_ns"] <= r["t_end_ns"] for r in rows)
     assert all(a["t_end_ns"] <= b["t_ns"] for a, b in pairwise(rows))
     assert set(rows[0]) == {"t_ns", "t_end_ns", "probe", "raw"}
@@ -75,7 +80,7 @@ def test_reads_files_again_and_again_under_the_root(program: list[str], tmp_path
 
 def test_flushes_while_running(program: list[str], tmp_path: Path) -> None:
     with Sampler(program, tmp_path, [{"name": "up", "read": "/proc/uptime"}]) as sampler:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not (sampler.out.exists() and sampler.rows()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -250,10 +255,14 @@ def test_every_line_of_a_program_that_goes_on_is_a_sample(program: list[str], tm
         assert [r["raw"] for r in rows] == [f"keep: {i + 1}" for i in range(len(rows))]
         gaps = [b["t_ns"] - a["t_ns"] for a, b in pairwise(rows)]
         assert len(rows) >= 6
-        assert all(90e6 < gap < 250e6 for gap in gaps)  # stamped as they come
+        assert 90e6 < sorted(gaps)[len(gaps) // 2] < 250e6  # stamped as they come
+        assert min(gaps) > 20e6
         assert [r.get("error", r.get("raw")) for r in sampler.rows("ends")] == ["once", "EXIT3"]
         assert [r["error"] for r in sampler.rows("none")] == ["ENOENT"]
-    assert not _running(script)
+    deadline = time.monotonic() + 10
+    while _running(script):  # killed, and not waited for
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("flood", ["yes 0123456789", "yes 0123456789 | tr -d '\\n'"])

@@ -187,9 +187,11 @@ def test_large_record_is_read_at_speed() -> None:
     sources = tuple(source(name=f"s{i}", probe=f"p{i}") for i in range(8))
     rows = [line(t * 10**8, str(t * 7919 % 100_003), f"p{i}") for t in range(5_000) for i in range(8)]
     text = "\n".join(rows)
-    started = time.perf_counter()
-    found = series(Discovery(sources=sources), text)
-    seconds = time.perf_counter() - started
+    taken_s = []
+    for _ in range(3):
+        started = time.process_time()
+        found = series(Discovery(sources=sources), text)
+        taken_s.append(time.process_time() - started)
     assert sum(len(s.t_ns) for s in found.values()) == len(rows)
     assert all(bool(np.isfinite(s.value).all()) for s in found.values())
-    assert seconds / len(rows) < 8e-6  # a loose bound for a busy machine
+    assert min(taken_s) / len(rows) < 8e-6  # a loose bound for a busy machine

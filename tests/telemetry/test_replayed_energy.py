@@ -31,8 +31,8 @@ def wavy(t_s: float) -> float:
 class Recorded:
     """What a replayed and sampled tree gave, with the truth beside it."""
 
-    def __init__(self, discovery: Discovery, found: dict[str, Series], replay: Replay) -> None:
-        self.discovery, self.series, self.replay = discovery, found, replay
+    def __init__(self, discovery: Discovery, found: dict[str, Series], replay: Replay, begun_ns: int) -> None:
+        self.discovery, self.series, self.replay, self.begun_ns = discovery, found, replay, begun_ns
 
     def energy(self, t0_s: float, t1_s: float) -> PhaseEnergy:
         return total_energy(self.discovery, self.series, self.at(t0_s), self.at(t1_s))
@@ -41,7 +41,8 @@ class Recorded:
         return self.replay.true_energy_j(self.at(t0_s), self.at(t1_s))
 
     def at(self, seconds: float) -> int:
-        return self.replay.start_ns + round(seconds * 1e9)
+        """Seconds from when the sampler began."""
+        return self.begun_ns + round(seconds * 1e9)
 
 
 def record(
@@ -64,11 +65,15 @@ def record(
     with Replay(folder / "tree", tree, power, sensors) as replay:
         argv = [sys.executable, str(SAMPLER), str(folder / "spec.json")]
         with subprocess.Popen(argv, stdin=subprocess.PIPE) as sampler:
+            while not out.exists():
+                assert sampler.poll() is None
+                time.sleep(0.005)
+            begun_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             time.sleep(seconds)
             assert sampler.stdin
             sampler.stdin.close()
             assert sampler.wait(20) == 0
-    return Recorded(discovery, series(discovery, out.read_text(encoding="utf-8")), replay)
+    return Recorded(discovery, series(discovery, out.read_text(encoding="utf-8")), replay, begun_ns)
 
 
 def test_rapl_over_a_wrap_around(tmp_path: Path) -> None:

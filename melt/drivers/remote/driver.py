@@ -16,7 +16,7 @@ from melt.drivers.remote.conditions import RemoteConditions
 from melt.drivers.remote.files import RemoteFiles
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.drivers.remote.recording import SamplerRecording
-from melt.drivers.runner import SAMPLER_END_S
+from melt.drivers.runner import SAMPLER_END_S, wait_for_sampler
 from melt.drivers.shell_inventory import new_word, parse_answer, script_for
 from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.facts import ClockReading
@@ -179,7 +179,9 @@ class RemoteDriver:
         path = f"{self._folder}/jobs/sampler.json"
         run_command(self._remote, f"rm -f {quoted(out)}")
         self._write(path, json.dumps(spec).encode())
-        return SamplerRecording(self._remote, self._start([*sampler, path]), out)
+        process = self._start([*sampler, path])
+        wait_for_sampler(process, lambda: self._remote.size_bytes(out) is not None)
+        return SamplerRecording(self._remote, process, out)
 
     def clock(self) -> ClockReading:
         """The device's CLOCK_BOOTTIME, within the ten milliseconds in which it can be read without a program."""
