@@ -1,5 +1,8 @@
 """What adb's server and a phone say, taken apart: pure functions."""
 
+import socket
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from melt.drivers.adb.find import choose
 from melt.drivers.adb.log import death_lines
 from melt.drivers.adb.packets import HEADER, Packet, decode_header, features_of
-from melt.drivers.adb.server import Listed, parse_devices
+from melt.drivers.adb.server import AdbServer, Listed, parse_devices
 from melt.drivers.adb.shell import EXIT, STDERR, STDOUT, ShellPackets, packet
 from melt.drivers.base import ExitStatus
 from melt.drivers.remote.base import ConnectionLostError, exit_status
@@ -98,9 +101,34 @@ def test_a_phone_that_cannot_be_used_says_why_and_what_to_do() -> None:
     assert "tap Allow" in unknown.value.hint
     with pytest.raises(ConnectionLostError, match="offline"):
         choose("p", [Listed("C", "offline")], None, None)
+    with pytest.raises(ConnectionLostError, match="still looking"):
+        choose("p", [Listed("C", "authorizing")], None, None)
     with pytest.raises(DeviceError) as denied:
         choose("p", [Listed("C", "no permissions")], None, None)
     assert "udev" in denied.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "comes_back"),
+    [("device still connecting", True), ("device still authorizing", True), ("unknown host service", False)],
+)
+def test_a_server_tells_of_a_phone_that_is_on_its_way(
+    said: str, comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the adb server says it, over a socket."""
+
+    def answer() -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(100)
+            client.sendall(f"FAIL{len(said):04x}{said}".encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer).start()
+        monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(DeviceError, match=said) as told:
+            AdbServer().open_device("C")
+    assert isinstance(told.value, ConnectionLostError) == comes_back
 
 
 def test_df_of_phones() -> None:

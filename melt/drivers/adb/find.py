@@ -31,7 +31,7 @@ _REASONS = {
     "bootloader": ("is in its bootloader", "Boot it: fastboot reboot"),
     "rescue": ("is in rescue mode", "Boot it: adb reboot"),
     "connecting": ("is still connecting", "Wait a moment, and try again."),
-    "authorizing": ("is still asking for permission", "Look at the phone and tap Allow, then try again."),
+    "authorizing": ("is still looking at this computer's keys", "Wait a moment, and try again."),
 }
 _ATTACH = "Plug one in with Developer options > USB debugging on, or `adb connect HOST`; `adb devices -l` lists them."
 
@@ -135,7 +135,7 @@ def refuse_unusable(device: Listed) -> None:
     if device.state == "unauthorized":
         raise unauthorised(device.serial)
     reason, hint = _REASONS.get(device.state, (f"is in state {device.state!r}", "Boot it normally."))
-    kind = ConnectionLostError if device.state in ("offline", "connecting") else DeviceError
+    kind = ConnectionLostError if device.state in ("offline", "connecting", "authorizing") else DeviceError
     raise kind(f"{device.serial}: {reason}", hint)
 
 

@@ -17,7 +17,8 @@ from melt.errors import DeviceError, TransientDeviceError
 DEFAULT_PORT = 5037
 _ANSWER_S = 10.0
 _START_S = 30.0
-_AWAY = ("not found", "offline", "closed", "no devices")  # in what the server says of a phone that may come back
+# In what the server says of a phone that may come back.
+_AWAY = ("not found", "offline", "closed", "no devices", "still connecting", "still authorizing")
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,9 @@ class SshShell:
         self._errors.join()
         code = self._channel.recv_exit_status()
         transport = self._channel.get_transport()
-        if code < 0 and (transport is None or not transport.is_active()):
+        # Of a program that a signal ended the server closes the output; a broken link closes the channel without that,
+        # a moment before the transport is known to be gone.
+        if code < 0 and (not self._channel.eof_received or transport is None or not transport.is_active()):
             self._put(None)
         else:
             self._put(("exit", bytes([_KILLED if code < 0 else code & 0xFF])))
