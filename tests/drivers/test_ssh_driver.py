@@ -172,6 +172,15 @@ class TestWhoIsLetIn:
                 open_way(one)
 
 
+def behind(gate: Sshd, board: Sshd, home: Path) -> DeviceProfile:
+    """The board, by way of the gate."""
+    gate.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+    jump = f"Host behind\n  HostName 127.0.0.1\n  Port {board.port}\n  ProxyJump 127.0.0.1:{gate.port}\n"
+    with (home / ".ssh" / "config").open("a") as config:
+        config.write(jump)
+    return DeviceProfile(name="behind", driver="ssh", address=Address(host="behind"))
+
+
 class TestConfiguration:
     def test_what_ssh_would_do(self, home: Path) -> None:
         (home / ".ssh" / "more").write_text(
@@ -226,12 +235,7 @@ class TestConfiguration:
     def test_through_a_gate(self, tmp_path: Path, home: Path, board: Sshd) -> None:
         """The board is reached through another host, whose key has to be known as well."""
         with Sshd(tmp_path / "gate", None, "AllowTcpForwarding yes") as gate:
-            gate.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
-            with (home / ".ssh" / "config").open("a") as config:
-                config.write(
-                    f"Host behind\n  HostName 127.0.0.1\n  Port {board.port}\n  ProxyJump 127.0.0.1:{gate.port}\n"
-                )
-            one = DeviceProfile(name="behind", driver="ssh", address=Address(host="behind"))
+            one = behind(gate, board, home)
             assert enrol_all(one) == [gate.fingerprint, board.fingerprint]
             remote = SshRemote(open_way(one), "behind")
             asked = run_command(remote, "echo $SSH_CONNECTION").text.split()
@@ -240,6 +244,26 @@ class TestConfiguration:
             with pytest.raises(ConnectionLostError):
                 run_command(remote, "true", 20)
             remote.close()
+
+    def test_letting_go_through_a_gate_that_has_just_gone(
+        self, tmp_path: Path, home: Path, board: Sshd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is sent then fails before anybody knows that the link is gone."""
+
+        def broken(_self: object, _out: bytes) -> None:
+            raise EOFError
+
+        with Sshd(tmp_path / "gate", None, "AllowTcpForwarding yes") as gate:
+            one = behind(gate, board, home)
+            enrol_all(one)
+            remote = SshRemote(open_way(one), "behind")
+            shell = remote.open_shell("sleep 60")
+            with monkeypatch.context() as just_now:
+                just_now.setattr("paramiko.packet.Packetizer.write_all", broken)
+                shell.close()
+                remote.close()
+            with pytest.raises(ConnectionLostError):
+                remote.open_shell("true")
 
 
 class TestPrograms:

@@ -20,6 +20,7 @@ from melt.profile import DeviceProfile
 
 CONNECT_S = 20.0
 KEEPALIVE_S = 10
+_BROKEN = (OSError, EOFError, paramiko.SSHException)  # what closing says where the link has just broken
 BACK_HINT = "Is it on, and does `ssh` reach it? The same command goes on where it stopped."
 
 
@@ -51,7 +52,10 @@ class Way:
     def close(self) -> None:
         """Ends all of them, the last one first."""
         for client in reversed(self._clients):
-            client.close()
+            try:
+                client.close()
+            except _BROKEN:  # the link to the host before it has just broken
+                client.close()  # goes on with what is left
 
 
 def open_way(profile: DeviceProfile) -> Way:
@@ -102,7 +106,8 @@ def _shown_key(host: Host, before: list[paramiko.SSHClient], name: str) -> param
     except (paramiko.SSHException, OSError, EOFError) as e:
         raise ConnectionLostError(f"{name}: {host.entry}: {str(e) or type(e).__name__}", BACK_HINT) from e
     finally:
-        transport.close()
+        with contextlib.suppress(*_BROKEN):
+            transport.close()
 
 
 def enrol(shown: HostKey) -> None:

@@ -100,4 +100,5 @@ class SshShell:
     def close(self) -> None:
         """Lets it go."""
         self._closed.set()
-        self._channel.close()
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the link has just broken
+            self._channel.close()
