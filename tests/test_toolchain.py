@@ -61,7 +61,7 @@ def test_a_wrong_target_names_the_nearest() -> None:
         find_target("linux-aarch64-must")
 
 
-def test_building_again_is_a_matter_of_a_second(kept_builds: None) -> None:
+def test_building_again_is_a_matter_of_seconds(kept_builds: None) -> None:
     first = build(TARGETS["host"])
     begun = time.monotonic()
     assert build(TARGETS["host"]) == first

@@ -25,7 +25,7 @@ from melt.record import beyond_training
 from melt.session import check_power_mode, does_not_fit, read_names
 from melt.store import Store
 
-# What a column of a cell may be of, where it varies; model and lengths have theirs anyhow.
+# Each has a column where it varies; model and lengths have theirs anyhow, and the rest makes no other measurement.
 _TELLING = tuple(
     k for k in Cell.model_fields if k not in ("model", "prompt_tokens", "gen_tokens", "warmups", "iterations", "seed")
 )
@@ -94,12 +94,12 @@ def _readiness(
     unready: dict[str, MeltError] = {}
     for cell in cells:
         backend, facts = backends[cell.backend], devices[cell.device]
-        if what := backend.to_build(cell, facts):
-            to_build[what] = None
-            continue
         try:
             check_power_mode(cell, facts)
-            backend.prepare(cell, facts, lambda _what: nullcontext(lambda _done, _total: None))  # has nothing to make
+            if what := backend.to_build(cell, facts):
+                to_build[what] = None
+            else:  # there is nothing to make, so that this only says what is wrong
+                backend.prepare(cell, facts, lambda _what: nullcontext(lambda _done, _total: None))
         except MeltError as e:
             unready.setdefault(e.message, e)
     return list(to_build), list(unready.values())

@@ -4,6 +4,7 @@ import hashlib
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,14 +13,17 @@ from pathlib import Path
 import pytest
 
 from melt.drivers.base import DeviceFile, ExitStatus
+from melt.drivers.local import LocalDriver
+from melt.drivers.local import connect as connect_local
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import RemoteProcess, run_command
+from melt.drivers.runner import runner_file
 from melt.drivers.ssh.config import read_host
 from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.driver import SshDriver
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError, ProfileError
-from melt.profile import Address, DeviceProfile
+from melt.profile import Address, DeviceProfile, load_profile
 from tests.drivers.conftest import enrol_all, ssh_profile_of
 from tests.peers.sshd import Sshd, make_key
 
@@ -267,6 +271,18 @@ class TestConfiguration:
 
 
 class TestPrograms:
+    def test_a_link_that_breaks_is_no_killed_program(
+        self, board: Sshd, remote: SshRemote, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also in the moment in which paramiko has ended the channel and not yet its transport."""
+        shell = remote.open_shell("echo begun; sleep 60")
+        assert shell.read(20) == ("stdout", b"begun\n")
+        monkeypatch.setattr("paramiko.Transport.is_active", lambda _self: True)
+        board.cut()
+        with pytest.raises(ConnectionLostError):
+            shell.read(20)
+        monkeypatch.undo()
+
     def test_exit_codes_and_both_outputs(self, remote: SshRemote) -> None:
         done = run_command(remote, "echo out; echo err >&2; exit 7")
         assert (done.code, done.text, done.stderr) == (7, "out\n", "err\n")
@@ -460,9 +476,6 @@ class TestFiles:
 
 class TestTheHost:
     def test_its_facts_are_this_machines(self, driver: SshDriver) -> None:
-        from melt.drivers.local import connect as connect_local
-        from melt.profile import load_profile
-
         local = connect_local(load_profile("local"))
         own, there = local.facts(), driver.facts()
         for key in (
@@ -479,6 +492,21 @@ class TestTheHost:
         assert not there.is_host
         assert {s.name for s in driver.discover().sources} == {s.name for s in local.discover().sources}
         local.close()
+
+    @pytest.mark.parametrize("where", ["there", "here"])
+    def test_a_recording_that_is_there_has_begun(self, driver: SshDriver, tmp_path: Path, where: str) -> None:
+        """What is measured next is sampled from its beginning, however long the sampler takes to start."""
+        opened: SshDriver | LocalDriver = driver if where == "there" else connect_local(load_profile("local"))
+        runner = opened.push(runner_file()).device_path
+        late = ["sh", "-c", 'sleep 0.5; exec "$@"', "sh", sys.executable, runner, "sample"]
+        recording = opened.record((), 100, late)
+        assert list(Path(opened.work_folder).rglob("telemetry.jsonl"))
+        assert recording.stop(tmp_path / "telemetry.jsonl") == ""
+        began = time.monotonic()
+        failed = opened.record((), 100, ["false"])  # is not waited for
+        assert time.monotonic() - began < 5
+        assert "the sampler ended with exit code 1" in failed.stop(tmp_path / "none.jsonl")
+        opened.close()
 
     def test_its_clock_is_set_beside_the_hosts(self, driver: SshDriver) -> None:
         reading = driver.clock()

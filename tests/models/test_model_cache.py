@@ -87,6 +87,7 @@ def test_prune_sweeps_what_a_killed_process_left(cache: ModelCache) -> None:
     half, fresh = cache.folder / ".making-old", cache.folder / ".making-new"
     stray = cache.folder / "files" / "nobody.gguf"
     stray.write_bytes(b"s")
+    (cache.folder / ".making-gone").symlink_to("nowhere")  # to look at it fails as for one that has just been cleared
     for folder in (half, fresh):
         folder.mkdir()
     for old in (half, stray):

@@ -20,7 +20,7 @@ from melt.profile import DeviceProfile
 
 CONNECT_S = 20.0
 KEEPALIVE_S = 10
-_BROKEN = (OSError, EOFError, paramiko.SSHException)  # what closing says where the link has just broken
+BROKEN = (OSError, EOFError, paramiko.SSHException)  # how paramiko says that the link is
 BACK_HINT = "Is it on, and does `ssh` reach it? The same command goes on where it stopped."
 
 
@@ -54,7 +54,7 @@ class Way:
         for client in reversed(self._clients):
             try:
                 client.close()
-            except _BROKEN:  # the link to the host before it has just broken
+            except BROKEN:  # the link to the host before it has just broken
                 client.close()  # goes on with what is left
 
 
@@ -103,10 +103,10 @@ def _shown_key(host: Host, before: list[paramiko.SSHClient], name: str) -> param
                 f"{name}: {host.entry} shows a key that is revoked in known_hosts", "Nobody should speak to this host."
             )
         return key
-    except (paramiko.SSHException, OSError, EOFError) as e:
+    except BROKEN as e:
         raise ConnectionLostError(f"{name}: {host.entry}: {str(e) or type(e).__name__}", BACK_HINT) from e
     finally:
-        with contextlib.suppress(*_BROKEN):
+        with contextlib.suppress(*BROKEN):
             transport.close()
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import paramiko
 
 from melt.drivers.remote.base import Completed, ConnectionLostError, Sent, last_words, quoted
-from melt.drivers.ssh.connect import BACK_HINT, Way
+from melt.drivers.ssh.connect import BACK_HINT, BROKEN, Way
 from melt.drivers.ssh.shell import SshShell, command_line
 from melt.errors import DeviceError
 from melt.paths import arriving
@@ -133,6 +133,6 @@ class SshRemote:
     def close(self) -> None:
         """Lets the host go."""
         if self._sftp is not None:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            with contextlib.suppress(*BROKEN):
                 self._sftp.close()
         self._way.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import paramiko
 
 from melt.drivers.remote.base import ConnectionLostError, Deadline, Kind, quoted
-from melt.drivers.ssh.connect import BACK_HINT
+from melt.drivers.ssh.connect import BACK_HINT, BROKEN
 
 _READ_BYTES = 2**18
 _WAITING_PIECES = 64  # beyond, the program has to wait for its reader
@@ -87,7 +87,7 @@ class SshShell:
             self._channel.sendall(data)
         except TimeoutError:
             raise
-        except (OSError, EOFError, paramiko.SSHException) as e:
+        except BROKEN as e:
             raise ConnectionLostError(f"the program takes no more: {e or type(e).__name__}", BACK_HINT) from e
         finally:
             self._channel.settimeout(None)
@@ -100,5 +100,5 @@ class SshShell:
     def close(self) -> None:
         """Lets it go."""
         self._closed.set()
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the link has just broken
+        with contextlib.suppress(*BROKEN):
             self._channel.close()
