@@ -19,8 +19,8 @@ from benchmarks.common import Speeds, bench_cell, last_json_lines, local_device,
 from melt.drivers.local import LocalDriver
 from melt.models.info import ModelInfo
 from melt.models.refs import resolve
-from melt.paths import cache_folder
 from melt.toolchain.source import llama_source
+from melt.util.files import cache_folder
 
 POINTS = {512: 128, 2048: 64}  # prompt tokens, and the tokens generated at that depth
 THREADS = 2

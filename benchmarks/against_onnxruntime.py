@@ -23,7 +23,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.common import machine, ratio_line
-from melt import ondevice
+from melt import runner
 from melt.models.refs import resolve
 
 REF = "synth:smollm2-135m@onnx-int4"
@@ -32,7 +32,7 @@ Decode = Callable[[int], None]
 
 def of_melt(folder: str, prompt: list[int], gen: int, threads: int) -> Decode:
     """melt's engine, as its runner drives it."""
-    sys.path.insert(0, str(Path(ondevice.__file__).with_name("python")))
+    sys.path.insert(0, str(Path(runner.__file__).with_name("python")))
     from engine_onnxruntime import Library, OnnxRuntime
     from job import Job, Workload
 

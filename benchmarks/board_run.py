@@ -20,9 +20,9 @@ import yaml
 import melt
 from benchmarks.common import machine
 from melt.drivers.ssh.connect import enrol, unknown_keys
-from melt.events import Iteration
-from melt.profile import Address, DeviceProfile
-from melt.store import Store
+from melt.spec.events import Iteration
+from melt.spec.profile import Address, DeviceProfile
+from melt.store.store import Store
 from tests.peers.board.box import BoardBox
 from tests.peers.sshd import make_key
 from tests.telemetry.replay import ina3221

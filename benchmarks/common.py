@@ -16,10 +16,10 @@ import numpy as np
 from melt.backends.llamacpp import LlamaCpp
 from melt.drivers.base import DeviceFile
 from melt.drivers.local import LocalDriver, connect
-from melt.events import Failed, Iteration, parse_event
 from melt.models.info import ModelInfo
-from melt.plan import Cell
-from melt.profile import load_profile
+from melt.spec.cell import Cell
+from melt.spec.events import Failed, Iteration, parse_event
+from melt.spec.profile import load_profile
 
 LINE_TIMEOUT_S = 900.0
 MIB = 2**20

@@ -16,14 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.common import machine
-from melt.events import Event, Iteration, ModelLoaded, UnknownLine
-from melt.models.synth import synthesise
-from melt.models.zoo import find_shape, scaled_down
-from melt.plan import Plan
-from melt.session import run
+from melt.execution.plan import run
+from melt.execution.progress import Watcher
+from melt.models.gguf.synth import synthesise
+from melt.models.shapes.zoo import find_shape, scaled_down
+from melt.spec.events import Event, Iteration, ModelLoaded, UnknownLine
+from melt.spec.plan import Plan
 from melt.toolchain.build import build
 from melt.toolchain.targets import find_target
-from melt.watch import Watcher
 from tests.peers.iphone.__main__ import MODELS
 
 APP = "org.example.melt-runner"

@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from benchmarks.common import machine
-from melt.events import Hello, Iteration
-from melt.models.synth import synthesise
-from melt.models.zoo import find_shape, scaled_down
-from melt.store import Run, Store
+from melt.models.gguf.synth import synthesise
+from melt.models.shapes.zoo import find_shape, scaled_down
+from melt.spec.events import Hello, Iteration
+from melt.store.store import Run, Store
 from tests.peers.phone.box import PhoneBox
 
 IDLE_S = 1.0

@@ -24,7 +24,7 @@ from melt.drivers.remote.files import RemoteFiles
 from melt.drivers.remote.process import run_command
 from melt.drivers.ssh.connect import enrol, open_way, unknown_keys
 from melt.drivers.ssh.remote import SshRemote
-from melt.profile import Address, DeviceProfile
+from melt.spec.profile import Address, DeviceProfile
 from tests.peers.sshd import Sshd, make_key
 
 

@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.common import MIB, a_file, machine, ratio_line
 from melt.drivers.base import DeviceFile
 from melt.drivers.ios.driver import IosDriver
-from melt.profile import DeviceProfile
+from melt.spec.profile import DeviceProfile
 from tests.peers.iphone.clients import HAS_FUSE, Clients
 
 APP = "org.example.melt-runner"

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.common import Speeds, local_device, machine, ratio_line, run_melt
 from melt.drivers.runner import runner_file
 from melt.models.refs import resolve
-from melt.plan import Cell
+from melt.spec.cell import Cell
 
 REF = "pypi:smollm2-135m"
 

@@ -12,25 +12,26 @@ Nothing heavy is imported until it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from melt.version import __version__
+
 if TYPE_CHECKING:
     from melt.analysis.frames import Results, load
     from melt.errors import MeltError
-    from melt.plan import Cell, Plan, load_plan
-    from melt.profile import DeviceProfile, load_profile
-    from melt.session import run
-
-__version__ = "0.1.0"
+    from melt.execution.plan import run
+    from melt.spec.cell import Cell
+    from melt.spec.plan import Plan, load_plan
+    from melt.spec.profile import DeviceProfile, load_profile
 
 _HOMES = {
     "Results": "melt.analysis.frames",
     "load": "melt.analysis.frames",
     "MeltError": "melt.errors",
-    "Cell": "melt.plan",
-    "Plan": "melt.plan",
-    "load_plan": "melt.plan",
-    "DeviceProfile": "melt.profile",
-    "load_profile": "melt.profile",
-    "run": "melt.session",
+    "Cell": "melt.spec.cell",
+    "Plan": "melt.spec.plan",
+    "load_plan": "melt.spec.plan",
+    "DeviceProfile": "melt.spec.profile",
+    "load_profile": "melt.spec.profile",
+    "run": "melt.execution.plan",
 }
 
 __all__ = [

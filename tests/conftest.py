@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from melt.models.synth import synthesise
-from melt.models.zoo import find_shape, scaled_down
+from melt.models.gguf.synth import synthesise
+from melt.models.shapes.zoo import find_shape, scaled_down
 
 # Builds of the native runner outlive a test run; `make clean` removes them.
 KEPT_BUILDS = Path(__file__).parents[1] / ".test-cache"

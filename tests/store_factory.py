@@ -1,4 +1,4 @@
-"""Writes realistic stores with melt.store, for tests and benchmarks; every number follows from a seed.
+"""Writes realistic stores with melt.store.store, for tests and benchmarks; every number follows from a seed.
 
 The latencies obey simple cost laws: a Transformer's prefill has a quadratic and its decode a linear term
 in the context length; a state-space model's do not. Crossovers can therefore be computed by hand.
@@ -13,21 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from melt.facts import DeviceFacts
-from melt.plan import Cell
-from melt.store import (
-    EVENTS,
-    STDERR,
-    TELEMETRY,
-    Flag,
-    Manifest,
-    ModelRecord,
-    Prediction,
-    Run,
-    RunFailure,
-    Store,
-)
-from melt.telemetry.base import Absent, Discovery, Probe, Quantity, Site, Source
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.store.manifest import Flag, Manifest, ModelRecord, Prediction, RunFailure
+from melt.store.store import EVENTS, STDERR, TELEMETRY, Run, Store
+from melt.telemetry.source import Absent, Discovery, Probe, Quantity, Site, Source
 
 MIB = 2**20
 PAGE_BYTES = 4096

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 import pytest
 
-from melt.plan import Plan, load_plan
-from melt.profile import read_profile
+from melt.spec.plan import Plan, load_plan
+from melt.spec.profile import read_profile
 from tests.conftest import KEPT_BUILDS
 from tests.drivers.iphone import melts_app
 from tests.peers.adb_server import own_adb_server

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import melt
-from melt.events import Iteration
-from melt.plan import Plan
-from melt.session import run
-from melt.store import Run
+from melt.execution.plan import run
+from melt.spec.events import Iteration
+from melt.spec.plan import Plan
+from melt.store.store import Run
 from tests.telemetry.replay import Replay, battery_current, load_tree, rapl
 
 LAPTOP = "laptop-xps15-9560"

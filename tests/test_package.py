@@ -46,9 +46,9 @@ def test_the_wheel_holds_profiles_templates_and_on_device_sources(built: Path) -
         "melt/py.typed",
         "melt/device_profiles/pixel8.yaml",
         "melt/device_profiles/schema.json",
-        "melt/ondevice/python/__main__.py",
-        "melt/ondevice/native/CMakeLists.txt",
-        "melt/ondevice/native/main.cpp",
+        "melt/runner/python/__main__.py",
+        "melt/runner/native/CMakeLists.txt",
+        "melt/runner/native/main.cpp",
         "melt/models/zoo.yaml",
     ):
         assert needed in names

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import melt
-from melt.plan import load_plan
+from melt.spec.plan import load_plan
 
 ROOT = Path(__file__).parent.parent
 

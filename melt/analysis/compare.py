@@ -8,7 +8,7 @@ from melt.analysis.curves import MATCHED, Curve
 from melt.analysis.passport import conditions, differences
 from melt.analysis.stats import LEVEL, SEED, resampled_medians
 from melt.errors import ReportError
-from melt.store import Manifest
+from melt.store.manifest import Manifest
 
 RESAMPLES = 4_000
 

@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from melt.analysis.phases import NO_TIMES
-from melt.analysis.reading import Recorded
+from melt.analysis.measures.phases import NO_TIMES
+from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Observed
-from melt.events import Iteration
-from melt.store import Flag
+from melt.spec.events import Iteration
+from melt.store.manifest import Flag
 
 MEMORY_GAP = 0.10
 THROTTLED_BELOW = 0.90

@@ -16,12 +16,13 @@ from melt.analysis import processes, rows
 from melt.analysis.cells import cells_frame
 from melt.analysis.columns import names
 from melt.analysis.flags import flags_of
-from melt.analysis.rails import has_rails, rail_rows
-from melt.analysis.reading import Recorded, read
+from melt.analysis.measures.rails import has_rails, rail_rows
+from melt.analysis.recorded import Recorded, read
 from melt.analysis.telemetry import telemetry_text
 from melt.errors import StoreError
-from melt.store import MANIFEST, Damaged, DamagedRunError, Flag, Manifest, Run, Store, read_manifest
-from melt.telemetry.parse import series
+from melt.store.manifest import MANIFEST, DamagedRunError, Flag, Manifest, read_manifest
+from melt.store.store import Damaged, Run, Store
+from melt.telemetry.series import series
 
 WORTH_A_PROCESS = 250  # runs: a second or so of parsing, about what starting one costs
 

@@ -17,9 +17,10 @@ from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
-from melt.analysis.reading import Recorded, read
+from melt.analysis.recorded import Recorded, read
 from melt.analysis.telemetry import Observed, observe
-from melt.store import MANIFEST, Run, read_manifest
+from melt.store.manifest import MANIFEST, read_manifest
+from melt.store.store import Run
 
 MAX_HELPERS = 7
 _SERVE = "from melt.analysis.processes import serve; serve()"

@@ -10,14 +10,14 @@ import pandas as pd
 
 from melt.analysis.columns import ENERGY, PER_ITERATION, PER_RUN, names
 from melt.analysis.flags import throttling
-from melt.analysis.latency import cold_ttft_s, latencies, speeds
+from melt.analysis.measures.latency import cold_ttft_s, latencies, speeds
+from melt.analysis.measures.phases import PHASES
 from melt.analysis.passport import conditions, passport_id
-from melt.analysis.phases import PHASES
-from melt.analysis.reading import Recorded
+from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Observed
-from melt.store import Flag
-from melt.telemetry.parse import Series
+from melt.store.manifest import Flag
+from melt.telemetry.series import Series
 
 NS = 1e-9
 BUFFER_KINDS = ("weights", "kv", "state", "compute", "output")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from melt.analysis.others import Others, others_load
-from melt.analysis.phases import PhaseEnergies, phase_energies
-from melt.analysis.reading import Recorded
+from melt.analysis.measures.background import Others, others_load
+from melt.analysis.measures.phases import PhaseEnergies, phase_energies
+from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
-from melt.store import TELEMETRY
-from melt.telemetry.base import Discovery, Source
-from melt.telemetry.parse import Series, series
+from melt.store.store import TELEMETRY
+from melt.telemetry.series import Series, series
+from melt.telemetry.source import Discovery, Source
 
 # Clocks, and what other sources are made of, are left to the samples frame.
 NOT_SUMMARISED = ("frequency_hz",)

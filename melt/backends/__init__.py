@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from melt.errors import PlanError
-from melt.validation import did_you_mean
+from melt.util.yaml import did_you_mean
 
 if TYPE_CHECKING:
     from melt.backends.base import Backend

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from melt.drivers.base import DeviceFile, Progress
-from melt.facts import DeviceFacts
-from melt.job import Job
-from melt.plan import Cell
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.spec.job import Job
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo

@@ -1,7 +1,7 @@
 """Which processors a cell runs on: a cluster by name, or a mask."""
 
 from melt.errors import RunnerError
-from melt.facts import DeviceFacts
+from melt.spec.facts import DeviceFacts
 
 
 def cpu_mask(cores: str, facts: DeviceFacts) -> int | None:

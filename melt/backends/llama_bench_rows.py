@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from melt.events import Accelerator, Done, Failed, Hello, Repetitions, Text, Warned
-from melt.plan import Cell
+from melt.spec.cell import Cell
+from melt.spec.events import Accelerator, Done, Failed, Hello, Repetitions, Text, Warned
 
 _Tokens = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 _NPU = re.compile(r"hexagon|htp|npu", re.I)  # llama.cpp lists them among the GPUs

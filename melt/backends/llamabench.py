@@ -15,9 +15,9 @@ from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
-from melt.facts import DeviceFacts
-from melt.job import Job
-from melt.plan import Cell
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.spec.job import Job
 from melt.toolchain.archives import Program, find_program, programs
 from melt.toolchain.build import build, built
 from melt.toolchain.targets import target_for

@@ -12,8 +12,8 @@ from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
-from melt.facts import DeviceFacts
-from melt.plan import Cell
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import built_on_device
 from melt.toolchain.targets import ON_DEVICE, Target, has_target, phone_gpu_target, target_for

@@ -9,12 +9,12 @@ from melt.backends.workload import check_format, job_for
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import runner_file
 from melt.errors import RunnerError
-from melt.facts import DeviceFacts
-from melt.models.onnx_config import CONFIG
-from melt.models.onnx_npu import check_for_npu
+from melt.models.onnx.config import CONFIG
+from melt.models.onnx.npu import check_for_npu
 from melt.models.refs import peek
-from melt.paths import cache_folder
-from melt.plan import Cell
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.util.files import cache_folder
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo

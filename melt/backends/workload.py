@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from melt.backends.cores import cpu_mask
 from melt.drivers.base import DeviceFile
 from melt.errors import RunnerError
-from melt.facts import DeviceFacts
-from melt.job import Job, Workload
 from melt.models.refs import parse_ref
-from melt.plan import Cell
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.spec.job import Job, Workload
 
 if TYPE_CHECKING:
     from melt.models.info import Format, ModelInfo

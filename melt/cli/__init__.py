@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest name for a wrong one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from melt.validation import did_you_mean
+            from melt.util.yaml import did_you_mean
 
             ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)

@@ -17,9 +17,9 @@ from melt.drivers import connect
 from melt.drivers.adb.find import attached
 from melt.drivers.lease import lease, lease_name
 from melt.errors import DeviceError, MeltError
-from melt.facts import DeviceFacts
-from melt.profile import DeviceProfile, load_profile, profile_paths
-from melt.telemetry.base import Discovery
+from melt.spec.facts import DeviceFacts
+from melt.spec.profile import DeviceProfile, load_profile, profile_paths
+from melt.telemetry.source import Discovery
 
 EXTRA = "pip install 'melt-bench[ssh]'"
 

@@ -7,8 +7,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from melt.checks import Check, check_device, check_host
 from melt.cli import printable
+from melt.doctor.checks import Check, check_device, check_host
 
 _MARKS = {"ok": "[green]ok[/green]     ", "warning": "[yellow]warning[/yellow]", "problem": "[red]problem[/red]"}
 

@@ -14,16 +14,17 @@ from melt.cli.progress import duration as time_text
 from melt.cli.tables import model_table, print_whole
 from melt.drivers import connect
 from melt.errors import MeltError
-from melt.estimate import Rate
-from melt.facts import DeviceFacts
+from melt.execution.estimate import Rate
+from melt.execution.plan import check_power_mode, does_not_fit, read_names
+from melt.execution.unit import beyond_training
 from melt.models.info import ModelInfo
 from melt.models.memory import predict_memory
 from melt.models.refs import peek
-from melt.plan import Cell, Plan
-from melt.profile import load_profile
-from melt.record import beyond_training
-from melt.session import check_power_mode, does_not_fit, read_names
-from melt.store import Store
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.spec.plan import Plan
+from melt.spec.profile import load_profile
+from melt.store.store import Store
 
 # Each has a column where it varies; model and lengths have theirs anyhow, and the rest makes no other measurement.
 _TELLING = tuple(

@@ -10,8 +10,8 @@ import click
 @click.option("--format", "format_", type=click.Choice(["llama-bench"]), required=True)
 def export(results: Path, format_: str) -> None:
     """Write the runs in RESULTS to standard output in another program's format."""
-    from melt.export_llama_bench import export_llama_bench
-    from melt.store import Store
+    from melt.exchange.llama_bench_export import export_llama_bench
+    from melt.store.store import Store
 
     runs, damaged = Store(results).runs()
     for broken in damaged:

@@ -24,7 +24,7 @@ def llama_bench(path: Path, results: Path, device: str, model: str | None) -> No
     -p 0 -n 64 -d 512. The results folder is the last line.
     """
     from melt.errors import StoreError
-    from melt.import_llama_bench import import_llama_bench
+    from melt.exchange.llama_bench_import import import_llama_bench
 
     found = import_llama_bench(path, results, device, model)
     for name in found.alone:

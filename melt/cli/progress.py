@@ -23,13 +23,14 @@ from rich.text import Text
 from melt.cli import printable
 from melt.cli.build_bar import build_bar
 from melt.drivers.base import Progress as ByteProgress
-from melt.estimate import Rate
-from melt.events import Event, Iteration, ModelLoaded, Repetitions, UnknownLine
+from melt.execution.estimate import Rate
+from melt.execution.progress import Watcher
 from melt.models.info import ModelInfo
-from melt.plan import Cell, Plan
-from melt.profile import load_profile
-from melt.store import Run
-from melt.watch import Watcher
+from melt.spec.cell import Cell
+from melt.spec.events import Event, Iteration, ModelLoaded, Repetitions, UnknownLine
+from melt.spec.plan import Plan
+from melt.spec.profile import load_profile
+from melt.store.store import Run
 
 _REDRAW_S = 0.25
 

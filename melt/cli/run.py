@@ -10,7 +10,7 @@ from melt.cli import end_cleanly_when_stopped
 from melt.errors import PlanError
 
 if TYPE_CHECKING:
-    from melt.plan import Plan
+    from melt.spec.plan import Plan
 
 EPILOG = """\b
 Examples:
@@ -41,7 +41,7 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 
 
 def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    from melt.profile import profile_paths
+    from melt.spec.profile import profile_paths
 
     return [name for name in profile_paths() if name.startswith(incomplete)]
 
@@ -111,7 +111,7 @@ def run(
     PLAN is a YAML file whose keys are these options' names (devices, models, context, ...); options given
     here win over it.
     """
-    from melt.plan import load_plan
+    from melt.spec.plan import load_plan
 
     given = {k: v for k, v in options.items() if v not in (None, ())} | _settings(settings)
     if plan is None and not given:
@@ -144,8 +144,8 @@ def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -
     from melt.analysis.frames import load
     from melt.cli.progress import Live
     from melt.cli.summary import print_summary
-    from melt.session import read_names
-    from melt.session import run as run_plan
+    from melt.execution.plan import read_names
+    from melt.execution.plan import run as run_plan
 
     end_cleanly_when_stopped()
     read_names(plan.cells())  # every wrong name at once, before anything is drawn

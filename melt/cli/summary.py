@@ -13,7 +13,7 @@ from melt.cli.tables import model_table, print_whole, width_of
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results
-    from melt.session import Outcome
+    from melt.execution.plan import Outcome
 
 # Column of the cells frame -> heading, factor, digits
 METRICS = (

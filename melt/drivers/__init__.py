@@ -4,11 +4,11 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from melt.errors import DeviceError
-from melt.validation import did_you_mean
+from melt.util.yaml import did_you_mean
 
 if TYPE_CHECKING:
     from melt.drivers.base import Driver
-    from melt.profile import DeviceProfile
+    from melt.spec.profile import DeviceProfile
 
 GROUP = "melt.drivers"
 

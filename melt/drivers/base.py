@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from melt.facts import ClockReading, DeviceFacts
-from melt.telemetry.base import Absent, Discovery, Probe
+from melt.spec.facts import ClockReading, DeviceFacts
+from melt.telemetry.source import Absent, Discovery, Probe
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 

@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from melt.paths import is_alive, write_whole
-from melt.telemetry.base import Absent
+from melt.telemetry.source import Absent
+from melt.util.files import write_whole
+from melt.util.process import is_alive
 
 # Condition -> the files that hold it, below the root.
 FILES = {"governor": "sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}

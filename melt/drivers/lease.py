@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from melt.errors import DeviceError
-from melt.facts import DeviceFacts
-from melt.profile import DeviceProfile
+from melt.spec.facts import DeviceFacts
+from melt.spec.profile import DeviceProfile
 
 # One place for every user and every cache of this machine.
 FOLDER = "melt-leases"

@@ -17,12 +17,12 @@ from melt.drivers.process import HostProcess
 from melt.drivers.runner import end_sampler, runner_file, wait_for_sampler
 from melt.drivers.shell_inventory import MAX_TEXT_CHARS, new_word, parse_answer, script_for
 from melt.errors import DeviceError, RunnerError
-from melt.facts import ClockReading, DeviceFacts
-from melt.paths import cache_folder, write_whole
-from melt.profile import DeviceProfile
+from melt.spec.facts import ClockReading, DeviceFacts
+from melt.spec.profile import DeviceProfile
 from melt.telemetry import linux
-from melt.telemetry.base import Absent, Discovery, Inventory, InventoryEntry, Probe
 from melt.telemetry.linux_facts import STATE_GLOBS, state
+from melt.telemetry.source import Absent, Discovery, Inventory, InventoryEntry, Probe
+from melt.util.files import cache_folder, write_whole
 
 _INFO_TIMEOUT_S = 60.0
 

@@ -10,7 +10,7 @@ from typing import IO
 
 from melt.drivers.base import ExitStatus
 from melt.drivers.output import Output
-from melt.events import MAX_LINE_CHARS
+from melt.spec.events import MAX_LINE_CHARS
 
 _KILL_WAIT_S = 5.0
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from melt.drivers.base import DeviceFile, Process
-from melt.ondevice import python_runner
-from melt.paths import cache_folder, write_whole
+from melt.runner import python_runner
+from melt.util.files import cache_folder, write_whole
 
 SAMPLER_START_S = 10.0
 SAMPLER_END_S = 10.0

@@ -9,7 +9,7 @@ import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 
-from melt.telemetry.base import Inventory, InventoryEntry
+from melt.telemetry.source import Inventory, InventoryEntry
 
 # bionic's words where they differ from this host's
 _ERRNO_NAMES = {os.strerror(number): name for number, name in errno.errorcode.items()} | {

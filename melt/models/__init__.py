@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from melt.models.cache import Entry, ModelCache, Progress
     from melt.models.cost import decode_bytes_per_token, flops_prefill
-    from melt.models.gguf_header import Header, read_header
+    from melt.models.gguf.header import Header, read_header
+    from melt.models.gguf.quantizer import quantize
+    from melt.models.gguf.synth import synthesise
     from melt.models.info import ModelInfo, inspect
     from melt.models.memory import MemoryPrediction, kv_bytes_per_token, predict_memory, state_bytes
-    from melt.models.onnx_synth import synthesise_onnx
-    from melt.models.quantizer import quantize
+    from melt.models.onnx.synth import synthesise_onnx
     from melt.models.refs import parse_ref, peek, resolve
-    from melt.models.synth import synthesise
-    from melt.models.zoo import Shape, find_shape, load_zoo, scaled_down
+    from melt.models.shapes.zoo import Shape, find_shape, load_zoo, scaled_down
 
 _HOMES = {
     "Entry": "cache",

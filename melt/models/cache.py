@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from melt.errors import ModelError
-from melt.paths import cache_folder, write_whole
+from melt.util.files import cache_folder, write_whole
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from melt.errors import ModelError
-from melt.models.gguf_header import Header, SkippedArray, read_header
-from melt.models.gguf_types import FILE_TYPES, TENSOR_TYPES_BY_NAME
-from melt.models.layers import KvLayout, layer_layout
-from melt.models.metadata import Metadata
+from melt.models.gguf.header import Header, SkippedArray, read_header
+from melt.models.gguf.layers import KvLayout, layer_layout
+from melt.models.gguf.metadata import Metadata
+from melt.models.gguf.types import FILE_TYPES, TENSOR_TYPES_BY_NAME
 
 Family = Literal["transformer", "ssm", "hybrid"]
 Format = Literal["gguf", "onnx"]
@@ -92,7 +92,7 @@ def inspect(path: Path, ref: str = "") -> ModelInfo:
         ModelError: the file is missing, damaged, cut short, or describes no model.
     """
     if path.is_dir():
-        from melt.models.onnx_info import inspect_folder
+        from melt.models.onnx.info import inspect_folder
 
         return inspect_folder(path, ref)
     header = read_header(path)

@@ -8,9 +8,9 @@ over the families in the zoo (within a few percent there). The runner itself is 
 from dataclasses import asdict, dataclass
 
 from melt.errors import ModelError
-from melt.models.gguf_types import TENSOR_TYPES_BY_NAME
+from melt.models.gguf.types import TENSOR_TYPES_BY_NAME
 from melt.models.info import ModelInfo
-from melt.models.zoo import suggest
+from melt.models.shapes.zoo import suggest
 
 CELL_ALIGNMENT = 256
 _FLOAT_BYTES = 4
@@ -63,7 +63,7 @@ def predict_memory(
         n_outputs: most tokens of a batch whose logits are kept room for; None is all of them.
     """
     if info.format == "onnx":
-        from melt.models.onnx_memory import predict_onnx_memory
+        from melt.models.onnx.memory import predict_onnx_memory
 
         return predict_onnx_memory(info, n_ctx, ubatch)
     n_ctx = padded_context(n_ctx)

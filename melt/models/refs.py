@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from melt.errors import ModelError
 from melt.models.cache import Entry, Made, ModelCache, Progress, hash_file
+from melt.models.gguf.mix import QUANTS
 from melt.models.info import Format, ModelFile, ModelInfo, info_from_header, inspect
-from melt.models.mix import QUANTS
-from melt.models.onnx_graph import PRECISIONS, Precision
-from melt.models.packages import PACKAGED_MODELS, PackagedModel, fetch_packaged
-from melt.models.zoo import Shape, find_shape, load_zoo, suggest
+from melt.models.onnx.graph import PRECISIONS, Precision
+from melt.models.shapes.zoo import Shape, find_shape, load_zoo, suggest
+from melt.models.sources.packages import PACKAGED_MODELS, PackagedModel, fetch_packaged
 
 DEFAULT_QUANT = "Q4_0"
 # GGUF's recipes by llama.cpp's names, ONNX's precisions by those of onnxruntime-genai's builder.
@@ -113,7 +113,8 @@ class SynthRef:
     @property
     def cache_key(self) -> str:
         """Names the generator too, so that a newer melt does not take an older one's file."""
-        from melt.models import onnx_synth, synth
+        from melt.models.gguf import synth
+        from melt.models.onnx import synth as onnx_synth
 
         made_by = onnx_synth if self.format == "onnx" else synth
         return f"{self.text}#{made_by.GENERATOR_VERSION}"
@@ -173,7 +174,7 @@ def peek(ref: str, cache: ModelCache | None = None) -> ModelInfo | None:
         return _from_entry(parsed, entry)
     if isinstance(parsed, SynthRef):
         if parsed.format == "onnx":
-            from melt.models.onnx_synth import describe_onnx
+            from melt.models.onnx.synth import describe_onnx
 
             return describe_onnx(parsed.shape, ONNX_QUANTS[parsed.quant], parsed.text)
         return _designed(parsed.shape, parsed.quant, parsed.text)
@@ -190,7 +191,7 @@ def _parse_synth(text: str, rest: str) -> SynthRef:
         raise ModelError(f"{text!r} ends at its @", f"Write for example synth:{name}@{DEFAULT_QUANT}.")
     ref = SynthRef(find_shape(name), _check_quant(quant or DEFAULT_QUANT))
     if ref.format == "onnx":
-        from melt.models.onnx_layers import check_shape
+        from melt.models.onnx.layers import check_shape
 
         check_shape(ref.shape)
     return ref
@@ -250,17 +251,17 @@ def _cache_key(ref: HubRef | PackageRef | SynthRef) -> str:
 
 def _make(ref: HubRef | PackageRef | SynthRef, out: Path, progress: Progress | None) -> Made:
     if isinstance(ref, SynthRef) and ref.format == "onnx":
-        from melt.models.onnx_synth import synthesise_onnx
+        from melt.models.onnx.synth import synthesise_onnx
 
         folder = synthesise_onnx(ref.shape, ONNX_QUANTS[ref.quant], out, progress=progress)
         return Made(sha256=_folder_sha256(_files_of(folder, hash_file)))
     if isinstance(ref, SynthRef):
-        from melt.models.synth import synthesise
+        from melt.models.gguf.synth import synthesise
 
         return Made(sha256=synthesise(ref.shape, ref.quant, out, progress=progress).sha256)
     if isinstance(ref, PackageRef):
         return fetch_packaged(ref.model, out, progress)
-    from melt.models.hub import fetch_from_hub
+    from melt.models.sources.hub import fetch_from_hub
 
     made = fetch_from_hub(ref, out, progress)
     inspect(out, ref.text)  # a file that is no model never enters the cache
@@ -279,7 +280,7 @@ def _with_files(info: ModelInfo, cache: ModelCache, progress: Progress | None) -
 
 
 def _files_of(folder: Path, sha256_of: Callable[[Path], str]) -> tuple[ModelFile, ...]:
-    from melt.models.onnx_folder import read_folder
+    from melt.models.onnx.folder import read_folder
 
     paths = {name: folder / name for name in read_folder(folder).files}
     return tuple(ModelFile(name, sha256_of(path), path.stat().st_size) for name, path in paths.items())
@@ -292,8 +293,8 @@ def _folder_sha256(files: tuple[ModelFile, ...]) -> str:
 
 
 def _designed(shape: Shape, quant: str, ref: str) -> ModelInfo:
-    from melt.models.gguf_header import align
-    from melt.models.synth import design
+    from melt.models.gguf.header import align
+    from melt.models.gguf.synth import design
 
     header = design(shape, quant).header
     return info_from_header(header, ref=ref, file_bytes=align(header.data_end, header.alignment))

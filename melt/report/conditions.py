@@ -9,12 +9,12 @@ from melt.analysis.cliff import cliffs
 from melt.analysis.columns import METRICS
 from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.frames import Results
-from melt.plan import Cell
 from melt.report import text
 from melt.report.palette import FAMILY_WORDS
 from melt.report.series import Setting
 from melt.report.story import SESSIONS_FOR_INTERVAL
-from melt.store import Manifest
+from melt.spec.cell import Cell
+from melt.store.manifest import Manifest
 
 
 @dataclass(frozen=True)

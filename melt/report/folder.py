@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from melt.errors import ReportError
-from melt.paths import is_alive, write_whole
+from melt.util.files import write_whole
+from melt.util.process import is_alive
 
 INDEX = "index.html"
 MARKER = ".melt-report"

@@ -10,7 +10,7 @@ import melt
 from melt.analysis.frames import Results
 from melt.analysis.passport import passport_id
 from melt.report import conditions, palette, reproduce, story, text
-from melt.report.gather import MAX_SETTINGS, Chapter
+from melt.report.chapters import MAX_SETTINGS, Chapter
 from melt.report.series import Setting
 from melt.report.svg import inline
 from melt.report.tables import Table, cells_table, rails_table, runs_table

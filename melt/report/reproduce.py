@@ -6,7 +6,7 @@ from pathlib import Path
 
 from melt.analysis.frames import Results
 from melt.report.text import clean
-from melt.store import Manifest
+from melt.store.manifest import Manifest
 
 PLAN_FILE = "plan.yaml"
 MAX_PLAN_CHARS = 50_000

@@ -5,13 +5,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from melt.analysis.frames import Results
-from melt.analysis.phases import windows
-from melt.analysis.reading import Recorded
+from melt.analysis.measures.phases import windows
+from melt.analysis.recorded import Recorded
 from melt.report import charts, text
 from melt.report.figures import Drawing
 from melt.report.palette import PHASES
 from melt.report.series import Drawn, Setting, middle_run
-from melt.telemetry.base import Source
+from melt.telemetry.source import Source
 
 MAX_POINTS = 500
 NS = 1e-9

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from melt.analysis.frames import Results
 from melt.report import charts
+from melt.report.chapters import Plate, chapters
 from melt.report.folder import INDEX, replacing
-from melt.report.gather import Plate, chapters
 from melt.report.page import render
 from melt.report.series import settings
 from melt.report.story import crossing_rows

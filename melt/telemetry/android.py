@@ -6,11 +6,12 @@ tell is asked of Android's services, which cost the phone some milliseconds each
 
 from collections.abc import Sequence
 
-from melt.profile import Sensors
-from melt.telemetry import android_battery, battery, linux, power_rails
+from melt.spec.profile import Sensors
+from melt.telemetry import linux
 from melt.telemetry.android_facts import PROPERTIES, properties
-from melt.telemetry.base import Discovery, Inventory, Probe, Site
-from melt.telemetry.found import SLOW_MS, Found, source, why
+from melt.telemetry.kinds import android_battery, battery, power_rails
+from melt.telemetry.kinds.base import SLOW_MS, Found, source, why
+from melt.telemetry.kinds.power_rails import Rail
 from melt.telemetry.parsers import (
     BATTERY_SERVICE,
     HAL_TEMPERATURES,
@@ -19,7 +20,7 @@ from melt.telemetry.parsers import (
     hal_temperatures,
     parse,
 )
-from melt.telemetry.power_rails import Rail
+from melt.telemetry.source import Discovery, Inventory, Probe, Site
 
 GPU_MEMORY = "dumpsys gpu"
 COMMANDS = {  # an inventory's entries that are no files, and the command that gives each

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from melt.facts import DeviceFacts
+from melt.spec.facts import DeviceFacts
 from melt.telemetry import linux_facts
-from melt.telemetry.base import Inventory
 from melt.telemetry.parsers import BATTERY_SERVICE
+from melt.telemetry.source import Inventory
 
 PROPERTIES = "getprop"
 SHELL_USER = "id -u"

@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from melt.profile import Sensors
+from melt.spec.profile import Sensors
 from melt.telemetry import linux
-from melt.telemetry.base import Discovery, Probe, Source
-from melt.telemetry.found import Found
+from melt.telemetry.kinds.base import Found
+from melt.telemetry.source import Discovery, Probe, Source
 
 APP, SYSTEM, GPU, BATTERY = "app", "system", "gpu", "battery"
 OWN_MEMORY, OWN_MEMORY_MS = "memory", 500  # what the app samples of itself, and how often it does

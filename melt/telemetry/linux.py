@@ -3,14 +3,14 @@
 import fnmatch
 from collections.abc import Callable, Sequence
 
-from melt.profile import Sensors
-from melt.telemetry import battery, hwmon, rapl, raspberry, tegrastats
-from melt.telemetry.base import Absent, Discovery, Inventory, Quantity, Site, Source
-from melt.telemetry.found import SLOW_MS, Found, why
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds import battery, hwmon, rapl, raspberry, tegrastats
+from melt.telemetry.kinds.base import SLOW_MS, Found, why
 from melt.telemetry.linux_facts import COMMANDS as FACT_COMMANDS
 from melt.telemetry.linux_facts import GLOBS as FACT_GLOBS
 from melt.telemetry.linux_facts import GPU_NODES, devfreq_node, facts
 from melt.telemetry.parsers import parse
+from melt.telemetry.source import Absent, Discovery, Inventory, Quantity, Site, Source
 
 __all__ = ["COMMANDS", "INVENTORY_GLOBS", "discover", "facts"]
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from melt.facts import DeviceFacts
-from melt.telemetry import battery
-from melt.telemetry.base import Inventory
+from melt.spec.facts import DeviceFacts
+from melt.telemetry.kinds import battery
+from melt.telemetry.source import Inventory
 
 _CPU = "/sys/devices/system/cpu"
 GLOBS = (

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from melt.telemetry.base import Source
-from melt.telemetry.raspberry import rail_w
-from melt.telemetry.tegrastats import gpu_mhz, gpu_percent, rail_mw
+from melt.telemetry.kinds.raspberry import rail_w
+from melt.telemetry.kinds.tegrastats import gpu_mhz, gpu_percent, rail_mw
+from melt.telemetry.source import Source
 
 BATTERY_SERVICE, THERMAL_SERVICE = "dumpsys battery", "dumpsys thermalservice"
 FROZEN = "(UPDATES STOPPED"  # dumpsys battery says so after "unplug" or "set"

@@ -15,12 +15,12 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from melt.errors import RunnerError
-from melt.facts import DeviceFacts
-from melt.paths import cache_folder, write_whole
+from melt.spec.facts import DeviceFacts
 from melt.toolchain.elf import read_elf
 from melt.toolchain.source import cannot_write
 from melt.toolchain.unpacking import Member, members
-from melt.validation import did_you_mean
+from melt.util.files import cache_folder, write_whole
+from melt.util.yaml import did_you_mean
 
 PROGRAM = "llama-bench"
 RESERVED = ("auto", "python", "native")

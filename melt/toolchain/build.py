@@ -11,12 +11,12 @@ from filelock import FileLock
 
 from melt.drivers.base import Progress
 from melt.errors import RunnerError
-from melt.ondevice import native_sources
-from melt.paths import cache_folder, write_whole
+from melt.runner import native_sources
 from melt.toolchain.build_log import BuildLog, build_log, log_path
 from melt.toolchain.compilers import definitions, identity, program
 from melt.toolchain.source import cannot_write
 from melt.toolchain.targets import Target
+from melt.util.files import cache_folder, write_whole
 
 _END_S = 10.0
 MAX_BYTES = 20 * 10**6

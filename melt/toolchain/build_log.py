@@ -9,7 +9,7 @@ from typing import TextIO
 
 from melt.drivers.base import Progress
 from melt.errors import RunnerError
-from melt.paths import cache_folder
+from melt.util.files import cache_folder
 
 MAX_LOG_CHARS = 50 * 10**6
 _SHOWN_CHARS = 400

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from melt.errors import RunnerError
-from melt.paths import write_whole
 from melt.toolchain.source import PROVENANCE, SHA256, llama_source
 from melt.toolchain.targets import NO_AMX, Target
+from melt.util.files import write_whole
 
 INSTALL = "Install melt's build tools: pip install 'melt-bench[build]'"
 _SOURCE = f"llama.cpp {SHA256} {PROVENANCE}"

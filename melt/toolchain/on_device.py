@@ -16,15 +16,15 @@ from typing import Literal
 
 from melt.drivers.base import DeviceFile, Process, Progress, ShellDriver
 from melt.errors import RunnerError
-from melt.facts import DeviceFacts
-from melt.ondevice import native_sources
-from melt.paths import cache_folder, write_whole
+from melt.runner import native_sources
+from melt.spec.facts import DeviceFacts
 from melt.toolchain.build import sources_digest
 from melt.toolchain.build_log import BuildLog, build_log
 from melt.toolchain.device_script import build_script
 from melt.toolchain.device_tools import DeviceTools, look
 from melt.toolchain.source import PROVENANCE, SHA256, cannot_write, llama_source
 from melt.toolchain.targets import NO_AMX, ON_DEVICE
+from melt.util.files import cache_folder, write_whole
 
 Gpu = Literal["auto", "none", "cuda", "vulkan"]
 GPUS: tuple[Gpu, ...] = ("auto", "none", "cuda", "vulkan")

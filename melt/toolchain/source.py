@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from melt.errors import RunnerError
-from melt.paths import cache_folder
-from melt.pip_download import PipDownloadError, download
+from melt.util.files import cache_folder
+from melt.util.pip import PipDownloadError, download
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from melt.errors import RunnerError
-from melt.facts import DeviceFacts
-from melt.validation import did_you_mean
+from melt.spec.facts import DeviceFacts
+from melt.util.yaml import did_you_mean
 
 ON_DEVICE = "on-device"  # built elsewhere than here, so no target of the table below
 STATIC = ("-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=OFF", "-DGGML_OPENMP=OFF")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.analysis.energy import closure, gaps, net_energy, phase_energy, total_energy
-from melt.telemetry.base import Discovery, Probe, Source
-from melt.telemetry.parse import Series
+from melt.analysis.measures.energy import closure, gaps, net_energy, phase_energy, total_energy
+from melt.telemetry.series import Series
+from melt.telemetry.source import Discovery, Probe, Source
 
 S = 10**9
 START_NS = 10**15  # days after boot, so that loss of digits would show

@@ -19,7 +19,8 @@ from melt.analysis.columns import COLUMNS, FRAMES, METRICS, TIME_OF_SPEED, names
 from melt.analysis.processes import observe_all
 from melt.analysis.telemetry import observe
 from melt.errors import StoreError
-from melt.store import EVENTS, MANIFEST, TELEMETRY, Flag, Run, RunFailure
+from melt.store.manifest import MANIFEST, Flag, RunFailure
+from melt.store.store import EVENTS, TELEMETRY, Run
 from tests.store_factory import CONTEXTS, MAMBA, SMOLLM, Recipe, with_, write_run, write_store
 
 DOCS = Path(__file__).parents[2] / "docs" / "results.md"

@@ -5,8 +5,9 @@ import pytest
 from melt.backends.cores import cpu_mask
 from melt.backends.llamacpp import LlamaCpp
 from melt.errors import PlanError, RunnerError
-from melt.facts import DeviceFacts
-from melt.plan import Cell, Plan
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.spec.plan import Plan
 from melt.toolchain.targets import phone_gpu_target
 
 PIXEL = DeviceFacts(platform="android", machine="aarch64", logical_cores=9, clusters=((0, 1, 2, 3), (4, 5, 6, 7), (8,)))

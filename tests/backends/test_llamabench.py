@@ -25,11 +25,12 @@ import melt
 from melt.backends.llama_bench_rows import LlamaBenchOutput
 from melt.backends.llamabench import LlamaBench
 from melt.errors import RunnerError
-from melt.events import Done, Failed, Hello, Repetitions, UnknownLine, parse_event
-from melt.facts import DeviceFacts
-from melt.plan import Cell, Plan
+from melt.execution.plan import run
 from melt.report import write_report
-from melt.session import run
+from melt.spec.cell import Cell
+from melt.spec.events import Done, Failed, Hello, Repetitions, UnknownLine, parse_event
+from melt.spec.facts import DeviceFacts
+from melt.spec.plan import Plan
 from melt.toolchain.archives import add_program, find_program, programs, remove_program
 from tests.drivers.conftest import melt_cli
 from tests.peers.llama_bench.archive import release_archive
@@ -114,7 +115,7 @@ def test_it_does_not_outlive_its_host(archive: Path, tiny_model: Path, tmp_path:
     """Its input ends with the host; llama-bench itself would not notice."""
     program = add_program(archive, "stock")
     code = (
-        "import sys, melt; from melt.plan import Plan\n"
+        "import sys, melt; from melt.spec.plan import Plan\n"
         f"melt.run(Plan(devices=['local'], backends=['llamabench'], models=[{str(tiny_model)!r}], context=[64], "
         f"gen=[20000], threads=[1], iterations=1000, idle_s=0.1, memory_check=False), {str(tmp_path / 'r')!r})"
     )

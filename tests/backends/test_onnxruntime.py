@@ -16,16 +16,18 @@ import melt
 from melt.analysis.curves import MATCHED, curves
 from melt.backends.onnxruntime import OnnxRuntime
 from melt.errors import ModelError, RunnerError
-from melt.events import ModelLoaded, Ops
-from melt.facts import DeviceFacts
-from melt.job import Job, Workload
+from melt.execution.plan import read_names, run
 from melt.models import resolve
-from melt.models.onnx_synth import Lengths, synthesise_onnx
-from melt.models.zoo import find_shape, scaled_down
-from melt.plan import Cell, Plan, load_plan
+from melt.models.onnx.synth import Lengths, synthesise_onnx
+from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.report import write_report
-from melt.session import read_names, run
-from melt.store import Flag, Store
+from melt.spec.cell import Cell
+from melt.spec.events import ModelLoaded, Ops
+from melt.spec.facts import DeviceFacts
+from melt.spec.job import Job, Workload
+from melt.spec.plan import Plan, load_plan
+from melt.store.manifest import Flag
+from melt.store.store import Store
 from tests.drivers.conftest import enrol_all, home, ssh_profile_of
 from tests.drivers.plans import a_plan, last
 from tests.peers.sshd import Sshd

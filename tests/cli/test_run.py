@@ -16,8 +16,8 @@ import pytest
 import melt
 from melt.cli import COMMANDS
 from melt.cli.summary import print_summary
-from melt.session import Outcome
-from melt.store import Store
+from melt.execution.plan import Outcome
+from melt.store.store import Store
 
 MELT = [sys.executable, "-c", "from melt.cli import main; main()"]
 

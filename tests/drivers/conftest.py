@@ -14,7 +14,7 @@ from melt.drivers.adb.direct import open_tcp
 from melt.drivers.adb.server import AdbServer
 from melt.drivers.adb.stream import Connection
 from melt.drivers.ssh.connect import enrol, unknown_keys
-from melt.profile import Address, DeviceProfile
+from melt.spec.profile import Address, DeviceProfile
 from tests.peers.adb_server import own_adb_server
 from tests.peers.phone.box import PhoneBox
 from tests.peers.sshd import Sshd, make_key

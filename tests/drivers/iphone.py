@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from melt.errors import DeviceError
-from melt.session import run
+from melt.execution.plan import run
 from melt.toolchain.build import built
 from melt.toolchain.targets import find_target
 from tests.conftest import KEPT_BUILDS

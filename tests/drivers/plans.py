@@ -4,11 +4,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from melt.events import Event, Iteration, UnknownLine
-from melt.plan import Plan
-from melt.session import Outcome
-from melt.store import Run
-from melt.watch import Watcher
+from melt.execution.plan import Outcome
+from melt.execution.progress import Watcher
+from melt.spec.events import Event, Iteration, UnknownLine
+from melt.spec.plan import Plan
+from melt.store.store import Run
 
 
 def a_plan(profile: str, model: Path, **more: object) -> Plan:

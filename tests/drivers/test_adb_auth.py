@@ -13,7 +13,7 @@ from melt.drivers.adb.keys import signers
 from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
-from melt.profile import Address, DeviceProfile
+from melt.spec.profile import Address, DeviceProfile
 from tests.peers.adb_auth import Gate, android_key, guarded
 from tests.peers.phone.box import PhoneBox
 

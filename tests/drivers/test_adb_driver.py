@@ -16,7 +16,7 @@ from melt.drivers.adb.server import AdbServer
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file
 from melt.errors import DeviceError, TransientDeviceError
-from melt.profile import DeviceProfile
+from melt.spec.profile import DeviceProfile
 from melt.toolchain.build import built
 from melt.toolchain.targets import TARGETS
 from tests.drivers.conftest import Connector, address_of, melt_cli, profile_of

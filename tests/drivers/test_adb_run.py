@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import melt
-from melt.events import ModelLoaded
-from melt.session import run
+from melt.execution.plan import run
+from melt.spec.events import ModelLoaded
 from melt.toolchain.archives import add_program, remove_program
 from tests.drivers.conftest import Connector, melt_cli
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed

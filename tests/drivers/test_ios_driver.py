@@ -26,7 +26,7 @@ from melt.drivers.ios.pymd3.instruments import Ended, Said
 from melt.drivers.ios.pymd3.phone import Attached
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
-from melt.profile import Address, DeviceProfile, Sensors
+from melt.spec.profile import Address, DeviceProfile, Sensors
 from melt.telemetry import ios
 from melt.telemetry.parsers import parse
 from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app

@@ -14,7 +14,7 @@ from melt.drivers.ios.driver import IosDriver
 from melt.drivers.ios.jetsam import find_jetsam
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
-from melt.paths import cache_folder
+from melt.util.files import cache_folder
 from tests.drivers.iphone import iphone
 from tests.drivers.test_ios_driver import a_file, driver, profile_of
 from tests.peers.iphone import afc, instruments

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import melt
-from melt.events import ModelLoaded
-from melt.plan import Timeouts
+from melt.execution.plan import run
 from melt.report import write_report
-from melt.session import run
-from melt.telemetry.parse import read
+from melt.spec.events import ModelLoaded
+from melt.spec.plan import Timeouts
+from melt.telemetry.series import read
 from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import (
     APP_ID,

@@ -11,9 +11,9 @@ import pytest
 import melt
 from melt.drivers.ios.driver import IosDriver
 from melt.errors import DeviceError
-from melt.events import ModelLoaded
-from melt.session import run
-from melt.store import Run
+from melt.execution.plan import run
+from melt.spec.events import ModelLoaded
+from melt.store.store import Run
 from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import (
     container_of,
@@ -204,7 +204,7 @@ def test_half_an_address_of_a_tunnel_is_told(iphone_17_3: IPhone, tmp_path: Path
 
 
 def test_an_iphone_with_ios_17_is_let_go(iphone_17: IPhone, tmp_path: Path) -> None:
-    with closing(IosDriver(melt.profile.read_profile(Path(write_profile(tmp_path, iphone_17))))) as driver:
+    with closing(IosDriver(melt.spec.profile.read_profile(Path(write_profile(tmp_path, iphone_17))))) as driver:
         driver.clock()
         assert len(iphone_17.tunnels) == 1
     wait_for(lambda: not iphone_17.tunnels)

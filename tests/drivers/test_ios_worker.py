@@ -18,9 +18,9 @@ from melt.drivers.ios.driver import IosDriver
 from melt.drivers.ios.pymd3.pipe import Pipe, check, told_error
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError, MeltError, TransientDeviceError
-from melt.events import ModelLoaded
-from melt.profile import read_profile
-from melt.session import run
+from melt.execution.plan import run
+from melt.spec.events import ModelLoaded
+from melt.spec.profile import read_profile
 from tests.drivers.iphone import found_by_melt, iphone_17, iphone_17_3, melts_app, workers_of, write_profile
 from tests.drivers.plans import When, a_plan, last
 from tests.peers.iphone.model import IPHONE_8, IPHONE_13

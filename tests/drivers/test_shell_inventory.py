@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from melt.drivers.shell_inventory import new_word, parse_answer, script_for
-from melt.telemetry.base import Inventory
+from melt.telemetry.source import Inventory
 
 SHELLS = [s for s in ("mksh", "dash", "bash", "toybox") if shutil.which(s)]
 

@@ -13,11 +13,11 @@ import yaml
 import melt
 from melt.drivers.ssh.driver import SshDriver
 from melt.errors import DeviceError, PlanError
-from melt.events import ModelLoaded
+from melt.execution.plan import run
 from melt.report import write_report
-from melt.session import run
-from melt.store import Store
-from melt.telemetry.base import Discovery
+from melt.spec.events import ModelLoaded
+from melt.store.store import Store
+from melt.telemetry.source import Discovery
 from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
 from tests.drivers.plans import When, a_plan, timed
 from tests.peers.board.box import BoardBox

@@ -23,7 +23,7 @@ from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.driver import SshDriver
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError, ProfileError
-from melt.profile import Address, DeviceProfile, load_profile
+from melt.spec.profile import Address, DeviceProfile, load_profile
 from tests.drivers.conftest import enrol_all, ssh_profile_of
 from tests.peers.sshd import Sshd, make_key
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import melt
-from melt.events import ModelLoaded
-from melt.session import run
+from melt.execution.plan import run
+from melt.spec.events import ModelLoaded
 from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
 from tests.drivers.plans import AtPhase, When, a_plan, last
 from tests.peers.sshd import Sshd

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from melt.models import ModelCache, scaled_down, synthesise
-from melt.models.zoo import Shape, load_zoo
+from melt.models.shapes.zoo import Shape, load_zoo
 
 ONE_OF_EACH = (
     "smollm2-135m",

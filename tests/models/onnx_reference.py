@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from melt.models.zoo import Shape
+from melt.models.shapes.zoo import Shape
 
 Array = NDArray[np.float64]
 

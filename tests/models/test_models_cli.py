@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from melt.cli.models import models
 from melt.errors import MeltError, ModelError
 from melt.models import ModelCache, inspect, read_header, scaled_down, synthesise
-from melt.models.zoo import load_zoo
+from melt.models.shapes.zoo import load_zoo
 
 
 def melt_models(*args: str) -> Result:

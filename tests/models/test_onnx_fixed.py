@@ -13,10 +13,10 @@ import onnxruntime_qnn
 import pytest
 
 from melt.errors import ModelError
+from melt.models.gguf.synth import design
 from melt.models.info import inspect
-from melt.models.onnx_synth import Lengths, describe_onnx, synthesise_onnx
-from melt.models.synth import design
-from melt.models.zoo import Shape, load_zoo, scaled_down
+from melt.models.onnx.synth import Lengths, describe_onnx, synthesise_onnx
+from melt.models.shapes.zoo import Shape, load_zoo, scaled_down
 from tests.models.onnx_reference import Reference
 from tests.models.test_onnx_synth import FAMILIES
 
@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_model_too_large_to_be_run_here_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melt.models.onnx_calibrate.os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
+    monkeypatch.setattr("melt.models.onnx.calibrate.os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
     with pytest.raises(ModelError, match="of memory; this machine has 0") as caught:
         synthesise_onnx(load_zoo()["smollm2-135m"], "w8a16", tmp_path / "m")
     assert caught.value.hint

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from melt.errors import ModelError
 from melt.models import ModelCache, inspect, peek, predict_memory, resolve
-from melt.models.onnx_folder import read_folder
-from melt.models.onnx_synth import synthesise_onnx
-from melt.models.zoo import load_zoo, scaled_down
+from melt.models.onnx.folder import read_folder
+from melt.models.onnx.synth import synthesise_onnx
+from melt.models.shapes.zoo import load_zoo, scaled_down
 
 Change = Callable[[Path], object]
 

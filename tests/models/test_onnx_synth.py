@@ -13,12 +13,12 @@ import onnxruntime
 import pytest
 
 from melt.errors import ModelError
+from melt.models.gguf.synth import design
 from melt.models.info import inspect
-from melt.models.onnx_graph import Precision
-from melt.models.onnx_layers import ARCHITECTURES
-from melt.models.onnx_synth import describe_onnx, synthesise_onnx
-from melt.models.synth import design
-from melt.models.zoo import Shape, find_shape, load_zoo, scaled_down
+from melt.models.onnx.graph import Precision
+from melt.models.onnx.layers import ARCHITECTURES
+from melt.models.onnx.synth import describe_onnx, synthesise_onnx
+from melt.models.shapes.zoo import Shape, find_shape, load_zoo, scaled_down
 from tests.models.onnx_reference import Reference
 
 FAMILIES = ("smollm2-135m", "tinyllama-1.1b", "qwen2.5-0.5b", "mamba2-130m", "granite-4.0-h-350m", "falcon-h1-0.5b")
@@ -144,7 +144,7 @@ def test_a_model_of_a_billion_needs_little_memory(tmp_path: Path) -> None:
     script = (
         "import re, sys; from pathlib import Path\n"
         "from melt.models import find_shape\n"
-        "from melt.models.onnx_synth import synthesise_onnx\n"
+        "from melt.models.onnx.synth import synthesise_onnx\n"
         "calls = []\n"
         "out = Path(sys.argv[1])\n"
         "synthesise_onnx(find_shape('llama-3.2-1b'), 'int4', out, progress=lambda d, t: calls.append((d, t)))\n"

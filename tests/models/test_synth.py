@@ -8,9 +8,9 @@ import pytest
 
 from melt.errors import ModelError
 from melt.models import find_shape, inspect, load_zoo, quantize, read_header, scaled_down, synthesise
-from melt.models.mix import QUANTS
-from melt.models.synth import design
-from melt.models.zoo import Shape
+from melt.models.gguf.mix import QUANTS
+from melt.models.gguf.synth import design
+from melt.models.shapes.zoo import Shape
 from tests.models.llama_engine import decode
 
 FULL_SIZE = (

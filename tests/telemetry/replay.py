@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from melt.telemetry.base import Inventory
+from melt.telemetry.source import Inventory
 
 DATA = Path(__file__).parent.parent / "data"
 WIDTH = 20

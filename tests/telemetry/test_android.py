@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.analysis.energy import phase_energy
-from melt.profile import Sensors
+from melt.analysis.measures.energy import phase_energy
+from melt.spec.profile import Sensors
 from melt.telemetry.android import GPU_MEMORY, discover
 from melt.telemetry.android_facts import facts, properties
-from melt.telemetry.base import Discovery, Inventory
-from melt.telemetry.parse import read
 from melt.telemetry.parsers import BATTERY_SERVICE, PARSERS, THERMAL_SERVICE, hal_temperatures, parse
+from melt.telemetry.series import read
+from melt.telemetry.source import Discovery, Inventory
 from tests.telemetry.replay import DATA, inventory_of, load_tree
 
 PHONES = ("galaxy-s23", "locked-down", "oneplus", "pixel-8", "xiaomi")

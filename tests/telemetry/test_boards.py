@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.profile import Sensors
-from melt.telemetry import linux, raspberry, tegrastats
-from melt.telemetry.base import Discovery
+from melt.spec.profile import Sensors
+from melt.telemetry import linux
+from melt.telemetry.kinds import raspberry, tegrastats
 from melt.telemetry.parsers import parse
+from melt.telemetry.source import Discovery
 from tests.telemetry.replay import DATA, inventory_of, load_tree
 
 NANO, AGX, XAVIER, THOR, PI5 = (

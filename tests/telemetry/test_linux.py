@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from melt.profile import Sensors
+from melt.spec.profile import Sensors
 from melt.telemetry import linux
-from melt.telemetry.base import Discovery, Inventory, natural
+from melt.telemetry.source import Discovery, Inventory, natural
 from tests.telemetry.replay import inventory_of, load_tree
 
 LAPTOP, PI, NANO, AGX = "laptop-xps15-9560", "raspberry-pi-4", "jetson-orin-nano", "jetson-agx-orin"

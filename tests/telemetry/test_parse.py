@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.telemetry.base import Discovery, Source
-from melt.telemetry.parse import PARSERS, Series, parse, read, series
+from melt.telemetry.series import PARSERS, Series, parse, read, series
+from melt.telemetry.source import Discovery, Source
 
 
 def source(**changes: Any) -> Source:

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.profile import Sensors
+from melt.spec.profile import Sensors
 from melt.telemetry.android import discover
-from melt.telemetry.power_rails import Rail, RailSample, read_rails
+from melt.telemetry.kinds.power_rails import Rail, RailSample, read_rails
 from tests.peers.perfetto_trace import rail_trace
 from tests.telemetry.test_android import inventory
 

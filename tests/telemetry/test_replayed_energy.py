@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from melt.analysis.energy import PhaseEnergy, closure, total_energy
-from melt.profile import Sensors
+from melt.analysis.measures.energy import PhaseEnergy, closure, total_energy
+from melt.spec.profile import Sensors
 from melt.telemetry import linux
-from melt.telemetry.base import Discovery
-from melt.telemetry.parse import Series, series
+from melt.telemetry.series import Series, series
+from melt.telemetry.source import Discovery
 from tests.telemetry.replay import Replay, Sensor, battery_current, ina3221, inventory_of, load_tree, rapl
 
-SAMPLER = Path(__file__).parents[2] / "melt" / "ondevice" / "python" / "sampler.py"
+SAMPLER = Path(__file__).parents[2] / "melt" / "runner" / "python" / "sampler.py"
 RANGE_UJ = 262143328850
 BAT = "/sys/class/power_supply/BAT0/"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from melt.profile import json_schema, read_profile, shipped_folder
+from melt.spec.profile import json_schema, read_profile, shipped_folder
 
 PROFILES = sorted(shipped_folder().glob("*.yaml"))
 NAMES = {"local", "pixel8", "galaxy-s23", "iphone", "iphone15-pro", "jetson-orin-nano", "jetson-agx-orin"}
@@ -26,4 +26,4 @@ def test_profile_is_valid_and_honest(path: Path) -> None:
 
 def test_schema_is_the_one_of_the_code() -> None:
     shipped = json.loads((shipped_folder() / "schema.json").read_text(encoding="utf-8"))
-    assert shipped == json_schema(), "regenerate device_profiles/schema.json from melt.profile.json_schema()"
+    assert shipped == json_schema(), "regenerate device_profiles/schema.json from melt.spec.profile.json_schema()"

@@ -13,11 +13,11 @@ from melt.drivers.base import Recording
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.driver import RETURN_S, RemoteDriver
 from melt.drivers.remote.process import run_command
-from melt.facts import DeviceFacts
-from melt.profile import DeviceProfile
+from melt.spec.facts import DeviceFacts
+from melt.spec.profile import DeviceProfile
 from melt.telemetry import android, android_facts, linux
-from melt.telemetry.base import Absent, Discovery, Inventory, Probe
-from melt.telemetry.power_rails import PREFIX
+from melt.telemetry.kinds.power_rails import PREFIX
+from melt.telemetry.source import Absent, Discovery, Inventory, Probe
 
 WORK_FOLDER = "/data/local/tmp/melt"
 

@@ -14,7 +14,7 @@ from melt.drivers.adb.usb import open_usb, usb_serials
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
-from melt.profile import Address, DeviceProfile
+from melt.spec.profile import Address, DeviceProfile
 
 DEFAULT_PORT = 5555
 _REASONS = {

@@ -13,7 +13,7 @@ from melt.drivers.remote.base import quoted
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.drivers.remote.recording import said_against
 from melt.errors import DeviceError, TransientDeviceError
-from melt.telemetry.power_rails import POLL_MS, PREFIX, Rail, read_rails
+from melt.telemetry.kinds.power_rails import POLL_MS, PREFIX, Rail, read_rails
 
 _FOLDER = "/data/misc/perfetto-traces"  # where alone Perfetto may write
 _LOOK_MS = 700

@@ -9,7 +9,7 @@ from melt.drivers.adb.shell import AdbShell
 from melt.drivers.adb.stream import GONE_HINT, Connection
 from melt.drivers.remote.base import Sent
 from melt.errors import DeviceError
-from melt.paths import arriving
+from melt.util.files import arriving
 
 SIGN_OF_LIFE_S = 10.0
 NEEDED = "shell_v2"

@@ -14,17 +14,17 @@ from melt.drivers.ios.find import open_phone
 from melt.drivers.ios.jetsam import find_jetsam
 from melt.drivers.ios.process import EVENTS, AppProcess
 from melt.drivers.ios.pymd3.container import Container
+from melt.drivers.ios.pymd3.errors import DEVELOPER_HINT
 from melt.drivers.ios.pymd3.instruments import Instruments
-from melt.drivers.ios.pymd3.words import DEVELOPER_HINT
 from melt.drivers.ios.recording import PhoneRecording, watch_battery
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.driver import RETURN_S
 from melt.errors import DeviceError, MeltError, TransientDeviceError
-from melt.facts import ClockReading, DeviceFacts
-from melt.paths import cache_folder
-from melt.profile import DeviceProfile
+from melt.spec.facts import ClockReading, DeviceFacts
+from melt.spec.profile import DeviceProfile
 from melt.telemetry import ios
-from melt.telemetry.base import Absent, Discovery, Probe
+from melt.telemetry.source import Absent, Discovery, Probe
+from melt.util.files import cache_folder
 
 JOB = "Documents/job.json"
 _BATTERY_WATCH_S = 65.0  # gauges of phones are said to have a new figure twice a minute at worst

@@ -11,7 +11,7 @@ import re
 
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.ios.pymd3.container import Container
-from melt.drivers.ios.pymd3.words import CLEAN_HINT
+from melt.drivers.ios.pymd3.errors import CLEAN_HINT
 from melt.drivers.remote.files import safe_name
 from melt.errors import DeviceError, TransientDeviceError
 

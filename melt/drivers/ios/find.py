@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from melt.drivers.ios.pymd3.errors import BACK_HINT
 from melt.drivers.ios.pymd3.phone import Attached, Phone, attached
 from melt.drivers.ios.pymd3.tunnel import OpenTunnel
-from melt.drivers.ios.pymd3.words import BACK_HINT
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
-from melt.paths import cache_folder
-from melt.profile import DeviceProfile
+from melt.spec.profile import DeviceProfile
+from melt.util.files import cache_folder
 
 _PLUG_IN = "Plug it in and unlock it; `melt devices` lists those that are there. Its udid belongs into the profile."
 _BOTH_OR_NONE = "Both are of a tunnel that root has opened, as below iOS 17.4; leave them out elsewhere: docs/ios.md."

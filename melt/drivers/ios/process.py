@@ -12,7 +12,7 @@ from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Ended, Instruments
 from melt.drivers.output import Output
 from melt.errors import DeviceError, MeltError, TransientDeviceError
-from melt.events import MAX_LINE_CHARS
+from melt.spec.events import MAX_LINE_CHARS
 
 EVENTS = "Documents/events.jsonl"
 _LOOK_S = 3.0  # without a word from stdout

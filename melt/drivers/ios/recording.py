@@ -18,7 +18,6 @@ from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Instruments, MachTime, Row
 from melt.drivers.ios.pymd3.phone import Phone
 from melt.errors import MeltError
-from melt.telemetry.base import Probe
 from melt.telemetry.ios import (
     APP,
     BATTERY,
@@ -30,6 +29,7 @@ from melt.telemetry.ios import (
     own_samples,
     sample_line,
 )
+from melt.telemetry.source import Probe
 
 OWN_SAMPLES = "Documents/telemetry.jsonl"
 _MAX_OWN_BYTES = 16 * 2**20

@@ -5,7 +5,7 @@ import time
 from melt.drivers.remote.base import ConnectionLostError, Remote
 from melt.drivers.remote.process import RemoteProcess
 from melt.errors import DeviceError
-from melt.facts import ClockReading
+from melt.spec.facts import ClockReading
 
 _READINGS = 15
 _ANSWER_S = 10.0

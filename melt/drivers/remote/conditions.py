@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from melt.drivers.remote.base import Remote, quoted
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
-from melt.telemetry.base import Absent
+from melt.telemetry.source import Absent
 
 _VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
 # What a profile may ask for, its values, and the settings that each of them becomes.

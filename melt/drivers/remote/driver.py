@@ -19,10 +19,10 @@ from melt.drivers.remote.recording import SamplerRecording
 from melt.drivers.runner import SAMPLER_END_S, wait_for_sampler
 from melt.drivers.shell_inventory import new_word, parse_answer, script_for
 from melt.errors import DeviceError, MeltError, TransientDeviceError
-from melt.facts import ClockReading
-from melt.profile import DeviceProfile
-from melt.telemetry.base import Absent, Inventory, Probe
+from melt.spec.facts import ClockReading
+from melt.spec.profile import DeviceProfile
 from melt.telemetry.linux_facts import STATE_GLOBS, state
+from melt.telemetry.source import Absent, Inventory, Probe
 
 RETURN_S = 120.0  # how long a device that went away may take to come back: it may be rebooting
 _WATCH_S = 30  # a runner that hears nothing of its host for so long ends itself

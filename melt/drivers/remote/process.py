@@ -7,7 +7,7 @@ from melt.drivers.base import ExitStatus
 from melt.drivers.output import Output
 from melt.drivers.remote.base import Completed, ConnectionLostError, Deadline, Kind, Remote, exit_status
 from melt.errors import DeviceError, MeltError
-from melt.events import MAX_LINE_CHARS
+from melt.spec.events import MAX_LINE_CHARS
 
 _KILL_S = 10.0
 _HEARTBEAT_S = 10.0

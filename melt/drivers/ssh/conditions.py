@@ -2,8 +2,8 @@
 
 from melt.drivers.remote.base import quoted
 from melt.drivers.remote.conditions import Conditions, Setting
-from melt.telemetry.base import Inventory
 from melt.telemetry.linux_facts import power_modes
+from melt.telemetry.source import Inventory
 
 # Both are root's, or sudo's where it asks for no password.
 _SUDO = """if [ "$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi

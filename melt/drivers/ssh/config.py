@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melt.errors import ProfileError
-from melt.profile import DeviceProfile
+from melt.spec.profile import DeviceProfile
 
 PORT = 22
 MAX_JUMPS = 8

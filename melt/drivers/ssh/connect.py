@@ -16,7 +16,7 @@ from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.tcp import connect_tcp
 from melt.drivers.ssh.config import PORT, Host, host_of, read_jump
 from melt.errors import DeviceError
-from melt.profile import DeviceProfile
+from melt.spec.profile import DeviceProfile
 
 CONNECT_S = 20.0
 KEEPALIVE_S = 10

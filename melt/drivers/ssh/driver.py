@@ -12,10 +12,10 @@ from melt.drivers.ssh.conditions import board_conditions, settings
 from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError
-from melt.facts import DeviceFacts
-from melt.profile import DeviceProfile
+from melt.spec.facts import DeviceFacts
+from melt.spec.profile import DeviceProfile
 from melt.telemetry import linux
-from melt.telemetry.base import Discovery, Inventory
+from melt.telemetry.source import Discovery, Inventory
 
 _PYTHON = "python"
 # What the Python runner needs to know, asked without writing anything there.

@@ -13,7 +13,7 @@ from melt.drivers.remote.base import Completed, ConnectionLostError, Sent, last_
 from melt.drivers.ssh.connect import BACK_HINT, BROKEN, Way
 from melt.drivers.ssh.shell import SshShell, command_line
 from melt.errors import DeviceError
-from melt.paths import arriving
+from melt.util.files import arriving
 
 CHUNK_BYTES = 2**18
 SIGN_OF_LIFE_S = 10.0

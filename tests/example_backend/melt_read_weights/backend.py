@@ -6,9 +6,9 @@ from melt.backends.base import Building, Bundle
 from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import RunnerError
-from melt.facts import DeviceFacts
 from melt.models.info import ModelInfo
-from melt.plan import Cell
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
 
 
 class ReadWeights:

@@ -18,9 +18,9 @@ from pymobiledevice3.services.mobile_image_mounter import (
     image_type_for_device,
 )
 
-from melt.drivers.ios.pymd3.words import BY_HAND_HINT, IMAGE_HINT
+from melt.drivers.ios.pymd3.errors import BY_HAND_HINT, IMAGE_HINT
 from melt.errors import DeviceError
-from melt.paths import write_whole
+from melt.util.files import write_whole
 
 _CRYPTEX_FROM = 27  # the major of iOS whose image is a cryptex, which is put there in another way
 _NOT_TO_BE_HAD = (

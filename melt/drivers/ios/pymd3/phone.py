@@ -18,10 +18,10 @@ from pymobiledevice3.services.diagnostics import DiagnosticsService
 from pymobiledevice3.services.installation_proxy import InstallationProxyService
 
 from melt.drivers.ios.pymd3 import image
+from melt.drivers.ios.pymd3.errors import explain
 from melt.drivers.ios.pymd3.instruments import Instruments
 from melt.drivers.ios.pymd3.loop import Loop
 from melt.drivers.ios.pymd3.tunnel import Tunnel
-from melt.drivers.ios.pymd3.words import explain
 from melt.drivers.ios.pymd3.worker_tunnel import WorkerTunnel
 
 T = TypeVar("T")

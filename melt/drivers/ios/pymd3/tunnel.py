@@ -8,7 +8,7 @@ from pymobiledevice3.exceptions import UserspaceTunnelUnavailableError
 from pymobiledevice3.remote.remote_service_discovery import RemoteServiceDiscoveryService
 from pymobiledevice3.remote.rsd_tunnel import PreferredRsdTunnel
 
-from melt.drivers.ios.pymd3.words import OPEN_HINT, TUNNEL_HINT
+from melt.drivers.ios.pymd3.errors import OPEN_HINT, TUNNEL_HINT
 from melt.errors import DeviceError
 
 

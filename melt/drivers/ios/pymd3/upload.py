@@ -36,7 +36,7 @@ from pymobiledevice3.services.afc import (
 )
 from pymobiledevice3.services.house_arrest import VEND_CONTAINER, HouseArrestService
 
-from melt.drivers.ios.pymd3.words import explain
+from melt.drivers.ios.pymd3.errors import explain
 
 if TYPE_CHECKING:
     from melt.drivers.ios.pymd3.phone import Phone

@@ -12,9 +12,9 @@ import socket
 import sys
 from typing import Any
 
+from melt.drivers.ios.pymd3.errors import explain
 from melt.drivers.ios.pymd3.pipe import Pipe, told_error
 from melt.drivers.ios.pymd3.tunnel import OwnTunnel
-from melt.drivers.ios.pymd3.words import explain
 
 _PART_BYTES = 65536
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from pymobiledevice3.remote.remote_service_discovery import RemoteServiceDiscoveryService
 
+from melt.drivers.ios.pymd3.errors import BACK_HINT
 from melt.drivers.ios.pymd3.pipe import Pipe, check
-from melt.drivers.ios.pymd3.words import BACK_HINT
 from melt.drivers.remote.base import ConnectionLostError
 
 _ANSWER_S = 40.0

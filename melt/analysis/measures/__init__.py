@@ -1,0 +1,1 @@
+"""What is measured of a run, a file a kind of metric."""

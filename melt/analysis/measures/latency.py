@@ -1,0 +1,70 @@
+"""The latency metrics of one pass, from its stamps; definitions in ``docs/results.md``."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melt.analysis.columns import TIME_OF_SPEED
+from melt.spec.events import Iteration
+
+NS = 1e-9
+
+
+def latencies(one: Iteration) -> dict[str, float]:
+    """Latencies in seconds and speeds in tokens per second of one pass with two or more tokens.
+
+    ttft_s runs from the submission of the prompt to the first token's stamp; tpot_s is
+    (t_last - t_first) / (tokens - 1); what is not finite is NaN.
+    """
+    stamps = np.asarray(one.token_t_ns, dtype=np.int64)
+    itl_s = np.diff(stamps) * NS
+    prefill_s = (one.prefill.t_end_ns - one.prefill.t_start_ns) * NS
+    tpot_s = float(itl_s.mean())
+    p50, p90, p99 = percentiles(itl_s, (0.5, 0.9, 0.99))
+    return {
+        "ttft_s": ttft_s(one),
+        "prefill_s": prefill_s,
+        "tpot_s": tpot_s,
+        **speeds({"prefill_s": prefill_s, "tpot_s": tpot_s}, one.prefill.tokens),
+        "itl_p50_s": p50,
+        "itl_p90_s": p90,
+        "itl_p99_s": p99,
+        "itl_max_s": float(itl_s.max()),
+    }
+
+
+def percentiles(values: NDArray[np.float64], shares: Sequence[float]) -> list[float]:
+    """Percentiles by linear interpolation, as numpy's default; several times as quick on few values."""
+    ranked = np.sort(values)
+    places = [share * (len(ranked) - 1) for share in shares]
+    below = [int(p) for p in places]
+    low, high = ranked[below], ranked[[min(b + 1, len(ranked) - 1) for b in below]]
+    return [float(a + (b - a) * (p - i)) for a, b, p, i in zip(low, high, places, below, strict=True)]
+
+
+def ttft_s(one: Iteration) -> float:
+    """Seconds from the submission of the prompt to the first token; NaN where there is none."""
+    return (one.token_t_ns[0] - one.prefill.t_start_ns) * NS if one.token_t_ns else math.nan
+
+
+def cold_ttft_s(load_s: float, passes: tuple[Iteration, ...], prompt_tokens: int) -> float:
+    """Loading plus the first pass's time to first token: what the user of a fresh process waits for.
+
+    NaN where the first pass did not process the whole prompt.
+    """
+    if not passes or passes[0].prefill.tokens != prompt_tokens:
+        return math.nan
+    return load_s + ttft_s(passes[0])
+
+
+def speeds(times: Mapping[str, float], prompt_tokens: float) -> dict[str, float]:
+    """Tokens per second of each phase, from a row's own times."""
+    tokens = {"prefill_tok_per_s": prompt_tokens, "decode_tok_per_s": 1.0}
+    return {speed: rate(tokens[speed], times[time]) for speed, time in TIME_OF_SPEED.items()}
+
+
+def rate(amount: float, seconds: float) -> float:
+    """Amount a second; NaN where no time has passed."""
+    return amount / seconds if seconds > 0 else math.nan

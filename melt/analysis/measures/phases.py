@@ -1,0 +1,109 @@
+"""The energy of each phase of a run's timed iterations, and whether phases and gaps make the whole."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from melt.analysis.measures.energy import PhaseEnergy, closure, gaps, net_energy, total_energy
+from melt.analysis.recorded import Recorded
+from melt.spec.events import Iteration
+from melt.telemetry.series import Series
+
+NS = 1e-9
+PHASES = ("prefill", "decode")
+NO_TIMES = "the program does not tell when its phases were"
+SHORT_GAP_S = 0.1  # no sensor gives ten samples of less
+
+
+@dataclass(frozen=True)
+class PhaseEnergies:
+    """Energies of a run; all absent where the device has no power sensor.
+
+    ``columns`` and ``reasons`` have an entry a timed iteration: its energy columns, and by phase why one is NaN.
+    """
+
+    sensor: str = ""
+    idle_power_w: float = math.nan
+    columns: tuple[dict[str, float], ...] = ()
+    reasons: tuple[dict[str, str], ...] = ()
+    closure_gap: float = math.nan  # relative; NaN where it could not be checked
+    closed: bool = True
+
+    def first_reason(self, phase: str) -> str:
+        """Why the energy of a phase is missing in the first iteration that lacks it; empty where none does."""
+        return next((r[phase] for r in self.reasons if r[phase]), "")
+
+
+def phase_energies(rec: Recorded, series: Mapping[str, Series]) -> PhaseEnergies:
+    """Energies of a run's timed iterations from the sources that count in the device's total."""
+    discovery, idle_t_ns = rec.manifest.telemetry, rec.manifest.idle_t_ns
+    sensors = sorted({s.sensor for s in discovery.sources if s.counts_in_total})
+    if not sensors:
+        missing = dict.fromkeys(PHASES, "no power sensor")
+        return PhaseEnergies(reasons=tuple(missing for _ in rec.timed or rec.durations))
+    idle = total_energy(discovery, series, *idle_t_ns) if idle_t_ns else PhaseEnergy(reason="no idle baseline")
+    if not rec.timed:
+        missing = dict.fromkeys(PHASES, NO_TIMES)
+        return PhaseEnergies(", ".join(sensors), idle.mean_power_w, reasons=tuple(missing for _ in rec.durations))
+    found = []
+    for one in rec.timed:
+        phases = {p: total_energy(discovery, series, *w) for p, w in windows(one).items()}
+        whole = total_energy(discovery, series, one.prefill.t_start_ns, one.token_t_ns[-1])
+        found.append((one, phases, whole))
+    gap, closed = _closure(rec, series, found)
+    return PhaseEnergies(
+        sensor=", ".join(sensors),
+        idle_power_w=idle.mean_power_w,
+        columns=tuple(_columns(one, phases, whole, idle) for one, phases, whole in found),
+        reasons=tuple({p: phases[p].reason for p in PHASES} for _, phases, _ in found),
+        closure_gap=gap,
+        closed=closed,
+    )
+
+
+def windows(one: Iteration) -> dict[str, tuple[int, int]]:
+    """The phases of one pass: the prefill, and from the first token to the last."""
+    return {
+        "prefill": (one.prefill.t_start_ns, one.prefill.t_end_ns),
+        "decode": (one.token_t_ns[0], one.token_t_ns[-1]),
+    }
+
+
+def _columns(
+    one: Iteration, phases: Mapping[str, PhaseEnergy], whole: PhaseEnergy, idle: PhaseEnergy
+) -> dict[str, float]:
+    out = {"mean_power_w": whole.mean_power_w}
+    for phase, (start, end) in windows(one).items():
+        gross = phases[phase]
+        out |= {
+            f"energy_{phase}_j": gross.energy_j,
+            f"energy_{phase}_net_j": net_energy(gross, idle, (end - start) * NS).energy_j,
+            f"energy_{phase}_uncertainty_j": gross.uncertainty_j,
+            f"energy_{phase}_method_uncertainty_j": gross.method_uncertainty_j,
+            f"energy_{phase}_coverage": gross.coverage,
+        }
+    out["prefill_j_per_token"] = out["energy_prefill_j"] / one.prefill.tokens if one.prefill.tokens else math.nan
+    out["decode_j_per_token"] = out["energy_decode_j"] / (len(one.token_t_ns) - 1)
+    return out
+
+
+def _closure(
+    rec: Recorded, series: Mapping[str, Series], found: list[tuple[Iteration, dict[str, PhaseEnergy], PhaseEnergy]]
+) -> tuple[float, bool]:
+    """Phases and gaps against the whole timed part of the run.
+
+    A gap is often too short for a figure of its own; then it is taken at the whole's mean power. Where a phase
+    itself has no figure there is nothing to check.
+    """
+    discovery = rec.manifest.telemetry
+    start, end = rec.timed[0].prefill.t_start_ns, rec.timed[-1].token_t_ns[-1]
+    whole = total_energy(discovery, series, start, end)
+    parts = [energy for _, phases, _ in found for energy in phases.values()]
+    if whole.reason or any(p.reason for p in parts):
+        return math.nan, True
+    for gap in gaps([w for one, _, _ in found for w in windows(one).values()], start, end):
+        between_s = (gap[1] - gap[0]) * NS
+        between = total_energy(discovery, series, *gap) if between_s > SHORT_GAP_S else PhaseEnergy(reason="short")
+        parts.append(replace(whole, energy_j=whole.mean_power_w * between_s) if between.reason else between)
+    checked = closure(parts, whole, (end - start) * NS)
+    return checked.relative_gap, checked.ok

@@ -1,0 +1,60 @@
+"""The energy of each phase by rail: every power or energy source of a run, those of the total and those inside it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from melt.analysis.measures.energy import PhaseEnergy, source_energy
+from melt.analysis.measures.phases import NS, PHASES, windows
+from melt.analysis.recorded import Recorded
+from melt.analysis.stats import median
+from melt.telemetry.series import Series
+from melt.telemetry.source import Source
+
+
+def has_rails(rec: Recorded) -> bool:
+    """Whether its telemetry can hold what ``rail_rows`` needs: a run that is ok, and says when its phases were."""
+    return rec.ok and bool(rec.timed) and any(_is_power(s) for s in rec.manifest.telemetry.sources)
+
+
+def rail_rows(rec: Recorded, series: Mapping[str, Series]) -> Iterator[dict[str, Any]]:
+    """A run's rails: medians over its timed iterations, and why there is none in the first that lacks it."""
+    for source in rec.manifest.telemetry.sources:
+        if not _is_power(source):
+            continue
+        row: dict[str, Any] = {
+            "run_id": rec.run_id,
+            "source": source.name,
+            "rail": source.rail,
+            "sensor": source.sensor,
+            "site": source.site,
+            "counts_in_total": source.counts_in_total,
+            "idle_power_w": _idle_power_w(rec, series, source),
+        }
+        for phase in PHASES:
+            found = [source_energy(rec.manifest.telemetry, series, source, *windows(one)[phase]) for one in rec.timed]
+            row |= _of_phase(rec, phase, found)
+        yield row
+
+
+def _is_power(source: Source) -> bool:
+    return source.quantity in ("power_w", "energy_j")
+
+
+def _idle_power_w(rec: Recorded, series: Mapping[str, Series], source: Source) -> float:
+    if rec.manifest.idle_t_ns is None:
+        return math.nan
+    return source_energy(rec.manifest.telemetry, series, source, *rec.manifest.idle_t_ns).mean_power_w
+
+
+def _of_phase(rec: Recorded, phase: str, found: list[PhaseEnergy]) -> dict[str, Any]:
+    tokens = [one.prefill.tokens if phase == "prefill" else len(one.token_t_ns) - 1 for one in rec.timed]
+    seconds = [(end - start) * NS for start, end in (windows(one)[phase] for one in rec.timed)]
+    return {
+        f"energy_{phase}_j": median(f.energy_j for f in found),
+        f"power_{phase}_w": median(f.energy_j / s if s else math.nan for f, s in zip(found, seconds, strict=True)),
+        f"{phase}_j_per_token": median(f.energy_j / n if n else math.nan for f, n in zip(found, tokens, strict=True)),
+        f"energy_{phase}_reason": next((f.reason for f in found if f.reason), np.nan),
+    }

@@ -1,0 +1,1 @@
+"""What ``melt doctor`` checks: each finding with its fix."""

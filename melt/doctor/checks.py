@@ -1,0 +1,204 @@
+"""What ``melt doctor`` checks: each finding with its fix."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from melt.backends import backend_names, load_backend
+from melt.drivers import connect, driver_names
+from melt.drivers.base import Driver, ShellDriver
+from melt.errors import MeltError
+from melt.spec.facts import DeviceFacts
+from melt.spec.profile import DeviceProfile, load_profile, profile_paths
+from melt.telemetry.parsers import parse
+from melt.telemetry.source import Discovery
+from melt.toolchain.compilers import identity, program
+from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
+from melt.toolchain.on_device import built_on_device
+from melt.toolchain.targets import TARGETS
+from melt.util.files import cache_folder
+
+State = Literal["ok", "warning", "problem"]
+LOW_DISK_BYTES = 2 * 2**30
+LOADED = 0.1  # share of the cores that other work may take before a measurement suffers
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; ``fix`` says what to do where it is not ok."""
+
+    name: str
+    state: State
+    found: str
+    fix: str = ""
+
+
+def check_host() -> list[Check]:
+    """The machine that melt itself runs on."""
+    return [
+        Check("Python", "ok", f"{platform.python_version()}, melt-bench {version('melt-bench')}"),
+        _engine("llama_cpp", "llama-cpp-python"),
+        _native_runner(),
+        _disk(cache_folder()),
+        Check("drivers", "ok", ", ".join(driver_names())),
+        *_iphones(),
+        Check("backends", "ok", ", ".join(backend_names())),
+        *_profiles(),
+    ]
+
+
+def _engine(module: str, distribution: str) -> Check:
+    if importlib.util.find_spec(module) is None:
+        fix = "pip install 'melt-bench[local]' (it compiles for some minutes); not needed to measure other devices."
+        return Check(distribution, "warning", "not installed, so this machine itself cannot be measured", fix)
+    return Check(distribution, "ok", version(distribution))
+
+
+def _iphones() -> list[Check]:
+    """By what iPhones are reached; nothing where this melt has no library for them."""
+    if importlib.util.find_spec("pymobiledevice3") is None:
+        return []
+    from melt.drivers.ios.pymd3.phone import attached
+
+    try:
+        return [Check("iPhones", "ok", f"usbmuxd answers, {len(attached())} attached")]
+    except MeltError as e:
+        return [Check("iPhones", "warning", e.message, f"{e.hint} Only iPhones need it.")]
+
+
+def _native_runner() -> Check:
+    missing: dict[str, str] = {}
+    for name in ("host", "linux-aarch64-musl"):
+        try:
+            identity(TARGETS[name])
+        except MeltError as e:
+            missing[e.message] = e.hint
+    for tool in ("cmake", "ninja"):
+        try:
+            program(tool)
+        except MeltError as e:
+            missing[e.message] = e.hint
+    if not missing:
+        return Check("native runner", "ok", "can be built: melt runner list")
+    found = f"cannot be built for everything: {'; '.join(missing)}"
+    return Check("native runner", "warning", found, " ".join(dict.fromkeys(missing.values())))
+
+
+def _disk(folder: Path) -> Check:
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Check("cache", "problem", f"{folder} cannot be written", "Set MELT_CACHE to a folder that can be.")
+    free = shutil.disk_usage(there).free
+    found = f"{free / 2**30:.1f} GiB free for models in {folder}"
+    state: State = "ok" if free > LOW_DISK_BYTES else "warning"
+    return Check("disk", state, found, "Free some space, `melt models cache --limit 5GB`, or set MELT_CACHE.")
+
+
+def _profiles() -> list[Check]:
+    out = []
+    for name in profile_paths():
+        try:
+            load_profile(name)
+        except MeltError as e:
+            out.append(Check(f"profile {name}", "problem", e.message, e.hint))
+    return out or [Check("profiles", "ok", ", ".join(profile_paths()))]
+
+
+def check_device(name: str) -> list[Check]:
+    """One device: is it there, can it run an engine, what can it measure.
+
+    Raises:
+        ProfileError: there is no such profile.
+    """
+    profile = load_profile(name)
+    try:
+        driver = connect(profile)
+    except MeltError as e:
+        return [Check(f"device {name}", "problem", e.message, e.hint)]
+    try:
+        return _check_connected(profile, driver)
+    except MeltError as e:
+        return [Check(f"device {name}", "problem", e.message, e.hint)]
+    finally:
+        driver.close()
+
+
+def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
+    facts, found = driver.facts(), driver.discover()
+    known = [facts.soc, f"{facts.logical_cores} cores", facts.os_build]
+    checks = [Check(f"device {profile.name}", "ok", ", ".join(k for k in known if k))]
+    if facts.virtual_machine:
+        text = f"a virtual machine ({facts.virtual_machine}): its clock speed and neighbours are out of sight"
+        checks.append(Check("hardware", "warning", text, "Measure on the bare machine for numbers to publish."))
+    checks += _engines(facts)
+    if isinstance(driver, ShellDriver) and facts.platform == "linux":
+        checks += gpu_build(look(driver), facts, profile.name)
+    checks += _load(facts.logical_cores) if facts.is_host else []
+    free = driver.free_bytes()
+    fix = f"melt devices clean {profile.name} removes what melt put there."
+    checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
+    energy = [s.name for s in found.sources if s.counts_in_total]
+    checks += [_energy(energy, _is_charging(driver, found))] if energy else []
+    checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
+    checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
+    return checks
+
+
+def _engines(facts: DeviceFacts) -> list[Check]:
+    """Those that the device can run; where it can run none, why."""
+    found: list[Check] = []
+    for backend in backend_names():
+        try:
+            load_backend(backend).check(facts)
+            found.append(Check(f"engine {backend}", "ok", facts.engines.get(backend, "ready")))
+        except MeltError as e:
+            found.append(Check(f"engine {backend}", "problem", e.message, e.hint))
+    return [c for c in found if c.state == "ok"] or found
+
+
+def gpu_build(tools: DeviceTools, facts: DeviceFacts, name: str) -> list[Check]:
+    """Whether a runner for NVIDIA's GPU is there or can be made there; nothing of a device without one."""
+    if not tools.nvidia:
+        return []
+    command = f"melt runner build on-device --device {name}"
+    if built_on_device(facts, ("cuda", "vulkan")):
+        return [Check("GPU runner", "ok", "built on the device")]
+    try:
+        tools.require(CUDA_FLAGS)
+    except MeltError as e:
+        return [Check("GPU runner", "warning", e.message, f"{e.hint}; then here: {command}")]
+    return [
+        Check("GPU runner", "warning", f"CUDA {tools.versions['nvcc']} is there, and no runner for it yet", command)
+    ]
+
+
+def _energy(sources: Sequence[str], charging: bool) -> Check:
+    names = ", ".join(sources)
+    if charging and all(name.startswith("battery:") for name in sources):
+        fix = (
+            "Take the cable out (a phone: over Wi-Fi), or suspend charging: docs/android.md#energy, docs/ios.md#energy."
+        )
+        return Check("energy", "warning", f"{names}, and the battery is being charged: no joules", fix)
+    return Check("energy", "ok", names)
+
+
+def _is_charging(driver: Driver, found: Discovery) -> bool:
+    sources = [s for s in found.sources if s.quantity == "charging"]
+    texts = driver.read([p for p in found.probes if p.name in {s.probe for s in sources}])
+    return any(parse(s, texts.get(s.probe, "")) == 1.0 for s in sources)
+
+
+def _load(cores: int | None) -> list[Check]:
+    if not sys.platform.startswith("linux") or not cores:
+        return []
+    load = float(Path("/proc/loadavg").read_text().split()[0])
+    busy = load > cores * LOADED
+    fix = "Wait until other work ends, or end it: it would be in the measurement."
+    return [Check("background load", "warning" if busy else "ok", f"load average {load:.2f} on {cores} cores", fix)]

@@ -1,0 +1,85 @@
+"""Runs as the lines that llama-bench writes with ``-o jsonl``, for whatever reads those.
+
+Two lines a run: reading the prompt, and writing at that depth. A run by llama-bench gives its own lines back. Of a
+timed pass of melt's the first token is known with the prompt, so the stamps tell one token less than was generated.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from melt.spec.events import Hello, Iteration
+from melt.store.store import Run
+
+
+def export_llama_bench(run: Run) -> Iterator[str]:
+    """A run's lines; none of one that is no measurement."""
+    if run.manifest.status != "ok":
+        return
+    own = _own_rows(run)
+    if own:
+        yield from (json.dumps(row, ensure_ascii=False) for row in own)
+        return
+    events = list(run.events())
+    passes = [e for e in events if isinstance(e, Iteration) and not e.warmup and len(e.token_t_ns) > 1]
+    if not passes:
+        return
+    shared = _shared(run, next((e for e in events if isinstance(e, Hello)), None))
+    cell = run.manifest.cell
+    prefill = [p.prefill.t_end_ns - p.prefill.t_start_ns for p in passes]
+    decode = [p.token_t_ns[-1] - p.token_t_ns[0] for p in passes]
+    yield _line(shared, cell.prompt_tokens, 0, 0, prefill)
+    yield _line(shared, 0, cell.gen_tokens - 1, cell.prompt_tokens, decode)
+
+
+def _own_rows(run: Run) -> list[dict[str, Any]]:
+    """What a llama-bench said itself: kept whole in the events of its runs."""
+    found = []
+    for line in (run.folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict) and event.get("event") == "repetitions" and isinstance(event.get("row"), dict):
+            found.append(event["row"])
+    return found
+
+
+def _shared(run: Run, who: Hello | None) -> dict[str, Any]:
+    m = run.manifest
+    model = m.model
+    accelerators = who.accelerators if who else ()
+    return {
+        "build_commit": (who.engine_build.get("commit") or who.engine_version) if who else "unknown",
+        "build_number": 0,
+        "cpu_info": m.device.soc or "",
+        "gpu_info": ", ".join(a.description or a.name for a in accelerators if a.kind == "gpu"),
+        "backends": ",".join(dict.fromkeys(a.name for a in accelerators)),
+        "model_filename": m.cell.model,
+        "model_type": f"{model.arch} {model.quant}" if model else "",
+        "model_size": model.file_bytes if model else 0,
+        "model_n_params": model.n_params if model else 0,
+        "n_batch": m.cell.batch,
+        "n_ubatch": m.cell.ubatch,
+        "n_threads": m.job.get("threads") or m.cell.threads or 0,
+        "type_k": m.cell.type_k,
+        "type_v": m.cell.type_v,
+        "n_gpu_layers": 0 if m.cell.accelerator == "cpu" else 999,
+        "melt_run": m.run_id,
+        "melt_engine": m.cell.backend,
+        "test_time": m.started_at.split(".")[0].removesuffix("+00:00").removesuffix("Z") + "Z",
+    }
+
+
+def _line(shared: dict[str, Any], n_prompt: int, n_gen: int, n_depth: int, samples_ns: list[int]) -> str:
+    speeds = [(n_prompt + n_gen) * 1e9 / ns for ns in samples_ns]
+    test = {"n_prompt": n_prompt, "n_gen": n_gen, "n_depth": n_depth}
+    ns = {"avg_ns": round(statistics.mean(samples_ns)), "stddev_ns": round(_spread(samples_ns))}
+    ts = {"avg_ts": statistics.mean(speeds), "stddev_ts": _spread(speeds)}
+    return json.dumps({**shared, **test, **ns, **ts, "samples_ns": samples_ns, "samples_ts": speeds})
+
+
+def _spread(values: list[int] | list[float]) -> float:
+    """The sample's standard deviation; 0 of one value, as llama-bench has it."""
+    return float(statistics.stdev(values)) if len(values) > 1 else 0.0

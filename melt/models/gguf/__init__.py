@@ -1,0 +1,1 @@
+"""GGUF: read, written, and made of random weights."""

@@ -1,0 +1,74 @@
+"""Which type each tensor gets under a quantisation, as llama.cpp's own quantiser decides it."""
+
+import re
+
+from melt.errors import ModelError
+from melt.models.gguf.tensors import TensorSpec
+from melt.models.gguf.types import TENSOR_TYPES_BY_NAME, TensorType
+from melt.models.shapes.zoo import suggest
+
+QUANTS = ("F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K_M")
+_BASE_TYPE = {"F16": "F16", "Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q4_K_M": "Q4_K"}
+# Rows that do not fill a 256-element block fall back to a type with 32-element blocks.
+_NARROW_TYPE = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}
+_ALWAYS_F32 = re.compile(r"_norm\.weight$|ssm_conv1d|shortconv\.conv\.|time_mix_(w[12]|lerp_fused)\.")
+_NEVER_QUANTISED = re.compile(r"time_mix_[avg][12]\.")
+
+
+def check_quant(quant: str) -> str:
+    """``quant`` in its usual spelling, or a ModelError that names what there is."""
+    for known in QUANTS:
+        if quant.upper() == known:
+            return known
+    raise ModelError(f"cannot synthesise the quantisation {quant!r}", suggest(quant.upper(), list(QUANTS)))
+
+
+def assign_types(tensors: list[TensorSpec], quant: str, layers: int) -> list[TensorType]:
+    """The type of every tensor in ``tensors`` under ``quant``."""
+    tied = not any(t.name == "output.weight" for t in tensors)
+    value_total = sum("attn_v.weight" in t.name for t in tensors)
+    value_index = down_index = 0
+    types: list[TensorType] = []
+    for tensor in tensors:
+        more_bits = False
+        if "attn_v.weight" in tensor.name:
+            more_bits = _more_bits(value_index, value_total)
+            value_index += 1
+        elif "ffn_down" in tensor.name:
+            more_bits = _more_bits(down_index, layers)
+            down_index += 1
+        name = _type_name(tensor, quant, tied, more_bits)
+        types.append(TENSOR_TYPES_BY_NAME[name])
+    return types
+
+
+def _type_name(tensor: TensorSpec, quant: str, tied: bool, more_bits: bool) -> str:
+    is_vector = all(dim == 1 for dim in tensor.dims[1:])
+    if is_vector or not tensor.name.endswith(".weight") or _ALWAYS_F32.search(tensor.name):
+        return "F32"
+    if quant == "F16" or _NEVER_QUANTISED.search(tensor.name):
+        return "F16"
+    name = _BASE_TYPE[quant]
+    if tensor.name == "output.weight" or (tied and tensor.name == "token_embd.weight"):
+        name = _output_type(name, tensor.dims[0])
+    elif quant == "Q4_K_M" and more_bits:
+        name = "Q6_K"
+    return _fitting(name, tensor.dims[0])
+
+
+def _output_type(base: str, row: int) -> str:
+    if base == "Q8_0" or row % TENSOR_TYPES_BY_NAME[base].block_elements:
+        return "Q8_0"
+    return "Q6_K"
+
+
+def _fitting(name: str, row: int) -> str:
+    if row % TENSOR_TYPES_BY_NAME[name].block_elements == 0:
+        return name
+    narrow = _NARROW_TYPE.get(name, name)
+    return narrow if row % TENSOR_TYPES_BY_NAME[narrow].block_elements == 0 else "F16"
+
+
+def _more_bits(index: int, total: int) -> bool:
+    """The first and last eighth of the layers, and every third between, get six bits."""
+    return index < total // 8 or index >= 7 * total // 8 or (index - total // 8) % 3 == 2

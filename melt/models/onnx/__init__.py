@@ -1,0 +1,1 @@
+"""ONNX model folders: read, and made of random weights."""

@@ -1,0 +1,1 @@
+"""Published shapes of models."""

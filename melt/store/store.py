@@ -1,0 +1,146 @@
+"""Results on disk: a folder a run, written under a temporary name and renamed when whole.
+
+A folder holds ``manifest.json`` (``melt.store.manifest.Manifest``), ``events.jsonl`` (the runner's stdout as it
+came), ``telemetry.jsonl`` (the sampler's file as it came), ``stderr.txt`` and ``plan.yaml`` (the plan it belongs
+to). Whatever kills melt, a run is either whole or still under a name that starts with a dot, which loading ignores.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from melt.errors import StoreError
+from melt.spec.events import Event, UnknownLine, parse_event
+from melt.store.manifest import MANIFEST, DamagedRunError, Manifest, read_manifest
+from melt.util.process import is_alive
+
+EVENTS = "events.jsonl"
+TELEMETRY = "telemetry.jsonl"
+STDERR = "stderr.txt"
+PLAN = "plan.yaml"
+PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One published run: its manifest, and its raw streams on demand."""
+
+    folder: Path
+    manifest: Manifest
+
+    def events(self) -> Iterator[Event | UnknownLine]:
+        """The runner's events in order; lines that are none come as UnknownLine."""
+        for line in _lines(self.folder / EVENTS):
+            yield parse_event(line)
+
+    def telemetry_lines(self) -> Iterator[str]:
+        """The sampler's raw lines in order."""
+        yield from _lines(self.folder / TELEMETRY)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A folder that should hold a run and does not, with the reason; it is reported and left alone."""
+
+    folder: Path
+    reason: str
+
+
+class Store:
+    """A results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def runs(self) -> tuple[list[Run], list[Damaged]]:
+        """Every run in the folder, oldest first, and every folder that is damaged.
+
+        Raises:
+            StoreError: there is no such folder, or a run in it was written by a newer melt.
+        """
+        if not self.folder.is_dir():
+            raise StoreError(f"{self.folder}: no such results folder", "Measure something first: `melt run --help`.")
+        runs, damaged = [], []
+        for folder in sorted(p.parent for p in self.folder.glob(f"*/{MANIFEST}")):
+            if folder.name.startswith("."):
+                continue
+            try:
+                runs.append(Run(folder, read_manifest(folder / MANIFEST)))
+            except DamagedRunError as e:
+                damaged.append(Damaged(folder, str(e)))
+        have = {r.folder for r in runs} | {d.folder for d in damaged}
+        for folder in sorted(p.parent for p in self.folder.glob(f"*/{EVENTS}")):
+            if folder not in have and not folder.name.startswith("."):
+                damaged.append(Damaged(folder, f"no {MANIFEST}"))
+        runs.sort(key=lambda r: (r.manifest.started_at, r.manifest.run_id))
+        return runs, damaged
+
+    def check_writable(self) -> None:
+        """Raises StoreError where nothing could be written, without making anything."""
+        there = next(p for p in (self.folder.absolute(), *self.folder.absolute().parents) if p.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            reason = "cannot be written to" if there.is_dir() else "is not a folder"
+            raise StoreError(f"{self.folder}: {there} {reason}", "Name another --results.")
+
+    def begin(self, run_id: str) -> Path:
+        """A new folder for a run in the making; it becomes a run by ``publish``.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        partial = self.folder / f"{PARTIAL}{os.getpid()}-{run_id}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            partial.mkdir()
+        except OSError as e:
+            raise cannot_write(self.folder, e) from e
+        return partial
+
+    def publish(self, partial: Path, manifest: Manifest) -> Run:
+        """Makes a run of a folder from ``begin``: manifest written and synced, folder renamed.
+
+        Raises:
+            StoreError: the disk is full or the folder is gone; nothing half-written is left under a run's name.
+        """
+        final = self.folder / manifest.run_id
+        try:
+            with (partial / MANIFEST).open("w", encoding="utf-8") as f:
+                f.write(manifest.model_dump_json(indent=1))
+                f.flush()
+                os.fsync(f.fileno())
+            partial.rename(final)
+        except OSError as e:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise cannot_write(final, e) from e
+        return Run(final, manifest)
+
+    def discard(self, partial: Path) -> None:
+        """Forgets a run in the making."""
+        shutil.rmtree(partial, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Removes what a killed melt left behind: partial folders whose process is gone."""
+        for left in self.folder.glob(f"{PARTIAL}*"):
+            pid = left.name.removeprefix(PARTIAL).split("-")[0]
+            if pid.isdigit() and not is_alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """The error for a results folder that refuses, with the advice that fits its reason."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "Free some space; the same command then resumes." if full else "Name another --results."
+    return StoreError(f"{path}: cannot be written: {error.strerror}", hint)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as f:
+        for line in f:
+            if line.strip():
+                yield line.rstrip("\n")

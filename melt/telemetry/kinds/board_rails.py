@@ -1,0 +1,31 @@
+"""Which of a board's power rails together are all that it takes.
+
+Sources: NVIDIA Jetson Linux developer guide, "Power Consumption" (the AGX Orin's VDDQ_VDD2_1V8AO is fed by
+VIN_SYS_5V0, so counting both would count it twice); Jetson AGX Xavier design guide DG-09840-001, 5.6.2: its module
+has two inputs, one of which is measured behind five of the rails, and the other is SYS5V.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from melt.telemetry.source import Source
+
+INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")  # one of these is all that the module takes
+_SUMS = (("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"), ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"))
+
+
+def board_total(rails: Sequence[Source]) -> list[str]:
+    """The names of the rails that together are the whole board, each watt once; empty where none are known to be.
+
+    A label that two rails share tells nothing but of an input: the second would be the same further down.
+    """
+    for label in INPUT_RAILS:
+        for s in rails:
+            if s.rail == label:
+                return [s.name]
+    times = Counter(s.rail for s in rails)
+    by_rail = {s.rail: s.name for s in rails}
+    for labels in _SUMS:
+        if all(times[label] == 1 for label in labels):
+            return [by_rail[label] for label in labels]
+    return []

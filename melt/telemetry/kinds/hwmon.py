@@ -1,0 +1,135 @@
+"""Power by the kernel's hwmon class (Documentation/hwmon/sysfs-interface): mV, mA, uW, uJ; and Jetson's INA3221.
+
+A Jetson board's rails are known by chip and channel, since two rails may share a label.
+"""
+
+import re
+
+from melt.telemetry.kinds.base import Found, why
+from melt.telemetry.kinds.board_rails import INPUT_RAILS, board_total
+from melt.telemetry.source import Inventory, Source
+
+_INA = "/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
+_OLD_INA = "/sys/bus/i2c/drivers/ina3221x/*/iio[:_]device*"
+_CHIP = "/sys/class/hwmon/hwmon*"
+GLOBS = (
+    *(
+        f"{_INA}/{kind}{n}_{what}"
+        for kind, what in (("in", "label"), ("in", "input"), ("curr", "input"))
+        for n in "123"
+    ),
+    *(f"{_INA}/shunt{n}_resistor" for n in "123"),
+    f"{_INA}/update_interval",
+    *(f"{_OLD_INA}/{file}" for n in "012" for file in (f"rail_name_{n}", f"in_power{n}_input")),
+    *(f"{_CHIP}/{f}" for f in ("name", "label", "in1_label", "temp1_input", "temp1_label")),
+    *(f"{_CHIP}/power{n}_{f}" for n in "1234" for f in ("input", "average", "label")),
+    *(f"{_CHIP}/energy{n}_{f}" for n in "12" for f in ("input", "label")),
+)
+# INA3221 datasheet (TI SBOS576): the shunt is read in steps of 40 uV, the bus in steps of 8 mV.
+SHUNT_STEP_V = 40e-6
+NATIVE_PERIOD_S = 0.1
+SYSTEM_CHIPS = ("power_meter",)  # ACPI's meter of the whole machine
+GPU_CHIPS = ("amdgpu", "i915", "xe", "nouveau")
+NO_TOTAL_HINT = "Name the rails that make the board's total under `sensors: total:` in the device's profile."
+
+
+def find(inventory: Inventory, period_ms: int) -> Found:
+    """Every power rail and chip that hwmon knows."""
+    found = Found()
+    for folder in _folders(inventory, f"{_INA}/in*_label"):
+        for channel in (1, 2, 3):
+            _find_rail(found, inventory, folder, channel, period_ms)
+    for folder in _folders(inventory, f"{_OLD_INA}/rail_name_*"):
+        for channel in (0, 1, 2):
+            _find_old_rail(found, inventory, folder, channel, period_ms)
+    for folder in _folders(inventory, f"{_CHIP}/name"):
+        if inventory.text(f"{folder}/name") != "ina3221":
+            _find_chip(found, inventory, folder, period_ms)
+    rails = [s for s in found.sources if s.quantity == "power_w"]
+    if rails and not total(found.sources):
+        found.miss("board total", "no rail is known to be all that the board takes", NO_TOTAL_HINT)
+    if not rails:
+        found.miss("hwmon power", "no power monitor", "Boards such as NVIDIA's Jetson have one; most PCs do not.")
+    return found
+
+
+def total(sources: list[Source]) -> list[str]:
+    """The rails that together are the whole board, each watt once; empty where none are known to be."""
+    power = [s for s in sources if s.quantity == "power_w" and s.name.startswith(("ina3221:", "hwmon:"))]
+    return board_total(power) or [s.name for s in power if s.site == "input"][:1]
+
+
+def _find_rail(found: Found, inventory: Inventory, folder: str, channel: int, period_ms: int) -> None:
+    label = inventory.text(f"{folder}/in{channel}_label")
+    if label is None or label in ("", "NC"):
+        return
+    chip = folder.split("/")[6]
+    name = f"ina3221:{chip}:{channel}:{label}"
+    volts, amps = f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input"
+    for path in (volts, amps):
+        if inventory.number(path) is None:
+            denied = inventory.error(path) in ("EACCES", "EPERM")
+            found.miss(name, why(inventory, path), f"Let that user read it there: sudo chmod a+r {path}" * denied)
+            return
+    shunt_uohm = inventory.number(f"{folder}/shunt{channel}_resistor")
+    step_a = SHUNT_STEP_V / (shunt_uohm * 1e-6) if shunt_uohm else None
+    step_w = step_a * (inventory.number(volts) or 0) * 1e-3 if step_a else None
+    interval_ms = inventory.number(f"{folder}/update_interval")
+    period_s = interval_ms * 1e-3 if interval_ms else NATIVE_PERIOD_S
+    voltage = _source(f"{name}:voltage", "INA3221", label, "voltage_v", 1e-3, period_s)
+    power = _source(name, "INA3221", label, "power_w", 1e-3, period_s).model_copy(
+        update={"times": voltage.name, "resolution": step_w, "site": "input" if label in INPUT_RAILS else "soc_rail"}
+    )
+    found.add(voltage, volts, period_ms)
+    found.add(power, amps, period_ms)
+
+
+def _find_old_rail(found: Found, inventory: Inventory, folder: str, channel: int, period_ms: int) -> None:
+    label = inventory.text(f"{folder}/rail_name_{channel}")
+    path = f"{folder}/in_power{channel}_input"
+    if label in (None, "", "NC") or inventory.number(path) is None:
+        return
+    source = _source(f"ina3221:{folder.split('/')[6]}:{channel}:{label}", "INA3221", label or "", "power_w", 1e-3)
+    site = "input" if label in INPUT_RAILS else "soc_rail"
+    found.add(source.model_copy(update={"site": site}), path, period_ms)
+
+
+def _find_chip(found: Found, inventory: Inventory, folder: str, period_ms: int) -> None:
+    chip = inventory.text(f"{folder}/name") or ""
+    for kind, unit in (("power", "power_w"), ("energy", "energy_j")):
+        for n in (1, 2, 3, 4):
+            paths = [f"{folder}/{kind}{n}_{f}" for f in ("input", "average")]
+            path = next((p for p in paths if inventory.number(p) is not None), None)
+            if path is None:
+                if any(inventory.error(p) for p in paths):
+                    found.miss(f"hwmon:{chip}:{kind}{n}", why(inventory, next(p for p in paths if inventory.error(p))))
+                continue
+            labels = [inventory.text(f"{folder}/{f}") for f in (f"{kind}{n}_label", "label", "in1_label")]
+            rail = next((label for label in labels if label), "")
+            name = f"hwmon:{folder.rsplit('/', 1)[1]}:{chip}:{rail or f'{kind}{n}'}"
+            site = "input" if chip in SYSTEM_CHIPS or rail in INPUT_RAILS else "soc_rail"
+            source = _source(name, chip, rail, unit, 1e-6, 1.0 if path.endswith("average") else NATIVE_PERIOD_S)
+            found.add(source.model_copy(update={"site": "gpu" if chip in GPU_CHIPS else site}), path, period_ms)
+
+
+def _folders(inventory: Inventory, pattern: str) -> list[str]:
+    return list(dict.fromkeys(p.rsplit("/", 1)[0] for p in inventory.matching(pattern)))
+
+
+def _source(
+    name: str, sensor: str, rail: str, quantity: str, scale: float, period_s: float = NATIVE_PERIOD_S
+) -> Source:
+    return Source.model_validate(
+        {
+            "name": name,
+            "probe": re.sub(r"[^\x21-\x7e]", "_", name),
+            "parser": "number",
+            "quantity": quantity,
+            "scale": scale,
+            "sensor": sensor,
+            "site": "soc_rail",
+            "rail": rail,
+            "sign": "load_positive",  # an idle rail may read a little below zero, and that is kept
+            "native_period_s": period_s,
+        }
+    )

@@ -1,0 +1,163 @@
+"""A plan becomes the cells a person would expect, or a message that says what is wrong and where."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melt.errors import PlanError
+from melt.spec.cell import Cell
+from melt.spec.plan import Plan, check_complete, load_plan, to_yaml
+from melt.spec.schedule import interleave
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_cells_are_the_product_of_the_axes() -> None:
+    plan = Plan(devices=("a", "b"), models=("m", "n"), context=(128, 512), gen=(8,))
+    cells = plan.cells()
+    assert len(cells) == 8
+    assert {(c.device, c.model, c.prompt_tokens) for c in cells} == {
+        (d, m, p) for d in "ab" for m in "mn" for p in (128, 512)
+    }
+
+
+def test_options_and_yaml_say_the_same_things(tmp_path: Path) -> None:
+    path = write(tmp_path, "devices: [local]\nmodels: [m.gguf]\ncontext: [128, 512]\nsessions: 2\n")
+    by_options = {"devices": ("local",), "models": ("m.gguf",), "context": (128, 512), "sessions": 2}
+    assert load_plan(path) == load_plan(None, by_options)
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "devices: [local]\nmodels: [m.gguf]\nsessions: 2\n")
+    assert load_plan(path, {"sessions": 7}).sessions == 7
+
+
+def test_a_single_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path, "devices: local\nmodels: m.gguf\ncontext: 128\n"))
+    assert [c.prompt_tokens for c in plan.cells()] == [128]
+
+
+def test_a_plan_may_use_the_options_own_words(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path, "device: [a, b]\nmodel: m.gguf\naccelerator: cpu\ncontext: 32,64\n"))
+    assert (plan.devices, plan.models, plan.context) == (("a", "b"), ("m.gguf",), (32, 64))
+    assert load_plan(write(tmp_path, "device: a\nmodel: m\n"), {"devices": ("z",)}).devices == ("z",)
+
+
+def test_exclude_takes_out_and_include_adds() -> None:
+    plan = Plan(
+        devices=("local",),
+        models=("m", "n"),
+        context=(128, 512),
+        exclude=({"model": "n", "prompt_tokens": [512]},),
+        include=({"model": "m", "prompt_tokens": 4096},),
+    )
+    assert {(c.model, c.prompt_tokens) for c in plan.cells()} == {("m", 128), ("m", 512), ("n", 128), ("m", 4096)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("devices: [local]\nmodles: [m]\n", "plan.yaml:2: unknown key 'modles' (did you mean 'models'?)"),
+        ("devices: [local]\nmodels: [m]\nsessions: 0\n", "plan.yaml:3: sessions"),
+        ("devices: [local]\nmodels: [m]\ncooldown:\n  limit: 3\n", "plan.yaml:4: unknown key 'cooldown.limit'"),
+        ("devices: [local]\nmodels: [m]\ncontext: [128, abc]\n", "context.1"),
+        ("devices: [local]\nmodels: [m]\ncontext: [-5]\n", "prompt_tokens"),
+        ("devices: [local]\nmodels: [m]\ngen: 1\n", "gen_tokens"),
+        ("devices: [local]\nmodels: [m]\ninclude: [{contxt: 3}]\n", "include[0]: unknown key 'contxt'"),
+        ("devices: [local]\n", "no models given"),
+        ("device: local\nmodel: m\ncontext: [32]\ncontext: [64]\n", "plan.yaml:4: key 'context' is given twice"),
+        (
+            "device: local\nmodel: m\ncooldown:\n  limit_s: 1\n  limit_s: 2\n",
+            "plan.yaml:5: key 'limit_s' is given twice",
+        ),
+        ("device: local\nmodel: m\ncontext: []\n", "context is empty"),
+        ("device: local\nmodel: m\nresults: r\n", "plan.yaml:3: 'results' is not part of a plan"),
+        ("device: local\nmodel: m\nname: ../../up\n", "plan.yaml:3: name"),
+        ("device: local\nmodel: m\nname: ''\n", "plan.yaml:3: name"),
+        ("device: local\nmodel: m\ncontext: '32,x'\n", "context.1"),
+        ("models: [m]\n", "no devices given"),
+        ("- just\n- a list\n", "not a mapping"),
+        ("devices: [local\n", "plan.yaml:"),
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("devices: [local]\nmodels: [m]\nworkload: sustained\n", "sustained_s"),
+        ("devices: !!python/object/apply:os.system ['true']\n", "plan.yaml:1"),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_file_line_and_key(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(PlanError) as e:
+        load_plan(write(tmp_path, text))
+    assert said in e.value.message
+    assert e.value.hint
+
+
+def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(PlanError) as e:
+        load_plan(write(tmp_path, "devices: [local]\nmodels: [m]\nsessions: 0\niterations: -1\nnonsense: 1\n"))
+    assert all(word in e.value.message for word in ("sessions", "iterations", "nonsense"))
+
+
+def test_a_wrong_option_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "devices: [local]\nmodels: [m]\nsessions: 2\niterations: 0\n")
+    with pytest.raises(PlanError) as e:
+        load_plan(path, {"sessions": 0, "ubatsch": 2})
+    lines = e.value.message.splitlines()
+    assert {line.split(": ")[0] for line in lines if "sessions" in line or "ubatsch" in line} == {"command line"}
+    assert f"{path}:4: iterations" in e.value.message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"no-such\.yaml"):
+        load_plan(tmp_path / "no-such.yaml")
+
+
+def test_a_plan_survives_yaml(tmp_path: Path) -> None:
+    plan = Plan(name="x", devices=("local",), models=("m",), context=(1, 2), sessions=5, exclude=({"model": "z"},))
+    assert load_plan(write(tmp_path, to_yaml(plan))) == plan
+
+
+def test_cells_that_name_a_power_mode_stay_apart_from_those_that_name_none() -> None:
+    both = {"devices": ("nano",), "models": ("m",), "power_mode": ("15W",), "include": ({"power_mode": None},)}
+    with pytest.raises(PlanError, match="some cells of nano name a power mode and others do not"):
+        check_complete(Plan.model_validate(both))
+    one = Cell(device="nano", model="m")
+    assert one.id == Cell(device="nano", model="m", power_mode=None).id
+    assert one.id != Cell(device="nano", model="m", power_mode="15W").id
+
+
+def test_a_round_moves_a_power_mode_once() -> None:
+    cells = Plan(devices=("nano",), models=("a", "b", "c"), power_mode=("15W", "25W"), context=(1, 2, 3)).cells()
+    order = [cell.power_mode for cell, _ in interleave(cells, 4, 0)]
+    for at in range(0, len(order), len(cells)):
+        one_round = order[at : at + len(cells)]
+        assert sum(a != b for a, b in pairwise(one_round)) == 1
+
+
+def test_a_cells_id_is_its_content() -> None:
+    cell = Cell(device="local", model="m")
+    assert cell.id == Cell(device="local", model="m").id
+    assert cell.id != Cell(device="local", model="m", prompt_tokens=513).id
+    # Stored results are found again by this id: it must not change from version to version.
+    assert cell.id == "c519dcec91bd"
+
+
+@given(cells=st.integers(1, 12), sessions=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
+def test_interleaving_measures_everything_once_and_stays_balanced(cells: int, sessions: int, seed: int) -> None:
+    all_cells = [Cell(device="d", model=f"m{i}") for i in range(cells)]
+    order = interleave(all_cells, sessions, seed)
+    assert sorted((c.model, s) for c, s in order) == sorted((c.model, s) for c in all_cells for s in range(sessions))
+    assert [s for _, s in order] == sorted(s for _, s in order)
+    assert order == interleave(all_cells, sessions, seed)
+
+
+def test_interleaving_does_not_keep_the_given_order() -> None:
+    cells = [Cell(device="d", model=f"m{i}") for i in range(12)]
+    rounds = [[c.model for c, s in interleave(cells, 2, seed=1) if s == i] for i in (0, 1)]
+    assert rounds[0] != rounds[1]
+    assert rounds[0] != [c.model for c in cells]

@@ -1,0 +1,155 @@
+"""A store loses nothing, half-writes nothing, and says clearly what it cannot read."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from melt.errors import StoreError
+from melt.store.manifest import MANIFEST, SCHEMA, DamagedRunError, migrate
+from melt.store.store import Store
+from tests.store_factory import write_store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_store(tmp_path / "results")
+    return tmp_path / "results"
+
+
+def a_run(folder: Path) -> Path:
+    return next(p.parent for p in sorted(folder.glob(f"*/{MANIFEST}")))
+
+
+def change(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_what_is_published_is_read_back(folder: Path) -> None:
+    runs, damaged = Store(folder).runs()
+    assert runs
+    assert not damaged
+    assert [r.manifest.started_at for r in runs] == sorted(r.manifest.started_at for r in runs)
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such results folder"):
+        Store(tmp_path / "nowhere").runs()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema_version": "1"}',
+        '{"schema_version": 1}',
+        "[" * 10_000,
+        '{"schema_version": 0}',
+        "\x00\xff",
+    ],
+)
+def test_a_damaged_run_is_reported_and_the_others_load(folder: Path, text: str) -> None:
+    before = len(Store(folder).runs()[0])
+    (a_run(folder) / MANIFEST).write_text(text)
+    runs, damaged = Store(folder).runs()
+    assert len(runs) == before - 1
+    assert [d.folder for d in damaged] == [a_run(folder)]
+    assert damaged[0].reason
+
+
+def test_a_lost_manifest_is_reported(folder: Path) -> None:
+    lost = a_run(folder)
+    (lost / MANIFEST).unlink()
+    assert [d.folder for d in Store(folder).runs()[1]] == [lost]
+
+
+def test_results_of_a_newer_melt_are_refused(folder: Path) -> None:
+    change(a_run(folder) / MANIFEST, schema_version=SCHEMA + 1)
+    with pytest.raises(StoreError) as e:
+        Store(folder).runs()
+    assert str(SCHEMA + 1) in e.value.message
+    assert "Update melt" in e.value.hint
+
+
+def test_older_schemas_are_migrated_step_by_step() -> None:
+    steps = {
+        1: lambda d: {**d, "name": d["title"]},
+        2: lambda d: {**{k: v for k, v in d.items() if k != "title"}, "length": len(d["name"])},
+    }
+    assert migrate({"schema_version": 1, "title": "abc"}, steps, 3) == {"schema_version": 3, "name": "abc", "length": 3}
+    assert migrate({"schema_version": 3, "name": "x"}, steps, 3) == {"schema_version": 3, "name": "x"}
+    with pytest.raises(DamagedRunError, match="schema 0"):
+        migrate({"schema_version": 0}, steps, 3)
+
+
+def test_partial_folders_of_the_dead_are_swept_and_of_the_living_kept(folder: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    dead, living = folder / f".partial-{child.pid}-x", folder / f".partial-{os.getpid()}-y"
+    dead.mkdir()
+    living.mkdir()
+    Store(folder).begin("new")
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(folder: Path) -> None:
+    store = Store(folder)
+    run = store.runs()[0][0]
+    before = sorted(folder.iterdir())
+    partial = store.begin("full")
+    (partial / MANIFEST).symlink_to("/dev/full")
+    with pytest.raises(StoreError, match="No space left"):
+        store.publish(partial, run.manifest.model_copy(update={"run_id": "full"}))
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_unwritable_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store(tmp_path / "file").begin("x")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from melt.store.store import Store, EVENTS
+from melt.store.manifest import read_manifest
+template = read_manifest(Path(sys.argv[2]))
+store = Store(Path(sys.argv[1]))
+for i in range(100_000):
+    partial = store.begin(f"run{i}")
+    (partial / EVENTS).write_text("{}\\n" * 1000)
+    store.publish(partial, template.model_copy(update={"run_id": f"run{i}"}))
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.003, 0.01, 0.02])
+def test_kill_at_any_moment_leaves_only_whole_runs(tmp_path: Path, folder: Path, delay_s: float) -> None:
+    template = a_run(folder) / MANIFEST
+    out = tmp_path / "killed"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(out), str(template)], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    told = [writer.stdout.readline() for _ in range(5)]
+    time.sleep(delay_s)
+    os.kill(writer.pid, signal.SIGKILL)
+    told += writer.stdout.read().splitlines()
+    writer.stdout.close()
+    writer.wait()
+    published = {int(t) for t in told if t.strip()}
+    runs, damaged = Store(out).runs()
+    assert not damaged
+    assert {int(r.manifest.run_id.removeprefix("run")) for r in runs} >= published
+    Store(out).begin("after")
+    assert len([p for p in out.iterdir() if p.name.startswith(".partial-")]) == 1
