@@ -17,14 +17,14 @@ ifeq ($(HAS_AMX),yes)
 export CMAKE_ARGS := -DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)' $(CMAKE_ARGS)
 endif
 
-.PHONY: demo test install install-dev system-packages lint types runners peers tests clean
+.PHONY: demo test install install-dev system-packages lint types runners go-ios tests clean
 
 demo: install
 	@echo "== Measuring this machine (plans/demo.yaml); the same command resumes where it was stopped"
 	$(BIN)/melt run plans/demo.yaml --results $(DEMO_RESULTS) --out $(DEMO_REPORT)
 	@echo "== The report: $(abspath $(DEMO_REPORT))/index.html"
 
-test: system-packages install-dev lint types runners peers tests
+test: system-packages install-dev lint types runners go-ios tests
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -60,11 +60,11 @@ runners:
 	@echo "== Building the native runner for $(RUNNERS) and on-device; some four minutes each the first time"
 	@for target in $(RUNNERS) 'on-device --device local --gpu none'; do \
 		MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
-	@$(BIN)/python -m tests.peers.llama_bench.archive
+	@$(BIN)/python -m tests.doubles.llama_bench.archive
 
 # A client of another maker's, for the simulated iPhone.
 GO_IOS := 1.2.0
-peers: .test-cache/go-ios/$(GO_IOS)
+go-ios: .test-cache/go-ios/$(GO_IOS)
 .test-cache/go-ios/$(GO_IOS):
 	@echo "== Fetching go-ios $(GO_IOS) from npm"
 	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix .test-cache/go-ios go-ios@$(GO_IOS)

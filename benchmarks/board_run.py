@@ -2,8 +2,8 @@
 
     python benchmarks/board_run.py [--out FOLDER] [--context 512] [--gen 256]
 
-The board is an Orin Nano in a box (tests/peers/board); it needs root, OpenSSH's server and FUSE. Its processor is this
-machine's, so the speeds are of this machine; the power follows how busy the runner keeps it, and its integral is
+The board is an Orin Nano in a box (tests/doubles/board); it needs root, OpenSSH's server and FUSE. Its processor is
+this machine's, so the speeds are of this machine; the power follows how busy the runner keeps it, and its integral is
 known. The command is the one that docs/jetson.md gives.
 """
 
@@ -23,8 +23,8 @@ from melt.drivers.ssh.connect import enrol, unknown_keys
 from melt.spec.events import Iteration
 from melt.spec.profile import Address, DeviceProfile
 from melt.store.store import Store
-from tests.peers.board.box import BoardBox
-from tests.peers.sshd import make_key
+from tests.doubles.board.box import BoardBox
+from tests.doubles.sshd import make_key
 from tests.telemetry.replay import ina3221
 
 MODELS = ("pypi:smollm2-135m", "synth:mamba-130m@Q4_1")

@@ -24,7 +24,7 @@ from melt.spec.events import Event, Iteration, ModelLoaded, UnknownLine
 from melt.spec.plan import Plan
 from melt.toolchain.build import build
 from melt.toolchain.targets import find_target
-from tests.peers.iphone.__main__ import MODELS
+from tests.doubles.iphone.__main__ import MODELS
 
 APP = "org.example.melt-runner"
 WORKER = b"melt.drivers.ios.pymd3.worker"
@@ -71,7 +71,7 @@ def main() -> None:
         synthesise(scaled_down(find_shape("smollm2-135m")), "Q8_0", model)
         profile = folder / "iphone-of-ours.yaml"
         profile.write_text("name: iphone-of-ours\ndriver: ios\n")
-        words = [sys.executable, "-m", "tests.peers.iphone", "--ios", args.ios]
+        words = [sys.executable, "-m", "tests.doubles.iphone", "--ios", args.ios]
         words += [str(folder / "phone"), APP, str(program)]
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as phone:
             assert phone.stdout is not None

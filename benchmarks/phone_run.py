@@ -2,7 +2,7 @@
 
     python benchmarks/phone_run.py [--seconds 30]
 
-The phone is one in a box (tests/peers/phone); it needs root, Debian's adbd and the static runner. The host's share
+The phone is one in a box (tests/doubles/phone); it needs root, Debian's adbd and the static runner. The host's share
 is melt's own processor time, from two runs of different length, so that its start counts in neither.
 """
 
@@ -21,7 +21,7 @@ from melt.models.gguf.synth import synthesise
 from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.spec.events import Hello, Iteration
 from melt.store.store import Run, Store
-from tests.peers.phone.box import PhoneBox
+from tests.doubles.phone.box import PhoneBox
 
 IDLE_S = 1.0
 

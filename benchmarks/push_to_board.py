@@ -25,7 +25,7 @@ from melt.drivers.remote.process import run_command
 from melt.drivers.ssh.connect import enrol, open_way, unknown_keys
 from melt.drivers.ssh.remote import SshRemote
 from melt.spec.profile import Address, DeviceProfile
-from tests.peers.sshd import Sshd, make_key
+from tests.doubles.sshd import Sshd, make_key
 
 
 def main() -> None:

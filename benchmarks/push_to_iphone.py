@@ -27,7 +27,7 @@ from benchmarks.common import MIB, a_file, machine, ratio_line
 from melt.drivers.base import DeviceFile
 from melt.drivers.ios.driver import IosDriver
 from melt.spec.profile import DeviceProfile
-from tests.peers.iphone.clients import HAS_FUSE, Clients
+from tests.doubles.iphone.clients import HAS_FUSE, Clients
 
 APP = "org.example.melt-runner"
 THEIRS = {f"libimobiledevice, parts of {n} MiB": n for n in (1, 4)}
@@ -45,7 +45,7 @@ def main() -> None:
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
         os.environ["HOME"] = os.environ["MELT_CACHE"] = name
-        words = [sys.executable, "-m", "tests.peers.iphone", str(folder / "phone"), APP]
+        words = [sys.executable, "-m", "tests.doubles.iphone", str(folder / "phone"), APP]
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as phone:
             assert phone.stdout is not None
             os.environ["USBMUXD_SOCKET_ADDRESS"] = phone.stdout.readline().strip()

@@ -2,7 +2,7 @@
 
     python benchmarks/push_to_phone.py [--size-mib 1024] [--rounds 3]
 
-The phone is one in a box (tests/peers/phone); it needs root and Debian's adbd. adb sends uncompressed, as melt
+The phone is one in a box (tests/doubles/phone); it needs root and Debian's adbd. adb sends uncompressed, as melt
 does. melt's time includes the check of the hash on the phone, which adb push makes none of, so that is also shown
 apart. A push of what is there already ends the lines.
 """
@@ -28,7 +28,7 @@ from melt.drivers.adb.stream import Connection
 from melt.drivers.base import DeviceFile
 from melt.drivers.remote.files import RemoteFiles
 from melt.drivers.remote.process import run_command
-from tests.peers.phone.box import PhoneBox
+from tests.doubles.phone.box import PhoneBox
 
 TARGET = "/data/local/tmp/pushed"
 WORK = "/data/local/tmp/melt"

@@ -14,12 +14,12 @@ import pytest
 from melt.spec.plan import Plan, load_plan
 from melt.spec.profile import read_profile
 from tests.conftest import KEPT_BUILDS
+from tests.doubles.adb_server import own_adb_server
+from tests.doubles.board.box import BoardBox
+from tests.doubles.iphone.phone import IPhone
+from tests.doubles.phone.box import PhoneBox
+from tests.doubles.sshd import make_key
 from tests.drivers.iphone import melts_app
-from tests.peers.adb_server import own_adb_server
-from tests.peers.board.box import BoardBox
-from tests.peers.iphone.phone import IPhone
-from tests.peers.phone.box import PhoneBox
-from tests.peers.sshd import make_key
 from tests.store_factory import write_store
 from tests.telemetry.replay import ina3221
 

@@ -32,8 +32,8 @@ from melt.spec.events import Done, Failed, Hello, Repetitions, UnknownLine, pars
 from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan
 from melt.toolchain.archives import add_program, find_program, programs, remove_program
+from tests.doubles.llama_bench.archive import release_archive
 from tests.drivers.conftest import melt_cli
-from tests.peers.llama_bench.archive import release_archive
 
 PHONE = DeviceFacts(platform="android", machine="x86_64", logical_cores=8)
 

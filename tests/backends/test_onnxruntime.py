@@ -28,9 +28,9 @@ from melt.spec.job import Job, Workload
 from melt.spec.plan import Plan, load_plan
 from melt.store.manifest import Flag
 from melt.store.store import Store
+from tests.doubles.sshd import Sshd
 from tests.drivers.conftest import enrol_all, home, ssh_profile_of
 from tests.drivers.plans import a_plan, last
-from tests.peers.sshd import Sshd
 from tests.store_factory import MAMBA, SMOLLM, Recipe, write_store
 
 __all__ = ["home"]

@@ -15,9 +15,9 @@ from melt.drivers.adb.server import AdbServer
 from melt.drivers.adb.stream import Connection
 from melt.drivers.ssh.connect import enrol, unknown_keys
 from melt.spec.profile import Address, DeviceProfile
-from tests.peers.adb_server import own_adb_server
-from tests.peers.phone.box import PhoneBox
-from tests.peers.sshd import Sshd, make_key
+from tests.doubles.adb_server import own_adb_server
+from tests.doubles.phone.box import PhoneBox
+from tests.doubles.sshd import Sshd, make_key
 
 Connector = Literal["direct", "server"]
 

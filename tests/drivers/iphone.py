@@ -13,10 +13,10 @@ from melt.execution.plan import run
 from melt.toolchain.build import built
 from melt.toolchain.targets import find_target
 from tests.conftest import KEPT_BUILDS
+from tests.doubles.iphone.app import App
+from tests.doubles.iphone.model import IPHONE_8, IPHONE_13, IPHONE_13_BEFORE_TUNNELS, Model
+from tests.doubles.iphone.phone import IPhone
 from tests.drivers.plans import a_plan
-from tests.peers.iphone.app import App
-from tests.peers.iphone.model import IPHONE_8, IPHONE_13, IPHONE_13_BEFORE_TUNNELS, Model
-from tests.peers.iphone.phone import IPhone
 
 APP_ID = "org.example.melt-runner"
 

@@ -14,8 +14,8 @@ from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
 from melt.spec.profile import Address, DeviceProfile
-from tests.peers.adb_auth import Gate, android_key, guarded
-from tests.peers.phone.box import PhoneBox
+from tests.doubles.adb_auth import Gate, android_key, guarded
+from tests.doubles.phone.box import PhoneBox
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from melt.errors import DeviceError, TransientDeviceError
 from melt.spec.profile import DeviceProfile
 from melt.toolchain.build import built
 from melt.toolchain.targets import TARGETS
+from tests.doubles.phone.box import PhoneBox
 from tests.drivers.conftest import Connector, address_of, melt_cli, profile_of
 from tests.drivers.test_adb_streams import MIB, a_file
-from tests.peers.phone.box import PhoneBox
 
 CONDITIONS = "/data/local/tmp/melt/conditions.json"
 

@@ -16,11 +16,11 @@ import melt
 from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
 from melt.toolchain.archives import add_program, remove_program
+from tests.doubles.llama_bench.archive import release_archive
+from tests.doubles.perfetto_trace import rail_trace
+from tests.doubles.phone.box import PhoneBox
 from tests.drivers.conftest import Connector, melt_cli
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed
-from tests.peers.llama_bench.archive import release_archive
-from tests.peers.perfetto_trace import rail_trace
-from tests.peers.phone.box import PhoneBox
 
 
 def write_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str = "phone", **more: object) -> str:

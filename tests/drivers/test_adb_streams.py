@@ -18,7 +18,7 @@ from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.files import RemoteFiles
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.errors import DeviceError, MeltError
-from tests.peers.phone.box import PhoneBox
+from tests.doubles.phone.box import PhoneBox
 
 MIB = 2**20
 WORK = "/data/local/tmp/melt"

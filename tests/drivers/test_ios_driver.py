@@ -29,9 +29,9 @@ from melt.errors import DeviceError
 from melt.spec.profile import Address, DeviceProfile, Sensors
 from melt.telemetry import ios
 from melt.telemetry.parsers import parse
+from tests.doubles.iphone.app import App
+from tests.doubles.iphone.phone import IPhone
 from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app
-from tests.peers.iphone.app import App
-from tests.peers.iphone.phone import IPhone
 
 __all__ = ["iphone"]
 MIB = 2**20

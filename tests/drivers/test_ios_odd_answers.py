@@ -15,11 +15,11 @@ from melt.drivers.ios.jetsam import find_jetsam
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
 from melt.util.files import cache_folder
+from tests.doubles.iphone import afc, instruments
+from tests.doubles.iphone.phone import IPhone
+from tests.doubles.iphone.wire import Stream
 from tests.drivers.iphone import iphone
 from tests.drivers.test_ios_driver import a_file, driver, profile_of
-from tests.peers.iphone import afc, instruments
-from tests.peers.iphone.phone import IPhone
-from tests.peers.iphone.wire import Stream
 
 __all__ = ["driver", "iphone"]
 MIB = 2**20

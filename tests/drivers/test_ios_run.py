@@ -17,6 +17,8 @@ from melt.report import write_report
 from melt.spec.events import ModelLoaded
 from melt.spec.plan import Timeouts
 from melt.telemetry.series import read
+from tests.doubles.iphone.app import MEMORY_LIMIT_BYTES
+from tests.doubles.iphone.phone import IPhone
 from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import (
     APP_ID,
@@ -28,8 +30,6 @@ from tests.drivers.iphone import (
     write_profile,
 )
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed
-from tests.peers.iphone.app import MEMORY_LIMIT_BYTES
-from tests.peers.iphone.phone import IPhone
 
 __all__ = ["iphone"]
 LONG = {"context": (2000,), "gen": (400,)}

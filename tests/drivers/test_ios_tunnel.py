@@ -14,6 +14,10 @@ from melt.errors import DeviceError
 from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
 from melt.store.store import Run
+from tests.doubles.iphone.model import IPHONE_8, IPHONE_13_BEFORE_TUNNELS
+from tests.doubles.iphone.phone import IPhone
+from tests.doubles.iphone.rsd import Loopback
+from tests.doubles.test_iphone import wait_for
 from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import (
     container_of,
@@ -24,10 +28,6 @@ from tests.drivers.iphone import (
     write_profile,
 )
 from tests.drivers.plans import AtPhase, When, a_plan, last, timed
-from tests.peers.iphone.model import IPHONE_8, IPHONE_13_BEFORE_TUNNELS
-from tests.peers.iphone.phone import IPhone
-from tests.peers.iphone.rsd import Loopback
-from tests.peers.test_iphone import wait_for
 
 __all__ = ["iphone_17", "iphone_17_3"]
 LONG = {"context": (2000,), "gen": (400,)}

@@ -21,12 +21,12 @@ from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
 from melt.spec.profile import read_profile
+from tests.doubles.iphone.model import IPHONE_8, IPHONE_13
+from tests.doubles.iphone.phone import IPhone
+from tests.doubles.iphone.rsd import Loopback
+from tests.doubles.test_iphone import wait_for
 from tests.drivers.iphone import found_by_melt, iphone_17, iphone_17_3, melts_app, workers_of, write_profile
 from tests.drivers.plans import When, a_plan, last
-from tests.peers.iphone.model import IPHONE_8, IPHONE_13
-from tests.peers.iphone.phone import IPhone
-from tests.peers.iphone.rsd import Loopback
-from tests.peers.test_iphone import wait_for
 
 __all__ = ["iphone_17", "iphone_17_3"]
 LONG = {"context": (2000,), "gen": (400,)}

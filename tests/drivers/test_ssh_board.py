@@ -18,11 +18,11 @@ from melt.report import write_report
 from melt.spec.events import ModelLoaded
 from melt.store.store import Store
 from melt.telemetry.source import Discovery
+from tests.doubles.board.box import BoardBox
+from tests.doubles.board.network import Network, Place
+from tests.doubles.sshd import Sshd
 from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
 from tests.drivers.plans import When, a_plan, timed
-from tests.peers.board.box import BoardBox
-from tests.peers.board.network import Network, Place
-from tests.peers.sshd import Sshd
 from tests.telemetry.replay import Sensor, ina3221, load_tree
 
 VDD_IN = ina3221("1-0040", "hwmon1", 1, 5160)  # of an Orin Nano, the whole module

@@ -24,8 +24,8 @@ from melt.drivers.ssh.driver import SshDriver
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError, ProfileError
 from melt.spec.profile import Address, DeviceProfile, load_profile
+from tests.doubles.sshd import Sshd, make_key
 from tests.drivers.conftest import enrol_all, ssh_profile_of
-from tests.peers.sshd import Sshd, make_key
 
 MIB = 2**20
 

@@ -15,9 +15,9 @@ import yaml
 import melt
 from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
+from tests.doubles.sshd import Sshd
 from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
 from tests.drivers.plans import AtPhase, When, a_plan, last
-from tests.peers.sshd import Sshd
 
 
 @pytest.fixture

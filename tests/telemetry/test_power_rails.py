@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from melt.spec.profile import Sensors
 from melt.telemetry.android import discover
 from melt.telemetry.kinds.power_rails import Rail, RailSample, read_rails
-from tests.peers.perfetto_trace import rail_trace
+from tests.doubles.perfetto_trace import rail_trace
 from tests.telemetry.test_android import inventory
 
 RAILS = {0: ("S2M_VDD_CPUCL2", "CPU(BIG)"), 3: ("S2S_VDD_G3D", "GPU"), 9: ("VSYS_PWR_MODEM", "Modem")}

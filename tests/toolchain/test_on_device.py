@@ -27,8 +27,8 @@ from melt.toolchain.device_tools import look, parse
 from melt.toolchain.on_device import build_on_device, built_on_device, source_archive
 from melt.toolchain.targets import TARGETS
 from melt.util.files import cache_folder
+from tests.doubles.sshd import Sshd, make_key
 from tests.drivers.conftest import enrol_all, ssh_profile_of
-from tests.peers.sshd import Sshd, make_key
 
 # Says what it was called with, and "builds" a program out of the sources: what a test then finds in it, it was given.
 CMAKE = """#!/bin/sh
