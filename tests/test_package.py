@@ -49,7 +49,7 @@ def test_the_wheel_holds_profiles_templates_and_on_device_sources(built: Path) -
         "melt/runner/python/__main__.py",
         "melt/runner/native/CMakeLists.txt",
         "melt/runner/native/main.cpp",
-        "melt/models/zoo.yaml",
+        "melt/models/shapes/zoo.yaml",
     ):
         assert needed in names
     assert [n for n in names if n.startswith("melt/report/templates/") and n.endswith((".html", ".j2"))]

@@ -4,50 +4,18 @@
 
     info = resolve("synth:mamba-130m@Q4_0")      # the file is ready at info.path
     predict_memory(info, n_ctx=4096).total_bytes
-
-Each name is imported from its home when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from melt.models.cache import Entry, ModelCache, Progress
-    from melt.models.cost import decode_bytes_per_token, flops_prefill
-    from melt.models.gguf.header import Header, read_header
-    from melt.models.gguf.quantizer import quantize
-    from melt.models.gguf.synth import synthesise
-    from melt.models.info import ModelInfo, inspect
-    from melt.models.memory import MemoryPrediction, kv_bytes_per_token, predict_memory, state_bytes
-    from melt.models.onnx.synth import synthesise_onnx
-    from melt.models.refs import parse_ref, peek, resolve
-    from melt.models.shapes.zoo import Shape, find_shape, load_zoo, scaled_down
-
-_HOMES = {
-    "Entry": "cache",
-    "ModelCache": "cache",
-    "Progress": "cache",
-    "decode_bytes_per_token": "cost",
-    "flops_prefill": "cost",
-    "Header": "gguf_header",
-    "read_header": "gguf_header",
-    "ModelInfo": "info",
-    "inspect": "info",
-    "MemoryPrediction": "memory",
-    "kv_bytes_per_token": "memory",
-    "predict_memory": "memory",
-    "state_bytes": "memory",
-    "quantize": "quantizer",
-    "parse_ref": "refs",
-    "peek": "refs",
-    "resolve": "refs",
-    "synthesise": "synth",
-    "synthesise_onnx": "onnx_synth",
-    "Shape": "zoo",
-    "find_shape": "zoo",
-    "load_zoo": "zoo",
-    "scaled_down": "zoo",
-}
+from melt.models.cache import Entry, ModelCache, Progress
+from melt.models.cost import decode_bytes_per_token, flops_prefill
+from melt.models.gguf.header import Header, read_header
+from melt.models.gguf.quantizer import quantize
+from melt.models.gguf.synth import synthesise
+from melt.models.info import ModelInfo, inspect
+from melt.models.memory import MemoryPrediction, kv_bytes_per_token, predict_memory, state_bytes
+from melt.models.onnx.synth import synthesise_onnx
+from melt.models.refs import parse_ref, peek, resolve
+from melt.models.shapes.zoo import Shape, find_shape, load_zoo, scaled_down
 
 __all__ = [
     "Entry",
@@ -74,9 +42,3 @@ __all__ = [
     "synthesise",
     "synthesise_onnx",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'melt.models' has no attribute {name!r}")
-    return getattr(import_module(f"melt.models.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Encodes a GGUF header; the inverse of gguf_header for what melt itself writes."""
+"""Encodes a GGUF header; the inverse of ``header`` for what melt itself writes."""
 
 import struct
 from collections.abc import Iterable

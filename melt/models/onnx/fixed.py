@@ -2,7 +2,7 @@
 
 One graph reads a chunk of the prompt, the other a single token; both carry caches of one length. New keys and values
 are put behind the old ones, and the oldest fall out at the front, so that no operator has to scatter. A prompt that
-does not fill its chunks begins with tokens that the mask leaves out. Sources as in ``onnx_layers``; the state-space
+does not fill its chunks begins with tokens that the mask leaves out. Sources as in ``layers``; the state-space
 layers are in the quadratic form of Dao and Gu 2024, section 6.
 """
 

@@ -1,7 +1,7 @@
 """Graphs of 8-bit weights and 16-bit activations: every tensor between two operators is rounded to a range of its own.
 
 Quantised in the form that providers for neural processors read: a QuantizeLinear and a DequantizeLinear behind each
-operator. Ranges come from running the same graph unrounded (``onnx_calibrate``).
+operator. Ranges come from running the same graph unrounded (``calibrate``).
 """
 
 import math
