@@ -1,9 +1,9 @@
 """Models: references, header inspection, memory prediction, synthetic weights, quantisation, cache.
 
-    from melt.models import peek, predict_memory, resolve
+from melt.models import peek, predict_memory, resolve
 
-    info = resolve("synth:mamba-130m@Q4_0")      # the file is ready at info.path
-    predict_memory(info, n_ctx=4096).total_bytes
+info = resolve("synth:mamba-130m@Q4_0")      # the file is ready at info.path
+predict_memory(info, n_ctx=4096).total_bytes
 """
 
 from melt.models.cache import Entry, ModelCache, Progress
