@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from melt.cli import printable
-from melt.doctor.checks import Check, check_device, check_host
+from melt.doctor.device import check_device
+from melt.doctor.host import check_host
+from melt.spec.check import Check
 
 _MARKS = {"ok": "[green]ok[/green]     ", "warning": "[yellow]warning[/yellow]", "problem": "[red]problem[/red]"}
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from melt.backends.llamacpp import LlamaCpp
 from melt.cli import cli
-from melt.doctor.checks import gpu_build
+from melt.doctor.device import gpu_build
 from melt.drivers import connect
 from melt.drivers.base import Process, ShellDriver
 from melt.errors import RunnerError

@@ -1,114 +1,22 @@
-"""What ``melt doctor`` checks: each finding with its fix."""
+"""The checks of one device: is it there, can it run an engine, what can it measure."""
 
-import importlib.util
-import os
-import platform
-import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from melt.backends import backend_names, load_backend
-from melt.drivers import connect, driver_names
+from melt.drivers import connect
 from melt.drivers.base import Driver, ShellDriver
 from melt.errors import MeltError
+from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
-from melt.spec.profile import DeviceProfile, load_profile, profile_paths
+from melt.spec.profile import DeviceProfile, load_profile
 from melt.telemetry.parsers import parse
 from melt.telemetry.source import Discovery
-from melt.toolchain.compilers import identity, program
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
 from melt.toolchain.on_device import built_on_device
-from melt.toolchain.targets import TARGETS
-from melt.util.files import cache_folder
 
-State = Literal["ok", "warning", "problem"]
-LOW_DISK_BYTES = 2 * 2**30
 LOADED = 0.1  # share of the cores that other work may take before a measurement suffers
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding; ``fix`` says what to do where it is not ok."""
-
-    name: str
-    state: State
-    found: str
-    fix: str = ""
-
-
-def check_host() -> list[Check]:
-    """The machine that melt itself runs on."""
-    return [
-        Check("Python", "ok", f"{platform.python_version()}, melt-bench {version('melt-bench')}"),
-        _engine("llama_cpp", "llama-cpp-python"),
-        _native_runner(),
-        _disk(cache_folder()),
-        Check("drivers", "ok", ", ".join(driver_names())),
-        *_iphones(),
-        Check("backends", "ok", ", ".join(backend_names())),
-        *_profiles(),
-    ]
-
-
-def _engine(module: str, distribution: str) -> Check:
-    if importlib.util.find_spec(module) is None:
-        fix = "pip install 'melt-bench[local]' (it compiles for some minutes); not needed to measure other devices."
-        return Check(distribution, "warning", "not installed, so this machine itself cannot be measured", fix)
-    return Check(distribution, "ok", version(distribution))
-
-
-def _iphones() -> list[Check]:
-    """By what iPhones are reached; nothing where this melt has no library for them."""
-    if importlib.util.find_spec("pymobiledevice3") is None:
-        return []
-    from melt.drivers.ios.pymd3.phone import attached
-
-    try:
-        return [Check("iPhones", "ok", f"usbmuxd answers, {len(attached())} attached")]
-    except MeltError as e:
-        return [Check("iPhones", "warning", e.message, f"{e.hint} Only iPhones need it.")]
-
-
-def _native_runner() -> Check:
-    missing: dict[str, str] = {}
-    for name in ("host", "linux-aarch64-musl"):
-        try:
-            identity(TARGETS[name])
-        except MeltError as e:
-            missing[e.message] = e.hint
-    for tool in ("cmake", "ninja"):
-        try:
-            program(tool)
-        except MeltError as e:
-            missing[e.message] = e.hint
-    if not missing:
-        return Check("native runner", "ok", "can be built: melt runner list")
-    found = f"cannot be built for everything: {'; '.join(missing)}"
-    return Check("native runner", "warning", found, " ".join(dict.fromkeys(missing.values())))
-
-
-def _disk(folder: Path) -> Check:
-    there = next(p for p in (folder, *folder.parents) if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Check("cache", "problem", f"{folder} cannot be written", "Set MELT_CACHE to a folder that can be.")
-    free = shutil.disk_usage(there).free
-    found = f"{free / 2**30:.1f} GiB free for models in {folder}"
-    state: State = "ok" if free > LOW_DISK_BYTES else "warning"
-    return Check("disk", state, found, "Free some space, `melt models cache --limit 5GB`, or set MELT_CACHE.")
-
-
-def _profiles() -> list[Check]:
-    out = []
-    for name in profile_paths():
-        try:
-            load_profile(name)
-        except MeltError as e:
-            out.append(Check(f"profile {name}", "problem", e.message, e.hint))
-    return out or [Check("profiles", "ok", ", ".join(profile_paths()))]
 
 
 def check_device(name: str) -> list[Check]:
