@@ -22,6 +22,11 @@ def python_runner() -> bytes:
     return out.getvalue()
 
 
+def engines_question() -> str:
+    """The text of a program that tells a Python's version and engines as one line of JSON; for ``python3 -c``."""
+    return Path(__file__).with_name("python").joinpath("engines.py").read_text(encoding="utf-8")
+
+
 def native_sources() -> list[Path]:
     """The native runner's files, CMakeLists.txt first."""
     return sorted(Path(__file__).with_name("native").iterdir(), key=lambda p: (p.suffix != ".txt", p.name))

@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from melt.backends.onnxruntime import OnnxRuntime
 from melt.drivers.base import DeviceFile, ExitStatus
 from melt.drivers.local import LocalDriver
 from melt.drivers.local import connect as connect_local
@@ -492,6 +494,25 @@ class TestTheHost:
         assert not there.is_host
         assert {s.name for s in driver.discover().sources} == {s.name for s in local.discover().sources}
         local.close()
+
+    @pytest.mark.parametrize("distribution", ["onnxruntime", "onnxruntime-gpu", "a-vendors-own-build"])
+    def test_an_engine_is_known_by_its_module_whoever_made_the_package(
+        self, distribution: str, tmp_path: Path, home: Path
+    ) -> None:
+        site = tmp_path / "site"
+        about = site / f"{distribution.replace('-', '_')}-1.23.0.dist-info"
+        about.mkdir(parents=True)
+        (site / "onnxruntime").mkdir()
+        (site / "onnxruntime" / "__init__.py").write_text("raise ImportError('nobody has to import it to know of it')")
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.23.0\n")
+        (about / "RECORD").write_text("onnxruntime/__init__.py,,\n")
+        with Sshd(tmp_path / "jetson", None, f"SetEnv PYTHONPATH={site} PATH=/usr/bin:/bin") as jetson:
+            jetson.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+            enrol_all(ssh_profile_of(jetson))
+            with closing(SshDriver(ssh_profile_of(jetson))) as opened:
+                facts = opened.facts()
+        assert facts.engines == {"onnxruntime": "1.23.0"}
+        OnnxRuntime().check(facts)  # refuses a device without it
 
     @pytest.mark.parametrize("where", ["there", "here"])
     def test_a_recording_that_is_there_has_begun(self, driver: SshDriver, tmp_path: Path, where: str) -> None:

@@ -12,23 +12,13 @@ from melt.drivers.ssh.conditions import board_conditions, settings
 from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError
+from melt.runner import engines_question
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import linux
 from melt.telemetry.source import Discovery, Inventory
 
 _PYTHON = "python"
-# What the Python runner needs to know, asked without writing anything there.
-_ASK_PYTHON = """python3 -c '
-import json, sys
-from importlib import metadata
-found = {}
-for name, package in (("llama.cpp", "llama-cpp-python"), ("onnxruntime", "onnxruntime")):
-    try:
-        found[name] = metadata.version(package)
-    except metadata.PackageNotFoundError:
-        pass
-print(json.dumps({"python": sys.executable, "version": sys.version_info[:2], "engines": found}))' 2>/dev/null"""
 COMMANDS = {
     "uname:machine": "uname -m",
     "uname:release": "uname -r",
@@ -36,7 +26,7 @@ COMMANDS = {
     "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
     "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
     **linux.COMMANDS,
-    _PYTHON: _ASK_PYTHON,
+    _PYTHON: f"python3 -c {quoted(engines_question())} 2>/dev/null",
 }
 OLDEST_PYTHON = (3, 8)
 WORK_FOLDER = ".cache/melt"  # in the user's home there

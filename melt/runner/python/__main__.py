@@ -5,19 +5,19 @@ status ok; 1 for an error event; 2 for wrong usage; 3 when the host has gone.
 """
 
 import importlib
-import importlib.util
 import json
 import os
 import select
 import sys
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from channel import Channel, JobError
 from clock import clock_pair, now_ns
+from engines import ENGINES, interpreter
 from inventory import read_inventory
 from job import Job, read_job
 from memory import process_memory
@@ -30,29 +30,6 @@ USAGE = (
     " | sample SPEC | info [--root DIR] [GLOB ...]"
 )
 LONGEST_SILENCE_S = 86_400
-
-
-@dataclass(frozen=True)
-class EngineHome:
-    """Where an engine is: the module that it needs, the distributions that may bring it, and ours that drives it."""
-
-    needs: str
-    distributions: tuple[str, ...]
-    module: str
-    kind: str
-
-
-UNKNOWN = "unknown"
-PROVIDERS = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-vitisai")  # of ONNX Runtime, for NPUs
-ENGINES = {
-    "llama.cpp": EngineHome("llama_cpp", ("llama_cpp_python",), "engine_llamacpp", "LlamaCpp"),
-    "onnxruntime": EngineHome(
-        "onnxruntime",
-        ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-silicon"),
-        "engine_onnxruntime",
-        "OnnxRuntime",
-    ),
-}
 
 
 def main(argv: list[str]) -> int:
@@ -130,7 +107,7 @@ def _run(job: Job, channel: Channel) -> None:
         channel.send("compiled", **told)
     base_rss_bytes = process_memory(pss=False).get("rss_bytes")
     start_ns = now_ns()
-    engine = getattr(module, home.kind)(library, job)
+    engine = getattr(module, home.driver)(library, job)
     end_ns = now_ns()
     memory = process_memory(pss=False)
     channel.send(
@@ -202,23 +179,9 @@ def info(globs: list[str], root: str) -> dict[str, Any]:
         "machine": os.uname().machine,
         "kernel": os.uname().release,
         "page_size_bytes": os.sysconf("SC_PAGE_SIZE"),
-        "engines": {
-            **{n: _version(home.distributions) for n, home in ENGINES.items() if importlib.util.find_spec(home.needs)},
-            **{name: _version((name,)) for name in PROVIDERS if _version((name,)) != UNKNOWN},
-        },
+        "engines": interpreter()["engines"],
         "files": read_inventory(globs, root),
     }
-
-
-def _version(distributions: Iterable[str]) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for name in distributions:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return UNKNOWN
 
 
 if __name__ == "__main__":
