@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from melt.analysis.columns import METRICS, SETTINGS, TIME_OF_SPEED, names
+from melt.analysis.columns import SETTINGS, names
+from melt.analysis.metrics import METRICS, TIME_OF_SPEED
 from melt.analysis.stats import median_with_bounds
 
 KEY = ["cell_id", "passport_id"]

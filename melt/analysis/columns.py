@@ -1,30 +1,9 @@
-"""Every column of every frame, with its unit and meaning: the one table behind ``docs/results.md``.
+"""Every column of every frame, with its unit and meaning: the one table behind ``docs/results.md``."""
 
-``METRICS`` are the columns of ``runs`` that ``cells`` carries as medians over sessions, and the direction
-in which each is better.
-"""
-
-from dataclasses import dataclass
-from typing import Literal
+from melt.analysis.metrics import METRICS, PER_ITERATION, PER_RAIL, PER_RUN
+from melt.spec.metrics import Column, Metric
 
 FRAMES = ("runs", "iterations", "tokens", "samples", "ops", "rails", "flags", "cells")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: ``unit`` is empty for text and counts."""
-
-    name: str
-    unit: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Metric(Column):
-    """A number of a run that is collapsed over sessions; ``label`` is its short name for people."""
-
-    better: Literal["lower", "higher", ""] = ""
-    label: str = ""
 
 
 IDENTITY = (
@@ -62,84 +41,6 @@ SETTINGS = (
     Column("iterations", "", "timed passes a session that the plan asked for"),
     Column("seed", "", "seed of the prompt's tokens"),
 )
-
-LATENCY = (
-    Metric("ttft_s", "s", "from submitting the prompt to the first token being known", "lower", "Time to first token"),
-    Metric("prefill_s", "s", "from submitting the prompt's first batch to the synchronised end of its last", "lower"),
-    Metric("prefill_tok_per_s", "tokens/s", "prompt_tokens / prefill_s of the same row", "higher", "Prompt speed"),
-    Metric("tpot_s", "s", "(last token - first token) / (generated tokens - 1)", "lower", "Time per token"),
-    Metric("decode_tok_per_s", "tokens/s", "1 / tpot_s of the same row", "higher", "Generation speed"),
-    Metric("itl_p50_s", "s", "median interval between tokens", "lower"),
-    Metric("itl_p90_s", "s", "90th percentile of the intervals between tokens", "lower"),
-    Metric("itl_p99_s", "s", "99th percentile of the intervals between tokens", "lower"),
-    Metric("itl_max_s", "s", "longest interval between tokens", "lower"),
-)
-
-ENERGY = (
-    Metric("energy_prefill_j", "J", "energy of the prefill, gross", "lower"),
-    Metric("energy_decode_j", "J", "energy from the first to the last token, gross", "lower"),
-    Metric("energy_prefill_net_j", "J", "energy of the prefill less idle power x time", "lower"),
-    Metric("energy_decode_net_j", "J", "energy of the decode less idle power x time", "lower"),
-    Metric(
-        "energy_prefill_uncertainty_j", "J", "standard uncertainty of energy_prefill_j; NaN if no accuracy is stated"
-    ),
-    Metric("energy_decode_uncertainty_j", "J", "standard uncertainty of energy_decode_j; NaN if no accuracy is stated"),
-    Metric("energy_prefill_method_uncertainty_j", "J", "the part of it that comes from reading and integrating"),
-    Metric("energy_decode_method_uncertainty_j", "J", "the part of it that comes from reading and integrating"),
-    Metric("energy_prefill_coverage", "0 to 1", "share of the prefill within one native period of a power sample"),
-    Metric("energy_decode_coverage", "0 to 1", "share of the decode within one native period of a power sample"),
-    Metric("prefill_j_per_token", "J/token", "energy_prefill_j / prompt tokens", "lower", "Energy per prompt token"),
-    Metric("decode_j_per_token", "J/token", "energy_decode_j / (generated tokens - 1)", "lower", "Energy per token"),
-    Metric("mean_power_w", "W", "mean power from the start of the prefill to the last token"),
-)
-
-# Speeds follow from the median time of their row: the median of speeds is another number where the count is even.
-TIME_OF_SPEED = {"prefill_tok_per_s": "prefill_s", "decode_tok_per_s": "tpot_s"}
-
-# Collapsed from iterations to a run by their median.
-PER_ITERATION = LATENCY + ENERGY
-
-MEMORY = (
-    Metric("peak_rss_bytes", "bytes", "peak resident set of the runner's process", "lower", "Peak memory"),
-    Metric("peak_pss_bytes", "bytes", "largest proportional set of the runner's process that was sampled", "lower"),
-    Metric("available_drop_bytes", "bytes", "device-wide available memory when idle less its trough", "lower"),
-    Metric("gpu_memory_rise_bytes", "bytes", "memory of the GPU, all processes: its peak less what it was when idle"),
-    Metric("weights_bytes", "bytes", "the engine's weight buffers less repacked_bytes"),
-    Metric("repacked_bytes", "bytes", "second copy of weights, repacked for the processor (buffers named *_REPACK)"),
-    Metric("kv_bytes", "bytes", "the engine's KV cache"),
-    Metric("state_bytes", "bytes", "the engine's recurrent and convolution state"),
-    Metric("compute_bytes", "bytes", "the engine's compute buffers"),
-    Metric("output_bytes", "bytes", "the engine's output buffers"),
-    Metric("explained_memory_bytes", "bytes", "sum of the engine's buffers: the six above"),
-    Metric("runtime_baseline_bytes", "bytes", "resident set of the runner just before it loaded the model"),
-    Metric(
-        "tables_bytes", "bytes", "what loading took beyond the engine's buffers: the vocabulary's tables and the like"
-    ),
-    Metric("unexplained_memory_bytes", "bytes", "peak less explained, and less baseline and tables where known"),
-    Metric(
-        "predicted_memory_bytes", "bytes", "engine buffers predicted from the architecture's formulas; no repacked copy"
-    ),
-)
-
-PER_RUN = (
-    Metric(
-        "compile_s",
-        "s",
-        "compiling the model for its accelerator, in no other time; NaN where that was done before, or never is",
-        "lower",
-    ),
-    Metric("load_s", "s", "loading the model, where it is compiled beforehand from what that made", "lower"),
-    Metric("cold_ttft_s", "s", "load_s + the time to first token of the process's first full pass", "lower"),
-    *PER_ITERATION,
-    *MEMORY,
-    Metric("idle_power_w", "W", "mean power of the idle baseline just before the run"),
-    Metric("prompts_per_charge", "prompts", "battery capacity / (energy_prefill_j + energy_decode_j)", "higher"),
-    Metric("max_temp_c", "°C", "hottest sample of any temperature sensor between loading and the last token"),
-    Metric("start_temp_c", "°C", "temperature at the start of the session"),
-    Metric("time_to_throttle_s", "s", "from the first timed prefill to where decode speed falls and stays down"),
-    Metric("tokens_to_throttle", "tokens", "generated tokens until then"),
-)
-METRICS = {m.name: m for m in PER_RUN}
 
 RUNS = (
     *IDENTITY,
@@ -214,14 +115,9 @@ RAILS = (
     Column(
         "counts_in_total", "", "whether it is a part of the device's total; others are inside such a one, or beside it"
     ),
-    Column("idle_power_w", "W", "mean power of the idle baseline"),
-    Column("energy_prefill_j", "J", "energy of the prefill, gross"),
-    Column("power_prefill_w", "W", "mean power of the prefill"),
-    Column("prefill_j_per_token", "J/token", "energy_prefill_j / prompt tokens"),
+    *PER_RAIL[:4],
     Column("energy_prefill_reason", "", "why energy_prefill_j is NaN in the first iteration that lacks it"),
-    Column("energy_decode_j", "J", "energy from the first to the last token, gross"),
-    Column("power_decode_w", "W", "mean power from the first to the last token"),
-    Column("decode_j_per_token", "J/token", "energy_decode_j / (generated tokens - 1)"),
+    *PER_RAIL[4:],
     Column("energy_decode_reason", "", "why energy_decode_j is NaN in the first iteration that lacks it"),
 )
 
@@ -251,6 +147,19 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "flags": FLAGS,
     "cells": CELLS,
 }
+
+
+def page_table(frame: str) -> str:
+    """The columns of a frame as the table of ``docs/results.md``; a metric's meaning begins with its name."""
+    rows = [f"| `{c.name}` | {c.unit} | {_described(c)} |" for c in COLUMNS[frame]]
+    return "\n".join(["| column | unit | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _described(column: Column) -> str:
+    if not isinstance(column, Metric):
+        return column.meaning
+    short = f" ({column.short})" if column.short else ""
+    return f"**{column.title}**{short}: {column.meaning}"
 
 
 def names(frame: str) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from melt.analysis.columns import METRICS, TIME_OF_SPEED
 from melt.analysis.curves import Curve, shared_contexts
+from melt.analysis.metrics import METRICS, TIME_OF_SPEED
 from melt.analysis.stats import LEVEL, SEED, Floats, resampled_medians
 
 Kind = Literal["crosses", "crosses_back", "better_everywhere", "never_better", "multiple", "not_comparable"]

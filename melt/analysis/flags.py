@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from melt.analysis.measures.phases import NO_TIMES
+from melt.analysis.measures.energy import NO_TIMES
 from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Observed

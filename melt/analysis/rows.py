@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from melt.analysis.columns import ENERGY, PER_ITERATION, PER_RUN, names
+from melt.analysis.columns import names
 from melt.analysis.flags import throttling
+from melt.analysis.measures import energy
+from melt.analysis.measures.energy import PHASES
 from melt.analysis.measures.latency import cold_ttft_s, latencies, speeds
-from melt.analysis.measures.phases import PHASES
+from melt.analysis.metrics import PER_ITERATION, PER_RUN
 from melt.analysis.passport import conditions, passport_id
 from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
@@ -186,7 +188,7 @@ def _prompts_per_charge(rec: Recorded, values: Mapping[str, float]) -> float:
 
 def _iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any]]:
     """A run's timed iterations as rows of ``iterations``."""
-    absent = {m.name: math.nan for m in ENERGY}
+    absent = {m.name: math.nan for m in energy.METRICS if m.per == "iteration"}
     for i, one in enumerate(rec.timed):
         yield {
             "run_id": rec.run_id,

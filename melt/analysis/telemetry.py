@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melt.analysis.measures.background import Others, others_load
-from melt.analysis.measures.phases import PhaseEnergies, phase_energies
+from melt.analysis.measures.energy import PhaseEnergies, phase_energies
 from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
 from melt.store.store import TELEMETRY

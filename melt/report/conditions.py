@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from melt.analysis.cliff import cliffs
-from melt.analysis.columns import METRICS
 from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.frames import Results
+from melt.analysis.metrics import METRICS
 from melt.report import text
 from melt.report.palette import FAMILY_WORDS
 from melt.report.series import Setting
@@ -271,7 +271,7 @@ def _flagged(results: Results) -> list[str]:
 
 def _cliffs(settings: list[Setting]) -> list[str]:
     return [
-        f"Cliff: {METRICS[c.metric].label.lower()} of {d.label} changes by a factor {text.number(c.factor)} more than "
+        f"Cliff: {METRICS[c.metric].title} of {d.label} changes by a factor {text.number(c.factor)} more than "
         f"its cost law explains between {text.count(c.before)} and {text.tokens(c.after)}."
         for s in settings
         for d in s.drawn

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from melt.analysis.columns import METRICS
 from melt.analysis.compare import Ratio, ratio
 from melt.analysis.crossover import COMPARED, Crossover, match
 from melt.analysis.curves import Curve, shared_contexts
 from melt.analysis.frames import Results
+from melt.analysis.metrics import METRICS
 from melt.report import text
 from melt.report.palette import FAMILY_WORDS
 from melt.report.series import Drawn, Setting
@@ -283,7 +283,7 @@ def crossing_rows(setting: Setting) -> list[CrossingRow]:
                     setting.title,
                     challenger.label,
                     reference.label,
-                    METRICS[metric].label,
+                    METRICS[metric].heading,
                     crossing_answer(found),
                     crossing_interval(found) or "–",
                     span,

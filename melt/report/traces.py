@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from melt.analysis.frames import Results
-from melt.analysis.measures.phases import windows
+from melt.analysis.measures.energy import windows
 from melt.analysis.recorded import Recorded
 from melt.report import charts, text
 from melt.report.figures import Drawing

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.analysis.measures.energy import phase_energy
+from melt.analysis.integration import phase_energy
 from melt.spec.profile import Sensors
 from melt.telemetry.android import GPU_MEMORY, discover
 from melt.telemetry.android_facts import facts, properties

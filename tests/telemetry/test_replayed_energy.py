@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from melt.analysis.measures.energy import PhaseEnergy, closure, total_energy
+from melt.analysis.integration import PhaseEnergy, closure, total_energy
 from melt.spec.profile import Sensors
 from melt.telemetry import linux
 from melt.telemetry.series import Series, series

@@ -1,263 +1,233 @@
-"""Energy of phases: what a window of the device's time cost, by each sensor and in all.
-
-A power series is integrated by trapezoids, a cumulative counter is subtracted; both are interpolated
-linearly at the window's edges. No figure is given where the samples do not carry one.
-"""
+"""Energy of the phases of a run's timed iterations, and whether phases and gaps make the whole."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
+from melt.analysis.integration import PhaseEnergy, closure, gaps, net_energy, total_energy
+from melt.analysis.recorded import Recorded
+from melt.spec.events import Iteration
+from melt.spec.metrics import Metric, Scale, Words
+from melt.telemetry.series import Series
 
-from melt.telemetry.series import Series, Values
-from melt.telemetry.source import Discovery, Source
-
-MIN_SAMPLES = 10
-MIN_COVERAGE = 0.9
-CLOSURE_TOLERANCE = 0.02
 NS = 1e-9
+METRICS = (
+    Metric(
+        "energy_prefill_j",
+        "J",
+        "energy of the prefill, gross",
+        title="prefill energy",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "energy_decode_j",
+        "J",
+        "energy from the first to the last token, gross",
+        title="decode energy",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "energy_prefill_net_j",
+        "J",
+        "energy of the prefill less idle power x time",
+        title="net prefill energy",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "energy_decode_net_j",
+        "J",
+        "energy of the decode less idle power x time",
+        title="net decode energy",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "energy_prefill_uncertainty_j",
+        "J",
+        "standard uncertainty of energy_prefill_j; NaN if no accuracy is stated",
+        title="uncertainty of the prefill energy",
+        per="iteration",
+    ),
+    Metric(
+        "energy_decode_uncertainty_j",
+        "J",
+        "standard uncertainty of energy_decode_j; NaN if no accuracy is stated",
+        title="uncertainty of the decode energy",
+        per="iteration",
+    ),
+    Metric(
+        "energy_prefill_method_uncertainty_j",
+        "J",
+        "the part of it that comes from reading and integrating",
+        title="method uncertainty of the prefill energy",
+        per="iteration",
+    ),
+    Metric(
+        "energy_decode_method_uncertainty_j",
+        "J",
+        "the part of it that comes from reading and integrating",
+        title="method uncertainty of the decode energy",
+        per="iteration",
+    ),
+    Metric(
+        "energy_prefill_coverage",
+        "0 to 1",
+        "share of the prefill within one native period of a power sample",
+        title="power coverage of the prefill",
+        per="iteration",
+    ),
+    Metric(
+        "energy_decode_coverage",
+        "0 to 1",
+        "share of the decode within one native period of a power sample",
+        title="power coverage of the decode",
+        per="iteration",
+    ),
+    Metric(
+        "prefill_j_per_token",
+        "J/token",
+        "energy_prefill_j / prompt tokens",
+        title="energy per prompt token",
+        better="lower",
+        per="iteration",
+        scale=Scale("mJ", 1e3, 1),
+        words=Words("less", "more"),
+        shown=("cells", "rails", "crossover"),
+        figure="energy",
+        plain="Energy of the prefill over its tokens, idle power included.",
+    ),
+    Metric(
+        "decode_j_per_token",
+        "J/token",
+        "energy_decode_j / (generated tokens - 1)",
+        title="energy per generated token",
+        better="lower",
+        per="iteration",
+        scale=Scale("mJ", 1e3, 1),
+        words=Words("less", "more"),
+        shown=("summary", "cells", "rails", "card", "crossover"),
+        figure="energy",
+        plain="Energy of the decode over its tokens, idle power included.",
+    ),
+    Metric(
+        "mean_power_w",
+        "W",
+        "mean power from the start of the prefill to the last token",
+        title="mean power",
+        per="iteration",
+    ),
+    Metric(
+        "idle_power_w",
+        "W",
+        "mean power of the idle baseline just before the run",
+        title="idle power",
+        shown=("rails",),
+    ),
+    Metric(
+        "prompts_per_charge",
+        "prompts",
+        "battery capacity / (energy_prefill_j + energy_decode_j)",
+        title="prompts per charge",
+        better="higher",
+    ),
+)
+PHASES = ("prefill", "decode")
+NO_TIMES = "the program does not tell when its phases were"
+SHORT_GAP_S = 0.1  # no sensor gives ten samples of less
 
 
 @dataclass(frozen=True)
-class PhaseEnergy:
-    """A window's energy; NaN with the reason where it cannot be known.
+class PhaseEnergies:
+    """Energies of a run; all absent where the device has no power sensor.
 
-    ``method_uncertainty_j`` is the standard uncertainty of reading and integrating alone; ``uncertainty_j``
-    also holds the sensor's stated accuracy, and is NaN where its maker states none.
+    ``columns`` and ``reasons`` have an entry a timed iteration: its energy columns, and by phase why one is NaN.
     """
 
-    energy_j: float = math.nan
-    mean_power_w: float = math.nan
-    coverage: float = 0.0
-    n_samples: int = 0
-    uncertainty_j: float = math.nan
-    method_uncertainty_j: float = math.nan
-    reason: str = ""
+    sensor: str = ""
+    idle_power_w: float = math.nan
+    columns: tuple[dict[str, float], ...] = ()
+    reasons: tuple[dict[str, str], ...] = ()
+    closure_gap: float = math.nan  # relative; NaN where it could not be checked
+    closed: bool = True
+
+    def first_reason(self, phase: str) -> str:
+        """Why the energy of a phase is missing in the first iteration that lacks it; empty where none does."""
+        return next((r[phase] for r in self.reasons if r[phase]), "")
 
 
-@dataclass(frozen=True)
-class Closure:
-    """Whether the parts make the whole."""
+def phase_energies(rec: Recorded, series: Mapping[str, Series]) -> PhaseEnergies:
+    """Energies of a run's timed iterations from the sources that count in the device's total."""
+    discovery, idle_t_ns = rec.manifest.telemetry, rec.manifest.idle_t_ns
+    sensors = sorted({s.sensor for s in discovery.sources if s.counts_in_total})
+    if not sensors:
+        missing = dict.fromkeys(PHASES, "no power sensor")
+        return PhaseEnergies(reasons=tuple(missing for _ in rec.timed or rec.durations))
+    idle = total_energy(discovery, series, *idle_t_ns) if idle_t_ns else PhaseEnergy(reason="no idle baseline")
+    if not rec.timed:
+        missing = dict.fromkeys(PHASES, NO_TIMES)
+        return PhaseEnergies(", ".join(sensors), idle.mean_power_w, reasons=tuple(missing for _ in rec.durations))
+    found = []
+    for one in rec.timed:
+        phases = {p: total_energy(discovery, series, *w) for p, w in windows(one).items()}
+        whole = total_energy(discovery, series, one.prefill.t_start_ns, one.token_t_ns[-1])
+        found.append((one, phases, whole))
+    gap, closed = _closure(rec, series, found)
+    return PhaseEnergies(
+        sensor=", ".join(sensors),
+        idle_power_w=idle.mean_power_w,
+        columns=tuple(_columns(one, phases, whole, idle) for one, phases, whole in found),
+        reasons=tuple({p: phases[p].reason for p in PHASES} for _, phases, _ in found),
+        closure_gap=gap,
+        closed=closed,
+    )
 
-    ok: bool
-    parts_j: float
-    whole_j: float
-    relative_gap: float
+
+def windows(one: Iteration) -> dict[str, tuple[int, int]]:
+    """The phases of one pass: the prefill, and from the first token to the last."""
+    return {
+        "prefill": (one.prefill.t_start_ns, one.prefill.t_end_ns),
+        "decode": (one.token_t_ns[0], one.token_t_ns[-1]),
+    }
 
 
-def phase_energy(
-    source: Source,
-    one: Series | None,
-    t0_ns: int,
-    t1_ns: int,
-    *,
-    period_s: float | None = None,
-    charging: Series | None = None,
-) -> PhaseEnergy:
-    """What one power or energy source says of the window from t0 to t1.
+def _columns(
+    one: Iteration, phases: Mapping[str, PhaseEnergy], whole: PhaseEnergy, idle: PhaseEnergy
+) -> dict[str, float]:
+    out = {"mean_power_w": whole.mean_power_w}
+    for phase, (start, end) in windows(one).items():
+        gross = phases[phase]
+        out |= {
+            f"energy_{phase}_j": gross.energy_j,
+            f"energy_{phase}_net_j": net_energy(gross, idle, (end - start) * NS).energy_j,
+            f"energy_{phase}_uncertainty_j": gross.uncertainty_j,
+            f"energy_{phase}_method_uncertainty_j": gross.method_uncertainty_j,
+            f"energy_{phase}_coverage": gross.coverage,
+        }
+    out["prefill_j_per_token"] = out["energy_prefill_j"] / one.prefill.tokens if one.prefill.tokens else math.nan
+    out["decode_j_per_token"] = out["energy_decode_j"] / (len(one.token_t_ns) - 1)
+    return out
 
-    Args:
-        source: of quantity power_w or energy_j.
-        one: its series.
-        t0_ns: start of the window, device clock.
-        t1_ns: end of the window.
-        period_s: how often a new value can come at best; the sensor's own native period where not given.
-        charging: of a battery, the series that tells whether it was charging.
+
+def _closure(
+    rec: Recorded, series: Mapping[str, Series], found: list[tuple[Iteration, dict[str, PhaseEnergy], PhaseEnergy]]
+) -> tuple[float, bool]:
+    """Phases and gaps against the whole timed part of the run.
+
+    A gap is often too short for a figure of its own; then it is taken at the whole's mean power. Where a phase
+    itself has no figure there is nothing to check.
     """
-    if source.quantity not in ("power_w", "energy_j"):
-        return PhaseEnergy(reason=f"{source.name} measures {source.quantity}, not energy")
-    if t1_ns <= t0_ns:
-        return PhaseEnergy(reason="the phase has no length")
-    if one is None or len(one.t_ns) < 2:
-        return PhaseEnergy(reason=f"{source.name} gave no samples")
-    period_ns = int((period_s or source.native_period_s) * 1e9)
-    coverage = _coverage(one, t0_ns, t1_ns, period_ns)
-    n_samples = _n_samples(one, t0_ns, t1_ns, source.native_period_s)
-    known = PhaseEnergy(coverage=coverage, n_samples=n_samples)
-    reason = _unfit(source, one, t0_ns, t1_ns, known) or _charged(source, charging, t0_ns, t1_ns)
-    if reason:
-        return replace(known, reason=reason)
-    # Where the samples begin late or end early, their mean power stands for the little that is missing.
-    from_ns, to_ns = max(t0_ns, int(one.t_ns[0])), min(t1_ns, int(one.t_ns[-1]))
-    covered_j = _integral(source, one, from_ns, to_ns)
-    seconds = (t1_ns - t0_ns) * NS
-    mean_w = covered_j / ((to_ns - from_ns) * NS)
-    method_j = _method_uncertainty(source, one, from_ns, to_ns)
-    stated = math.nan if source.accuracy is None else source.accuracy
-    return replace(
-        known,
-        energy_j=mean_w * seconds,
-        mean_power_w=mean_w,
-        uncertainty_j=math.hypot(method_j, stated * mean_w * seconds),
-        method_uncertainty_j=method_j,
-    )
-
-
-def total_energy(discovery: Discovery, series: Mapping[str, Series], t0_ns: int, t1_ns: int) -> PhaseEnergy:
-    """The window's energy over every source that counts in the device's total; NaN if one of them fails."""
-    sources = [s for s in discovery.sources if s.counts_in_total]
-    if not sources:
-        return PhaseEnergy(reason="no power sensor")
-    parts = [source_energy(discovery, series, s, t0_ns, t1_ns) for s in sources]
-    coverage, n_samples = min(p.coverage for p in parts), min(p.n_samples for p in parts)
-    failed = next((p.reason for p in parts if p.reason), "")
-    if failed:
-        return PhaseEnergy(coverage=coverage, n_samples=n_samples, reason=failed)
-    # Sensors of one kind err alike, so that their uncertainties add up instead of cancelling out.
-    return PhaseEnergy(
-        energy_j=sum(p.energy_j for p in parts),
-        mean_power_w=sum(p.mean_power_w for p in parts),
-        coverage=coverage,
-        n_samples=n_samples,
-        uncertainty_j=sum(p.uncertainty_j for p in parts),
-        method_uncertainty_j=sum(p.method_uncertainty_j for p in parts),
-    )
-
-
-def source_energy(
-    discovery: Discovery, series: Mapping[str, Series], source: Source, t0_ns: int, t1_ns: int
-) -> PhaseEnergy:
-    """``phase_energy`` with the polling period and the battery's state found in the run's own records."""
-    polled_s = next((p.period_ms / 1000 for p in discovery.probes if p.name == source.probe), 0.0)
-    return phase_energy(
-        source,
-        series.get(source.name),
-        t0_ns,
-        t1_ns,
-        period_s=max(source.native_period_s, polled_s),
-        charging=_charging_series(discovery, series, source),
-    )
-
-
-def net_energy(gross: PhaseEnergy, idle: PhaseEnergy, seconds: float) -> PhaseEnergy:
-    """A phase's energy over what the device would have spent idle in the same time."""
-    if gross.reason or idle.reason:
-        return replace(gross, energy_j=math.nan, mean_power_w=math.nan, reason=gross.reason or f"idle: {idle.reason}")
-    return replace(
-        gross,
-        energy_j=gross.energy_j - idle.mean_power_w * seconds,
-        mean_power_w=gross.mean_power_w - idle.mean_power_w,
-        uncertainty_j=math.nan,
-        method_uncertainty_j=math.nan,
-    )
-
-
-def closure(parts: Iterable[PhaseEnergy], whole: PhaseEnergy, seconds: float) -> Closure:
-    """Whether phases and gaps make the whole, and mean power times time its energy, within two percent."""
-    parts_j = sum(p.energy_j for p in parts)
-    gap = max(abs(parts_j - whole.energy_j), abs(whole.mean_power_w * seconds - whole.energy_j))
-    relative = gap / abs(whole.energy_j) if whole.energy_j else (0.0 if gap == 0 else math.inf)
-    return Closure(bool(relative <= CLOSURE_TOLERANCE), parts_j, whole.energy_j, relative)
-
-
-def gaps(phases: Sequence[tuple[int, int]], t0_ns: int, t1_ns: int) -> list[tuple[int, int]]:
-    """The windows between phases, so that both together fill the whole."""
-    found, at_ns = [], t0_ns
-    for start_ns, end_ns in sorted(phases):
-        if start_ns > at_ns:
-            found.append((at_ns, start_ns))
-        at_ns = max(at_ns, end_ns)
-    if t1_ns > at_ns:
-        found.append((at_ns, t1_ns))
-    return found
-
-
-def _coverage(one: Series, t0_ns: int, t1_ns: int, period_ns: int) -> float:
-    """Share of the window that is within one period of a sample."""
-    first, last = np.searchsorted(one.t_ns, (t0_ns - period_ns, t1_ns + period_ns))
-    t_ns = one.t_ns[first:last]
-    if not len(t_ns):
-        return 0.0
-    starts, ends = np.maximum(t_ns - period_ns, t0_ns), np.minimum(t_ns + period_ns, t1_ns)
-    starts[1:] = np.maximum(starts[1:], ends[:-1])
-    return float(np.maximum(ends - starts, 0).sum() / (t1_ns - t0_ns))
-
-
-def _n_samples(one: Series, t0_ns: int, t1_ns: int, native_period_s: float) -> int:
-    """Samples in the window, and no more than the sensor can have had new values."""
-    first, last = np.searchsorted(one.t_ns, (t0_ns, t1_ns + 1))
-    return min(int(last - first), int((t1_ns - t0_ns) * NS / native_period_s) + 1)
-
-
-def _unfit(source: Source, one: Series, t0_ns: int, t1_ns: int, known: PhaseEnergy) -> str:
-    if known.n_samples < MIN_SAMPLES:
-        samples = "1 sample" if known.n_samples == 1 else f"{known.n_samples} samples"
-        return f"{samples} of {source.name}, fewer than {MIN_SAMPLES}"
-    if known.coverage < MIN_COVERAGE:
-        return f"{source.name} covers {known.coverage:.0%} of the phase, less than {MIN_COVERAGE:.0%}"
-    for broken_ns in one.breaks_ns:
-        before = int(one.t_ns[np.searchsorted(one.t_ns, broken_ns) - 1])
-        if before < t1_ns and broken_ns > t0_ns:
-            return f"{source.name} started again during the phase"
-    return ""
-
-
-def _charged(source: Source, charging: Series | None, t0_ns: int, t1_ns: int) -> str:
-    if source.site != "battery":
-        return ""
-    if charging is None or not len(charging.t_ns):
-        return "whether the battery was charging is not known"
-    fed = bool((charging.states(t0_ns, t1_ns) > 0).any())
-    return "the battery was charging, or something else fed the device" if fed else ""
-
-
-def _charging_series(discovery: Discovery, series: Mapping[str, Series], source: Source) -> Series | None:
-    if source.site != "battery":
-        return None
-    for other in discovery.sources:
-        if other.quantity == "charging" and other.rail == source.rail:
-            return series.get(other.name)
-    return None
-
-
-def _integral(source: Source, one: Series, t0_ns: int, t1_ns: int) -> float:
-    """Joules from t0 to t1, both within the series."""
-    # Times count from t0, as nanoseconds since boot have more digits than a double holds of them and their like.
-    t_s = (one.t_ns - t0_ns) * NS
-    edges_s = np.array([0.0, (t1_ns - t0_ns) * NS])
-    at_edges = np.interp(edges_s, t_s, one.value)
-    if source.quantity == "energy_j":
-        return float(at_edges[1] - at_edges[0])
-    first, last = np.searchsorted(one.t_ns, t0_ns, side="right"), np.searchsorted(one.t_ns, t1_ns, side="left")
-    t_s = np.concatenate((edges_s[:1], t_s[first:last], edges_s[1:]))
-    return float(np.trapezoid(np.concatenate((at_edges[:1], one.value[first:last], at_edges[1:])), t_s))
-
-
-def _method_uncertainty(source: Source, one: Series, t0_ns: int, t1_ns: int) -> float:
-    """Standard uncertainty of the integral in joules, from steps, edges and sampling.
-
-    - Steps: a reading lies evenly within one step r, so its standard uncertainty is r/sqrt(12) (GUM 4.3.7): twice
-      for a counter's two edges; for n samples of power over a time T, (T/sqrt(n)) r/sqrt(12).
-    - Age: a counter's value is up to one native period p old, and errs at each edge by P p/sqrt(12).
-    - Edges: between two samples h apart the power is taken as even or straight; when it really changed there
-      by D, evenly anywhere between them, the edge errs by D h/sqrt(12).
-    - Sampling: a third of the difference to the integral over every other sample (Richardson, for trapezoids).
-    - Pauses: an interval h longer than two usual ones, in which power may have gone through the window's whole
-      range R at any moment, errs by R h/sqrt(12).
-    """
-    first, last = (int(i) for i in np.searchsorted(one.t_ns, (t0_ns, t1_ns + 1)))
-    low, high = max(0, first - 2), min(len(one.t_ns), last + 2)
-    t_s = (one.t_ns[low:high] - t0_ns) * NS
-    value, spacing_s = one.value[low:high], np.diff(t_s)
-    step = (source.resolution or 0.0) / math.sqrt(12)
-    if source.quantity == "energy_j":
-        power = np.diff(value) / spacing_s
-        age_s = source.native_period_s / math.sqrt(12)
-        errors = [step, step, power[0] * age_s, power[-1] * age_s]
-    else:
-        halved = Series(one.t_ns[low:high:2], value[::2])
-        inner = (max(t0_ns, int(halved.t_ns[0])), min(t1_ns, int(halved.t_ns[-1])))
-        sampling_j = (_integral(source, one, *inner) - _integral(source, halved, *inner)) / 3
-        errors = [(t1_ns - t0_ns) * NS / math.sqrt(max(1, last - first)) * step, sampling_j]
-        errors += [float(np.ptp(value)) * h_s / math.sqrt(12) for h_s in _pauses_s(spacing_s)]
-        power = value
-    changes = power[2:] - power[:-2] if len(power) > 2 else np.diff(power)
-    edges_s = (spacing_s[0] / math.sqrt(12), spacing_s[-1] / math.sqrt(12))
-    errors += [changes[0] * edges_s[0], changes[-1] * edges_s[1]]
-    return math.sqrt(sum(float(e) ** 2 for e in errors))
-
-
-def _pauses_s(spacing_s: Values) -> Values:
-    """The intervals between samples that are longer than two usual ones."""
-    return spacing_s[spacing_s > 2 * np.median(spacing_s)]
+    discovery = rec.manifest.telemetry
+    start, end = rec.timed[0].prefill.t_start_ns, rec.timed[-1].token_t_ns[-1]
+    whole = total_energy(discovery, series, start, end)
+    parts = [energy for _, phases, _ in found for energy in phases.values()]
+    if whole.reason or any(p.reason for p in parts):
+        return math.nan, True
+    for gap in gaps([w for one, _, _ in found for w in windows(one).values()], start, end):
+        between_s = (gap[1] - gap[0]) * NS
+        between = total_energy(discovery, series, *gap) if between_s > SHORT_GAP_S else PhaseEnergy(reason="short")
+        parts.append(replace(whole, energy_j=whole.mean_power_w * between_s) if between.reason else between)
+    checked = closure(parts, whole, (end - start) * NS)
+    return checked.relative_gap, checked.ok

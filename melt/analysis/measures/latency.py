@@ -1,4 +1,4 @@
-"""The latency metrics of one pass, from its stamps; definitions in ``docs/results.md``."""
+"""Latency and throughput of a pass, from its stamps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,116 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from melt.analysis.columns import TIME_OF_SPEED
 from melt.spec.events import Iteration
+from melt.spec.metrics import CostLaw, Metric, Scale, Words
 
 NS = 1e-9
+METRICS = (
+    Metric(
+        "ttft_s",
+        "s",
+        "from submitting the prompt to the first token being known",
+        title="time to first token",
+        short="TTFT",
+        better="lower",
+        per="iteration",
+        scale=Scale("s", decimals=3),
+        words=Words("sooner", "later"),
+        shown=("summary", "cells", "runs", "sentence", "card", "crossover"),
+        figure="latency",
+        plain="How long a user waits for the first word.",
+        law=CostLaw(with_attention=2.0, without=1.0),
+    ),
+    Metric(
+        "prefill_s",
+        "s",
+        "from submitting the prompt's first batch to the synchronised end of its last",
+        title="prefill time",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "prefill_tok_per_s",
+        "tokens/s",
+        "prompt_tokens / prefill_s of the same row",
+        title="prefill throughput",
+        better="higher",
+        per="iteration",
+        of_time="prefill_s",
+        scale=Scale("tok/s"),
+        words=Words("slower", "faster"),
+        shown=("live", "summary", "cells", "crossover"),
+        figure="latency",
+        plain="How fast the prompt is read.",
+    ),
+    Metric(
+        "tpot_s",
+        "s",
+        "(last token - first token) / (generated tokens - 1)",
+        title="time per output token",
+        short="TPOT",
+        better="lower",
+        per="iteration",
+        scale=Scale("ms", 1e3, 1),
+        words=Words("faster", "slower"),
+        shown=("cells", "runs", "sentence", "card", "crossover"),
+        figure="latency",
+        plain="How long each word after the first takes.",
+        law=CostLaw(with_attention=1.0, without=0.0),
+    ),
+    Metric(
+        "decode_tok_per_s",
+        "tokens/s",
+        "1 / tpot_s of the same row",
+        title="decode throughput",
+        better="higher",
+        per="iteration",
+        of_time="tpot_s",
+        scale=Scale("tok/s", decimals=1),
+        words=Words("slower", "faster"),
+        shown=("live", "summary", "cells"),
+        figure="latency",
+        plain="How fast the answer is written, with the whole prompt in memory.",
+    ),
+    Metric(
+        "itl_p50_s",
+        "s",
+        "median interval between tokens",
+        title="median inter-token latency",
+        short="ITL p50",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "itl_p90_s",
+        "s",
+        "90th percentile of the intervals between tokens",
+        title="90th percentile of inter-token latency",
+        short="ITL p90",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "itl_p99_s",
+        "s",
+        "99th percentile of the intervals between tokens",
+        title="99th percentile of inter-token latency",
+        short="ITL p99",
+        better="lower",
+        per="iteration",
+        shown=("cells",),
+    ),
+    Metric(
+        "itl_max_s",
+        "s",
+        "longest interval between tokens",
+        title="longest inter-token latency",
+        short="ITL max",
+        better="lower",
+        per="iteration",
+    ),
+)
+TIME_OF_SPEED = {m.name: m.of_time for m in METRICS if m.of_time}
 
 
 def latencies(one: Iteration) -> dict[str, float]:

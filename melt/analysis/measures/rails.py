@@ -6,12 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from melt.analysis.measures.energy import PhaseEnergy, source_energy
-from melt.analysis.measures.phases import NS, PHASES, windows
+from melt.analysis.integration import PhaseEnergy, source_energy
+from melt.analysis.measures import energy
+from melt.analysis.measures.energy import NS, PHASES, windows
 from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
+from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
 from melt.telemetry.source import Source
+
+_SHARED = {m.name: m for m in energy.METRICS}
+METRICS = (
+    _SHARED["idle_power_w"],
+    _SHARED["energy_prefill_j"],
+    Metric("power_prefill_w", "W", "mean power of the prefill", title="prefill power", per="rail", shown=("rails",)),
+    _SHARED["prefill_j_per_token"],
+    _SHARED["energy_decode_j"],
+    Metric(
+        "power_decode_w",
+        "W",
+        "mean power from the first to the last token",
+        title="decode power",
+        per="rail",
+        shown=("rails",),
+    ),
+    _SHARED["decode_j_per_token"],
+)
 
 
 def has_rails(rec: Recorded) -> bool:

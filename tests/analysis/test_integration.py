@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.analysis.measures.energy import closure, gaps, net_energy, phase_energy, total_energy
+from melt.analysis.integration import closure, gaps, net_energy, phase_energy, total_energy
 from melt.telemetry.series import Series
 from melt.telemetry.source import Discovery, Probe, Source
 

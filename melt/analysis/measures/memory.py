@@ -1,0 +1,92 @@
+"""Memory: what was measured, what the engine explains of it, and what was predicted."""
+
+from melt.spec.metrics import CostLaw, Metric, Scale, Words
+
+METRICS = (
+    Metric(
+        "peak_rss_bytes",
+        "bytes",
+        "peak resident set of the runner's process",
+        title="peak memory",
+        better="lower",
+        scale=Scale("MiB", 2**-20),
+        words=Words("smaller", "larger"),
+        shown=("summary", "cells", "runs", "sentence", "card", "crossover"),
+        figure="memory",
+        plain="The largest resident memory of the process that runs the model.",
+        law=CostLaw(with_attention=1.0, without=1.0),
+    ),
+    Metric(
+        "peak_pss_bytes",
+        "bytes",
+        "largest proportional set of the runner's process that was sampled",
+        title="peak proportional memory",
+        short="peak PSS",
+        better="lower",
+    ),
+    Metric(
+        "available_drop_bytes",
+        "bytes",
+        "device-wide available memory when idle less its trough",
+        title="drop of available memory",
+        better="lower",
+    ),
+    Metric(
+        "gpu_memory_rise_bytes",
+        "bytes",
+        "memory of the GPU, all processes: its peak less what it was when idle",
+        title="rise of GPU memory",
+    ),
+    Metric(
+        "weights_bytes",
+        "bytes",
+        "the engine's weight buffers less repacked_bytes",
+        title="weights",
+        shown=("memory parts",),
+    ),
+    Metric(
+        "repacked_bytes",
+        "bytes",
+        "second copy of weights, repacked for the processor (buffers named *_REPACK)",
+        title="repacked weights",
+        shown=("memory parts",),
+    ),
+    Metric("kv_bytes", "bytes", "the engine's KV cache", title="KV cache", shown=("memory parts",)),
+    Metric(
+        "state_bytes",
+        "bytes",
+        "the engine's recurrent and convolution state",
+        title="recurrent state",
+        shown=("memory parts",),
+    ),
+    Metric("compute_bytes", "bytes", "the engine's compute buffers", title="compute buffers", shown=("memory parts",)),
+    Metric("output_bytes", "bytes", "the engine's output buffers", title="output buffers", shown=("memory parts",)),
+    Metric("explained_memory_bytes", "bytes", "sum of the engine's buffers: the six above", title="explained memory"),
+    Metric(
+        "runtime_baseline_bytes",
+        "bytes",
+        "resident set of the runner just before it loaded the model",
+        title="runtime baseline",
+        shown=("memory parts",),
+    ),
+    Metric(
+        "tables_bytes",
+        "bytes",
+        "what loading took beyond the engine's buffers: the vocabulary's tables and the like",
+        title="vocabulary tables",
+        shown=("memory parts",),
+    ),
+    Metric(
+        "unexplained_memory_bytes",
+        "bytes",
+        "peak less explained, and less baseline and tables where known",
+        title="unexplained memory",
+    ),
+    Metric(
+        "predicted_memory_bytes",
+        "bytes",
+        "engine buffers predicted from the architecture's formulas; no repacked copy",
+        title="predicted memory",
+        shown=("cells",),
+    ),
+)
