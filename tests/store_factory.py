@@ -103,6 +103,7 @@ class Recipe:
     tables_bytes: int | None = None
     repacked_bytes: int = 0
     others_cores: float = 0.0  # of other processes, once the model is loaded
+    engine_family: str | None = None  # what the engine calls the model, where it says
 
 
 def write_store(
@@ -278,11 +279,14 @@ class _Streams:
     def _loaded(self) -> dict[str, Any]:
         repacked = self.recipe.repacked_bytes
         copy = [{"device": "CPU_REPACK", "kind": "weights", "bytes": repacked}] if repacked else []
+        family = self.recipe.engine_family
+        own_word = {"recurrent": family == "ssm", "hybrid": family == "hybrid"} if family else {}
         return {
             "event": "model",
             "t_start_ns": self.load_t_ns[0],
             "t_end_ns": self.load_t_ns[1],
             "architecture": self.model.arch,
+            **own_word,
             "n_params": self.model.n_params,
             "threads": 2,
             "n_ctx": self.cell.prompt_tokens + self.cell.gen_tokens,

@@ -22,8 +22,10 @@ OTHERS_CORES = 0.15  # quiet machines show up to 0.06 of a core, one busy proces
 SWAPPED_BYTES = 2**20
 UNKNOWN_LINES = "unknown_lines"
 EMULATED = "emulated"
-# What was timed is another thing than what the cell names: such runs stand in the tables, and in no comparison.
-NOT_COMPARED = (EMULATED,)
+FAMILY_DISAGREEMENT = "family_disagreement"
+# What was timed is another thing than what the cell or its model's header names: such runs stand in the tables, and in
+# no comparison.
+NOT_COMPARED = (EMULATED, FAMILY_DISAGREEMENT)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observed) -> lis
     """The manifest's flags and those of the data, each name once, in the order they were found."""
     found = [*rec.manifest.flags]
     if rec.ok:
-        found += [*_emulated(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec), *_surroundings(observed)]
-        found += [*_energy(row, observed)]
+        found += [*_emulated(rec), *_family(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec)]
+        found += [*_surroundings(observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
         found.append(Flag(name=UNKNOWN_LINES, evidence=f"{rec.n_unknown_lines} lines of the stream are no event"))
     return list({f.name: f for f in reversed(found)}.values())[::-1]
@@ -53,6 +55,18 @@ def _emulated(rec: Recorded) -> list[Flag]:
     would = rec.manifest.cell.accelerator.upper()
     evidence = f"{what} compute on the CPU what the {would} would, and their times are not its"
     return [Flag(name=EMULATED, evidence=evidence)]
+
+
+def _family(rec: Recorded) -> list[Flag]:
+    """The engine's own word on the model's family against that read from the model's header.
+
+    A header that told no family is none that could be wrong.
+    """
+    model, engine = rec.manifest.model, rec.loaded.family if rec.loaded else None
+    if model is None or engine is None or model.family in (engine, "unknown"):
+        return []
+    evidence = f"{model.arch} is {engine} by the engine's own word, and {model.family} by the model's header"
+    return [Flag(name=FAMILY_DISAGREEMENT, evidence=evidence)]
 
 
 def _accelerator(rec: Recorded) -> list[Flag]:

@@ -200,8 +200,8 @@ def _not_compared(results: Results) -> list[str]:
         cells = [results.manifests[run_id].cell for run_id in found["run_id"]]
         names = sorted({f"{text.name(c.device)} · {text.name(c.backend)} · {text.name(c.accelerator)}" for c in cells})
         out.append(
-            f"{text.name(flag).capitalize()}: {text.joined(names)}. {text.clean(found['evidence'].iloc[0])}. These "
-            "cells stand in the tables, and in no figure or comparison."
+            f"{text.name(flag).replace('_', ' ').capitalize()}: {text.joined(names)}. "
+            f"{text.clean(found['evidence'].iloc[0])}. These cells stand in the tables, and in no figure or comparison."
         )
     return out
 

@@ -81,6 +81,9 @@ class ModelLoaded(_Event):
     t_start_ns: Count
     t_end_ns: Count
     architecture: Text = ""
+    # The engine's own word on what it carries from token to token; None where it does not say.
+    recurrent: Annotated[bool, Field(strict=True)] | None = None  # recurrent layers alone
+    hybrid: Annotated[bool, Field(strict=True)] | None = None  # recurrent layers beside attention
     n_params: Count | None = None
     file_bytes: Count | None = None
     n_layers: Count | None = None
@@ -101,6 +104,13 @@ class ModelLoaded(_Event):
     cache_type: Text | None = None  # of what is carried from token to token, where the model has fixed it
     ubatch: Count | None = None  # tokens computed at once, where the model has fixed them
     emulated: Text | None = None  # what computes in place of the accelerator that was asked for
+
+    @property
+    def family(self) -> Literal["transformer", "ssm", "hybrid"] | None:
+        """The model's family by the engine's own word; None where the engine does not say."""
+        if self.recurrent is None or self.hybrid is None:
+            return None
+        return "hybrid" if self.hybrid else "ssm" if self.recurrent else "transformer"
 
 
 class Compiled(_Event):

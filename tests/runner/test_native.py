@@ -51,6 +51,7 @@ def test_every_flavour_explains_the_same_memory(
         explained[flavour] = sum(b.bytes for b in loaded.buffers)
         beside_weights[flavour] = sum(b.bytes for b in loaded.buffers if b.kind != "weights")
         assert loaded.tables_bytes is not None
+        assert loaded.family == kind  # by the engine's own word
     assert max(beside_weights.values()) <= 1.05 * min(beside_weights.values()), beside_weights
     # Whether weights are repacked is the processor's choice, so with them only like processors agree.
     of_this_processor = [explained[f] for f in ("python", "native", "static-x86_64")]

@@ -180,6 +180,8 @@ void Engine::add_description(JsonLine &line) const {
     char architecture[256] = "";
     llama_model_meta_val_str(model, "general.architecture", architecture, sizeof architecture);
     line.add("architecture", architecture)
+        .add("recurrent", llama_model_is_recurrent(model))
+        .add("hybrid", llama_model_is_hybrid(model))
         .add("n_params", llama_model_n_params(model))
         .add("file_bytes", llama_model_size(model))
         .add("n_layers", count(llama_model_n_layer(model)))

@@ -152,6 +152,8 @@ class LlamaCpp:
         outside = [b for b in found if not is_cpu(b["device"]) and b["kind"] in ("weights", "kv", "state")]
         return {
             "architecture": self._meta("general.architecture"),
+            "recurrent": bool(llama.llama_model_is_recurrent(model)),
+            "hybrid": bool(llama.llama_model_is_hybrid(model)),
             "n_params": int(llama.llama_model_n_params(model)),
             "file_bytes": int(llama.llama_model_size(model)),
             "n_layers": int(llama.llama_model_n_layer(model)),

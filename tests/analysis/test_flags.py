@@ -1,0 +1,41 @@
+"""Flags that the data of a run give."""
+
+from html import unescape
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+import melt
+from melt.analysis.curves import curves, pairs
+from melt.report import write_report
+from tests.store_factory import FALCON_H1, MAMBA, SMOLLM, FakeModel, Recipe, write_store
+
+Family = Literal["transformer", "ssm", "hybrid"]
+
+
+@pytest.mark.parametrize("model", [SMOLLM, MAMBA, FALCON_H1])
+def test_an_engine_that_agrees_with_the_header_is_no_doubt(tmp_path: Path, model: FakeModel) -> None:
+    for word in (None, model.family):  # streams of earlier runners say nothing
+        folder = tmp_path / str(word)
+        write_store(folder, models=(model,), contexts=(128,), sessions=1, recipe=Recipe(engine_family=word))
+        assert "family_disagreement" not in set(melt.load(folder).flags["flag"])
+
+
+@pytest.mark.parametrize(
+    ("model", "word"), [(SMOLLM, "hybrid"), (SMOLLM, "ssm"), (MAMBA, "transformer"), (FALCON_H1, "transformer")]
+)
+def test_a_family_that_the_engine_denies_is_in_no_comparison(tmp_path: Path, model: FakeModel, word: Family) -> None:
+    others = tuple(m for m in (SMOLLM, MAMBA) if m is not model)
+    write_store(tmp_path / "r", models=(model,), contexts=(128, 512), recipe=Recipe(engine_family=word))
+    write_store(tmp_path / "r", models=others, contexts=(128, 512))
+    results = melt.load(tmp_path / "r")
+    flags = results.flags[results.flags["flag"] == "family_disagreement"]
+    evidence = f"{model.arch} is {word} by the engine's own word, and {model.family} by the model's header"
+    assert set(flags["evidence"]) == {evidence}
+    assert len(flags) == 6
+    found = curves(results.runs, results.cells)
+    assert {c.name for c in found} == {m.name for m in others}
+    assert not [p for p in pairs(found) if model.name in (p[0].name, p[1].name)]
+    page = unescape(write_report(results, tmp_path / "page").read_text())
+    assert f"Family disagreement: local · llama.cpp · cpu. {evidence}. These cells stand in the tables" in page
