@@ -11,7 +11,7 @@ from melt.errors import MeltError
 from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile, load_profile
-from melt.telemetry.parsers import parse
+from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
 from melt.toolchain.on_device import built_on_device

@@ -79,7 +79,7 @@ class LocalDriver:
         """What programs of this machine tell and no file does, once a connection; nothing of another machine's tree."""
         if self._commands is None:
             word = new_word()
-            script = "" if self._profile.sensors.root else script_for((), linux.COMMANDS, word)
+            script = "" if self._profile.sensors.root else script_for((), linux.inventory_commands(), word)
             try:
                 done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, timeout=_INFO_TIMEOUT_S)
                 self._commands = parse_answer(done.stdout.decode(errors="replace"), word).entries
@@ -94,7 +94,7 @@ class LocalDriver:
             argv = [sys.executable, str(self._runner), "info", *(["--root", root] if root else [])]
             try:
                 done = subprocess.run(
-                    [*argv, *linux.INVENTORY_GLOBS], capture_output=True, timeout=_INFO_TIMEOUT_S, check=True
+                    [*argv, *linux.inventory_globs()], capture_output=True, timeout=_INFO_TIMEOUT_S, check=True
                 )
                 self._info = json.loads(done.stdout)
             except (subprocess.SubprocessError, ValueError) as e:

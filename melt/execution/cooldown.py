@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from melt.spec.plan import CoolDown
 from melt.spec.profile import ThermalBand
 from melt.store.manifest import Flag
-from melt.telemetry.parsers import parse
+from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
 
 if TYPE_CHECKING:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from melt.spec.facts import DeviceFacts
-from melt.telemetry import linux_facts
-from melt.telemetry.parsers import BATTERY_SERVICE
+from melt.telemetry import android_properties, linux_facts
+from melt.telemetry.kinds.android_battery import BATTERY_SERVICE
 from melt.telemetry.source import Inventory
 
-PROPERTIES = "getprop"
 SHELL_USER = "id -u"
 LIBRARIES = (
     "/vendor/lib64/libOpenCL.so",
@@ -21,14 +20,8 @@ LIBRARIES = (
     "/vendor/lib64/libneuron_adapter.so",
     "/vendor/lib64/libedgetpu_util.so",
 )
-KEYS = (
-    *("ro.serialno", "ro.boot.serialno", "ro.soc.manufacturer", "ro.soc.model", "ro.board.platform"),
-    *("ro.product.manufacturer", "ro.product.model", "ro.product.cpu.abi", "ro.build.fingerprint"),
-    *("ro.build.version.release", "ro.build.version.security_patch"),
-)
 COMMANDS = {
-    # By name: all of them are more text than an inventory keeps.
-    PROPERTIES: f'for p in {" ".join(KEYS)}; do echo "[$p]: [$(getprop $p)]"; done',
+    android_properties.PROPERTIES: android_properties.COMMAND,
     SHELL_USER: "id -u",
     "libraries": f"for f in {' '.join(LIBRARIES)}; do [ -e $f ] && echo $f; done; true",
     "uname:machine": "uname -m",
@@ -41,7 +34,7 @@ _HEALTH = {"2": "good", "3": "overheat", "4": "dead", "5": "over voltage", "6": 
 
 def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> DeviceFacts:
     """What the phone says of itself; ``extra`` holds what the driver knows better, by DeviceFacts' own keys."""
-    props = properties(inventory.text(PROPERTIES) or "")
+    props = android_properties.properties(inventory)
     serial = props.get("ro.serialno") or props.get("ro.boot.serialno")
     found: dict[str, Any] = {
         "platform": "android",
@@ -53,11 +46,6 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "extra": _extra(inventory, props),
     }
     return linux_facts.facts(inventory, {k: v for k, v in found.items() if v is not None} | dict(extra or {}))
-
-
-def properties(text: str) -> dict[str, str]:
-    """The rows of ``getprop``: "[key]: [value]"."""
-    return dict(re.findall(r"^\[([^\]\n]+)\]: \[(.*)\]$", text, re.M))
 
 
 def _joined(props: Mapping[str, str], *keys: str) -> str | None:

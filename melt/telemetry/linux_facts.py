@@ -9,6 +9,7 @@ from typing import Any
 
 from melt.spec.facts import DeviceFacts
 from melt.telemetry.kinds import battery
+from melt.telemetry.kinds.devfreq import GPU_NODES, devfreq_node
 from melt.telemetry.source import Inventory
 
 _CPU = "/sys/devices/system/cpu"
@@ -24,6 +25,7 @@ GLOBS = (
     *(f"{_CPU}/cpufreq/policy*/scaling_{f}_freq" for f in ("min", "max")),
     *(f"/sys/class/devfreq/*/{f}" for f in ("min_freq", "max_freq", "device/of_node/name")),
     "/usr/local/cuda/version.json",
+    *battery.GLOBS,
 )
 # What of the facts a condition may move: the governor, the clocks' limits, the power mode.
 STATE_GLOBS = (
@@ -35,7 +37,6 @@ COMMANDS = {  # an inventory's entries that are no files, and the command that g
     "jetpack": "dpkg-query -W -f='${Version}' nvidia-jetpack 2>/dev/null || true",
     "fan": "if command -v nvfancontrol >/dev/null; then nvfancontrol -q 2>/dev/null; fi",
 }
-GPU_NODES = ("gv11b", "ga10b", "gb10b", "gpu", "v3d", "mali")
 ARM_CORES = {  # ARM's MIDR part numbers (implementer 0x41), as in Linux arch/arm64/include/asm/cputype.h
     "0xd03": "Cortex-A53",
     "0xd05": "Cortex-A55",
@@ -175,11 +176,6 @@ def clocks(inventory: Inventory) -> str | None:
     if not held:
         return None
     return "locked" if len(locked) == len(held) else f"{locked[0]} locked" if locked else "free"
-
-
-def devfreq_node(inventory: Inventory, folder: str) -> str:
-    """What a scaled clock is of, by the device tree; by its own name on a Thor, whose GPU is on PCIe."""
-    return inventory.text(f"{folder}/device/of_node/name") or folder.rsplit("/", 1)[1]
 
 
 def _note(held: dict[str, list[bool]], name: str, inventory: Inventory, low: str, high: str) -> None:

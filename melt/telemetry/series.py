@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from melt.telemetry.parsers import PARSERS, parse
+from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
-
-__all__ = ["PARSERS", "ProbeFailure", "Series", "Telemetry", "parse", "read", "series"]
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]

@@ -7,9 +7,9 @@ host by pure parsers, and the raw text is kept, so that a parser fix is a re-par
 import fnmatch
 import re
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Quantity = Literal[
     "power_w",  # instantaneous power
@@ -25,7 +25,27 @@ Quantity = Literal[
     "charging",  # 1 while the device is fed from outside (charging, full, held), 0 while it discharges
     "throttled",  # 1 while the firmware says that it holds clocks down
 ]
+Memory = Literal[
+    "",  # no memory
+    "rss",  # a process's resident set
+    "peak_rss",  # the most that it was
+    "pss",  # a process's proportional set
+    "footprint",  # a process's memory as Apple's systems count it
+    "available",  # what a device, or a process on it, may still have
+    "allocated",  # what an accelerator's driver has given out
+]
 Site = Literal["battery", "input", "soc_rail", "wall", "cpu_package", "process", "system", "cpu", "gpu", "skin"]
+
+
+# What results from before Source.memory call their sources.
+_MEMORY_BY_NAME: dict[str, Memory] = {
+    "process:rss": "rss",
+    "process:peak_rss": "peak_rss",
+    "process:footprint": "footprint",
+    "process:available": "available",
+    "system:available": "available",
+    "gpu:memory": "allocated",
+}
 
 
 class _Frozen(BaseModel):
@@ -50,7 +70,7 @@ class Probe(_Frozen):
 class Source(_Frozen):
     """One series: which probe's raw text, read by which parser, gives which quantity.
 
-    ``parser`` and ``key`` name a pure function of ``melt.telemetry.series`` and what to pick from the text.
+    ``parser`` and ``key`` name a pure function (``melt.telemetry.registry``) and what to pick from the text.
     ``scale`` turns the parsed number into the quantity's SI unit.
 
     ``times`` names another source of the same run whose value multiplies this one: a current times its rail's
@@ -59,10 +79,11 @@ class Source(_Frozen):
     """
 
     name: str  # unique within a run, for example "rapl:package-0"
-    probe: str
-    parser: str
+    probe: str = Field(default_factory=lambda data: data.get("name", ""))  # its own, unless several share one
+    parser: str = "number"
     key: str = ""
     quantity: Quantity
+    memory: Memory = ""  # which memory, of quantity memory_bytes
     scale: float = 1.0
     times: str = ""
     rate: bool = False
@@ -77,6 +98,14 @@ class Source(_Frozen):
     accuracy: float | None = None  # relative, as the maker states it; None when not stated
     counts_in_total: bool = False  # a power or energy source that is summed into the device's total
     verified_on: str = ""  # the hardware it was seen right on; empty when never seen
+
+    @model_validator(mode="before")
+    @classmethod
+    def _memory_of_old_results(cls, data: Any) -> Any:
+        """Results from before the field say it by the source's name alone."""
+        if isinstance(data, dict) and "memory" not in data and data.get("quantity") == "memory_bytes":
+            return {**data, "memory": _MEMORY_BY_NAME.get(str(data.get("name")), "")}
+        return data
 
 
 class Absent(_Frozen):

@@ -28,7 +28,7 @@ from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
 from melt.spec.profile import Address, DeviceProfile, Sensors
 from melt.telemetry import ios
-from melt.telemetry.parsers import parse
+from melt.telemetry.registry import parse
 from tests.doubles.iphone.app import App
 from tests.doubles.iphone.phone import IPhone
 from tests.drivers.iphone import APP_ID, container_of, iphone, melts_app

@@ -178,7 +178,7 @@ def test_info_tells_the_same_of_this_machine_as_the_python_runner(program_of: Pr
 
 
 def test_facts_come_out_of_its_info(native: list[str]) -> None:
-    told = info(native, *linux.INVENTORY_GLOBS)
+    told = info(native, *linux.inventory_globs())
     facts = linux.facts(Inventory.model_validate({"entries": told["files"]}), {"engines": told["engines"]})
     assert facts.machine == told["machine"]
     assert facts.logical_cores

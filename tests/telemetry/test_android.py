@@ -8,9 +8,13 @@ from hypothesis import strategies as st
 
 from melt.analysis.integration import phase_energy
 from melt.spec.profile import Sensors
-from melt.telemetry.android import GPU_MEMORY, discover
-from melt.telemetry.android_facts import facts, properties
-from melt.telemetry.parsers import BATTERY_SERVICE, PARSERS, THERMAL_SERVICE, hal_temperatures, parse
+from melt.telemetry.android import discover
+from melt.telemetry.android_facts import facts
+from melt.telemetry.android_properties import properties
+from melt.telemetry.kinds.android_battery import BATTERY_SERVICE, battery_service, battery_service_charging
+from melt.telemetry.kinds.android_gpu import GPU_MEMORY, busy_of_total
+from melt.telemetry.kinds.android_thermal import THERMAL_SERVICE, hal_temperatures, thermal_status
+from melt.telemetry.registry import parse, registry
 from melt.telemetry.series import read
 from melt.telemetry.source import Discovery, Inventory
 from tests.telemetry.replay import DATA, inventory_of, load_tree
@@ -146,8 +150,8 @@ def test_a_frozen_battery_service_is_not_believed() -> None:
     absent = {a.name: a for a in found.absent}
     assert "frozen" in absent["battery:service"].reason
     assert "dumpsys battery reset" in absent["battery:service"].hint
-    for name in ("battery_service", "battery_service_charging"):
-        assert PARSERS[name](text_of("locked-down", "dumpsys-battery-stopped"), "voltage") is None
+    for parser in (battery_service, battery_service_charging):
+        assert parser(text_of("locked-down", "dumpsys-battery-stopped"), "voltage") is None
     assert not [s for s in found.sources if s.name.startswith("battery")]
 
 
@@ -166,7 +170,7 @@ def test_every_site_is_the_makers_own_word() -> None:
 
 
 def test_throttling_is_also_the_skin_sensors_word() -> None:
-    throttled = PARSERS["thermal_status"]
+    throttled = thermal_status
     assert throttled(text_of("pixel-8", "dumpsys-thermalservice"), "") == 0.0
     assert throttled(text_of("xiaomi", "dumpsys-thermalservice"), "") == 1.0  # status 0, SKIN at 3
     assert throttled("Thermal Status: 2\n", "") == 1.0
@@ -196,8 +200,8 @@ def test_the_gpu_by_what_its_maker_lets_the_shell_read() -> None:
     assert parse(memory, text_of("pixel-8", "dumpsys-gpu-gpumem")) == 2_100_072_448
     [denied] = [a for a in discover(inventory("locked-down")).absent if a.name == "gpu:memory"]
     assert denied.hint.startswith("Android 12")
-    assert PARSERS["busy_of_total"]("      0       0", "") == 0.0
-    assert PARSERS["busy_of_total"]("  30000 40000", "") == 0.75
+    assert busy_of_total("      0       0", "") == 0.0
+    assert busy_of_total("  30000 40000", "") == 0.75
 
 
 def test_facts_name_the_phone_and_not_its_serial() -> None:
@@ -209,7 +213,7 @@ def test_facts_name_the_phone_and_not_its_serial() -> None:
     assert found.clusters == ((0, 1, 2, 3), (4, 5, 6, 7), (8,))
     assert found.logical_cores == 9
     assert {"asimddp", "i8mm"} <= set(found.cpu_features)
-    serial = properties(text_of("pixel-8", "getprop"))["ro.serialno"]
+    serial = properties(inventory("pixel-8"))["ro.serialno"]
     assert found.serial_hash is not None
     assert serial not in found.model_dump_json()
 
@@ -230,7 +234,7 @@ def test_a_profile_takes_sources_out() -> None:
     assert all(p.name != THERMAL_SERVICE for p in found.probes)
 
 
-@given(st.text(max_size=300), st.sampled_from(sorted(PARSERS)))
+@given(st.text(max_size=300), st.sampled_from(sorted(registry().parsers)))
 def test_no_text_breaks_a_parser(text: str, name: str) -> None:
     source = discover(inventory("pixel-8")).sources[0].model_copy(update={"parser": name, "key": "x"})
     parse(source, text)

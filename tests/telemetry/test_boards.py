@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from melt.spec.profile import Sensors
 from melt.telemetry import linux
 from melt.telemetry.kinds import raspberry, tegrastats
-from melt.telemetry.parsers import parse
+from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery
 from tests.telemetry.replay import DATA, inventory_of, load_tree
 

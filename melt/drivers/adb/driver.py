@@ -15,7 +15,7 @@ from melt.drivers.remote.driver import RETURN_S, RemoteDriver
 from melt.drivers.remote.process import run_command
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
-from melt.telemetry import android, android_facts, linux
+from melt.telemetry import android, android_facts
 from melt.telemetry.kinds.power_rails import PREFIX
 from melt.telemetry.source import Absent, Discovery, Inventory, Probe
 
@@ -66,9 +66,7 @@ class AdbDriver(RemoteDriver):
 
     def _read_inventory(self) -> Inventory:
         if self._inventory is None:
-            globs = (*linux.INVENTORY_GLOBS, *android.GLOBS)
-            files = [g for g in globs if g.startswith("/")]  # the others are words of the runner's inventory
-            self._inventory = self._ask(files, {**android_facts.COMMANDS, **android.COMMANDS})
+            self._inventory = self._ask(android.inventory_globs(), android.inventory_commands())
         return self._inventory
 
     def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> Recording:

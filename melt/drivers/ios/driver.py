@@ -23,6 +23,7 @@ from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import ios
+from melt.telemetry.kinds.ios_battery import BATTERY
 from melt.telemetry.source import Absent, Discovery, Probe
 from melt.util.files import cache_folder
 
@@ -185,8 +186,8 @@ class IosDriver:
 
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
         """The battery, read now; what instruments sample is there during a recording only."""
-        if any(p.name == ios.BATTERY for p in probes):
-            return {ios.BATTERY: ios.battery_text(self._battery())}
+        if any(p.name == BATTERY for p in probes):
+            return {BATTERY: ios.battery_text(self._battery())}
         return {}
 
     def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> PhoneRecording:

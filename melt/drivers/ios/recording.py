@@ -18,17 +18,9 @@ from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Instruments, MachTime, Row
 from melt.drivers.ios.pymd3.phone import Phone
 from melt.errors import MeltError
-from melt.telemetry.ios import (
-    APP,
-    BATTERY,
-    GPU,
-    OWN_MEMORY,
-    SYSTEM,
-    as_text,
-    battery_text,
-    own_samples,
-    sample_line,
-)
+from melt.telemetry.ios import as_text, battery_text, own_samples, sample_line
+from melt.telemetry.kinds.ios_app import APP, GPU, OWN_MEMORY, SYSTEM
+from melt.telemetry.kinds.ios_battery import BATTERY
 from melt.telemetry.source import Probe
 
 OWN_SAMPLES = "Documents/telemetry.jsonl"

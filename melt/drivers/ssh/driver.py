@@ -25,7 +25,6 @@ COMMANDS = {
     "uname:version": "uname -v",
     "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
     "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
-    **linux.COMMANDS,
     _PYTHON: f"python3 -c {quoted(engines_question())} 2>/dev/null",
 }
 OLDEST_PYTHON = (3, 8)
@@ -78,8 +77,8 @@ class SshDriver(RemoteDriver):
 
     def _read_inventory(self) -> Inventory:
         if self._inventory is None:
-            files = [g for g in linux.INVENTORY_GLOBS if g.startswith("/")]  # the others are words of the runner's
-            self._inventory = self._ask(files, COMMANDS)
+            files = [g for g in linux.inventory_globs() if g.startswith("/")]  # the others are words of the runner's
+            self._inventory = self._ask(files, linux.inventory_commands() | COMMANDS)
         return self._inventory
 
     def death_notes(self, pid: int | None) -> str:

@@ -5,8 +5,10 @@ taken, and it is the load only while the status says Discharging.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
-from melt.telemetry.kinds.base import SLOW_MS, Found, why
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds.base import LINUX, SLOW_MS, Findings, Precedence, SensorKind, why
 from melt.telemetry.source import Inventory, Source
 
 _FILES = (
@@ -18,6 +20,7 @@ COULOMB_PER_UAH = 3.6e-3
 JOULE_PER_UWH = 3.6e-3
 # The kernel's ACPI driver caches a battery's figures this long (cache_time), and gauges are no faster.
 NATIVE_PERIOD_S = 1.0
+_Source = partial(Source, sensor="fuel gauge", site="battery", sign="unsigned", native_period_s=NATIVE_PERIOD_S)
 NO_GAUGE_HINT = "Without current or power in the gauge only an external meter gives the device's energy."
 
 
@@ -33,44 +36,58 @@ def batteries(inventory: Inventory) -> list[str]:
     ]
 
 
-def find(inventory: Inventory, period_ms: int, folders: Sequence[str] | None = None) -> Found:
+def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> Findings:
+    """Every battery that feeds the device."""
+    folders = batteries(inventory)
+    findings = find_in(inventory, sensors.period_ms, folders)
+    if not folders:
+        findings.miss("battery", "the machine has no battery")
+    return findings
+
+
+def find_in(inventory: Inventory, period_ms: int, folders: Sequence[str]) -> Findings:
     """Per battery its voltage, whether it is charging, and one figure of power or energy: the quickest it has."""
-    found = Found()
-    for folder in batteries(inventory) if folders is None else folders:
+    findings = Findings()
+    for folder in folders:
         name = folder.rsplit("/", 1)[1]
+        source = partial(_Source, rail=name)
         if inventory.text(f"{folder}/status") is not None:
-            found.add(_source(name, "charging", "charging_status", "charging"), f"{folder}/status", SLOW_MS)
+            charging = source(name=f"battery:{name}:charging", parser="charging_status", quantity="charging")
+            findings.add(charging, f"{folder}/status", SLOW_MS)
         else:
-            found.miss(f"battery:{name}:charging", why(inventory, f"{folder}/status"))
+            findings.miss(f"battery:{name}:charging", why(inventory, f"{folder}/status"))
         if _has(inventory, folder, "voltage_now"):
-            source = _source(name, "voltage", "number", "voltage_v", 1e-6)
-            found.add(source, f"{folder}/voltage_now", max(period_ms, SLOW_MS))
-        _find_energy(found, inventory, folder, name, period_ms)
-    if folders is None and not batteries(inventory):
-        found.miss("battery", "the machine has no battery")
-    return found
+            voltage = source(name=f"battery:{name}:voltage", quantity="voltage_v", scale=1e-6)
+            findings.add(voltage, f"{folder}/voltage_now", max(period_ms, SLOW_MS))
+        energy, file = _energy(inventory, folder, name)
+        if energy is None:
+            findings.miss(f"battery:{name}:power", why(inventory, f"{folder}/{file}"), NO_GAUGE_HINT)
+        else:
+            findings.add(energy, f"{folder}/{file}", period_ms)
+    return findings
 
 
-def _find_energy(found: Found, inventory: Inventory, folder: str, name: str, period_ms: int) -> None:
+def _energy(inventory: Inventory, folder: str, name: str) -> tuple[Source | None, str]:
+    """The figure of power or energy, and the file that gives it. What is left falls as energy is spent: the sign
+    turns it into what was spent."""
     voltage = f"battery:{name}:voltage"
     has_voltage = _has(inventory, folder, "voltage_now")
+    power = partial(_Source, name=f"battery:{name}:power", rail=name, quantity="power_w", scale=1e-6)
+    left = partial(_Source, name=f"battery:{name}:energy", rail=name, quantity="energy_j", sign="load_negative")
     if _has(inventory, folder, "power_now"):
-        source, file = _source(name, "power", "number", "power_w", 1e-6), "power_now"
-    elif _has(inventory, folder, "current_now") and has_voltage:
-        source, file = _source(name, "power", "number", "power_w", 1e-6, times=voltage), "current_now"
-    elif _has(inventory, folder, "energy_now"):
-        source, file = _level(name, JOULE_PER_UWH, ""), "energy_now"
-    elif _has(inventory, folder, "charge_now") and has_voltage:
-        source, file = _level(name, COULOMB_PER_UAH, voltage), "charge_now"
-    else:
-        found.miss(f"battery:{name}:power", why(inventory, f"{folder}/power_now"), NO_GAUGE_HINT)
-        return
-    found.add(source, f"{folder}/{file}", period_ms)
+        return power(), "power_now"
+    if _has(inventory, folder, "current_now") and has_voltage:
+        return power(times=voltage), "current_now"
+    if _has(inventory, folder, "energy_now"):
+        return left(scale=JOULE_PER_UWH), "energy_now"
+    if _has(inventory, folder, "charge_now") and has_voltage:
+        return left(scale=COULOMB_PER_UAH, times=voltage), "charge_now"
+    return None, "power_now"
 
 
-def total(sources: list[Source]) -> list[str]:
+def total(sources: Sequence[Source]) -> list[str]:
     """Every battery's one figure; a device may have two batteries."""
-    return [s.name for s in sources if s.name.startswith("battery:") and s.quantity in ("power_w", "energy_j")]
+    return [s.name for s in sources if s.quantity in ("power_w", "energy_j")]
 
 
 def capacity_j(inventory: Inventory) -> float | None:
@@ -103,25 +120,16 @@ def _has(inventory: Inventory, folder: str, file: str) -> bool:
     return inventory.number(f"{folder}/{file}") is not None
 
 
-def _source(battery: str, what: str, parser: str, quantity: str, scale: float = 1.0, times: str = "") -> Source:
-    return Source.model_validate(
-        {
-            "name": f"battery:{battery}:{what}",
-            "probe": f"battery:{battery}:{what}",
-            "parser": parser,
-            "quantity": quantity,
-            "scale": scale,
-            "times": times,
-            "sensor": "fuel gauge",
-            "site": "battery",
-            "rail": battery,
-            "sign": "unsigned",
-            "native_period_s": NATIVE_PERIOD_S,
-        }
-    )
+def charging_status(raw: str, _key: str) -> float | None:
+    """0 while the battery feeds the device, 1 while something else does, None where it does not know."""
+    return {"Discharging": 0.0, "Charging": 1.0, "Full": 1.0, "Not charging": 1.0}.get(raw.strip())
 
 
-def _level(battery: str, scale: float, times: str) -> Source:
-    """What is left, which falls as energy is spent: the sign turns it into what was spent."""
-    level = _source(battery, "energy", "number", "energy_j", scale, times)
-    return level.model_copy(update={"sign": "load_negative"})
+KIND = SensorKind(
+    find,
+    Precedence.BATTERY,
+    platforms=(LINUX,),
+    globs=GLOBS,
+    parsers={"charging_status": charging_status},
+    total=total,
+)

@@ -8,10 +8,15 @@ has two inputs, one of which is measured behind five of the rails, and the other
 from collections import Counter
 from collections.abc import Sequence
 
-from melt.telemetry.source import Source
+from melt.telemetry.source import Site, Source
 
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")  # one of these is all that the module takes
 _SUMS = (("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"), ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"))
+
+
+def rail_site(label: str) -> Site:
+    """Where a rail of this label measures."""
+    return "input" if label in INPUT_RAILS else "soc_rail"
 
 
 def board_total(rails: Sequence[Source]) -> list[str]:

@@ -4,10 +4,13 @@ A Jetson board's rails are known by chip and channel, since two rails may share 
 """
 
 import re
+from collections.abc import Sequence
+from functools import partial
 
-from melt.telemetry.kinds.base import Found, why
-from melt.telemetry.kinds.board_rails import INPUT_RAILS, board_total
-from melt.telemetry.source import Inventory, Source
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds.base import LINUX, Findings, Precedence, SensorKind, why
+from melt.telemetry.kinds.board_rails import board_total, rail_site
+from melt.telemetry.source import Inventory, Quantity, Site, Source
 
 _INA = "/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
 _OLD_INA = "/sys/bus/i2c/drivers/ina3221x/*/iio[:_]device*"
@@ -30,36 +33,38 @@ SHUNT_STEP_V = 40e-6
 NATIVE_PERIOD_S = 0.1
 SYSTEM_CHIPS = ("power_meter",)  # ACPI's meter of the whole machine
 GPU_CHIPS = ("amdgpu", "i915", "xe", "nouveau")
+# An idle rail may read a little below zero, and that is kept.
+_Source = partial(Source, sign="load_positive", native_period_s=NATIVE_PERIOD_S)
 NO_TOTAL_HINT = "Name the rails that make the board's total under `sensors: total:` in the device's profile."
 
 
-def find(inventory: Inventory, period_ms: int) -> Found:
+def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> Findings:
     """Every power rail and chip that hwmon knows."""
-    found = Found()
+    findings, period_ms = Findings(), sensors.period_ms
     for folder in _folders(inventory, f"{_INA}/in*_label"):
         for channel in (1, 2, 3):
-            _find_rail(found, inventory, folder, channel, period_ms)
+            _find_rail(findings, inventory, folder, channel, period_ms)
     for folder in _folders(inventory, f"{_OLD_INA}/rail_name_*"):
         for channel in (0, 1, 2):
-            _find_old_rail(found, inventory, folder, channel, period_ms)
+            _find_old_rail(findings, inventory, folder, channel, period_ms)
     for folder in _folders(inventory, f"{_CHIP}/name"):
         if inventory.text(f"{folder}/name") != "ina3221":
-            _find_chip(found, inventory, folder, period_ms)
-    rails = [s for s in found.sources if s.quantity == "power_w"]
-    if rails and not total(found.sources):
-        found.miss("board total", "no rail is known to be all that the board takes", NO_TOTAL_HINT)
+            _find_chip(findings, inventory, folder, period_ms)
+    rails = [s for s in findings.sources if s.quantity == "power_w"]
+    if rails and not total(findings.sources):
+        findings.miss("board total", "no rail is known to be all that the board takes", NO_TOTAL_HINT)
     if not rails:
-        found.miss("hwmon power", "no power monitor", "Boards such as NVIDIA's Jetson have one; most PCs do not.")
-    return found
+        findings.miss("hwmon power", "no power monitor", "Boards such as NVIDIA's Jetson have one; most PCs do not.")
+    return findings
 
 
-def total(sources: list[Source]) -> list[str]:
+def total(sources: Sequence[Source]) -> list[str]:
     """The rails that together are the whole board, each watt once; empty where none are known to be."""
-    power = [s for s in sources if s.quantity == "power_w" and s.name.startswith(("ina3221:", "hwmon:"))]
+    power = [s for s in sources if s.quantity == "power_w"]
     return board_total(power) or [s.name for s in power if s.site == "input"][:1]
 
 
-def _find_rail(found: Found, inventory: Inventory, folder: str, channel: int, period_ms: int) -> None:
+def _find_rail(findings: Findings, inventory: Inventory, folder: str, channel: int, period_ms: int) -> None:
     label = inventory.text(f"{folder}/in{channel}_label")
     if label is None or label in ("", "NC"):
         return
@@ -69,67 +74,86 @@ def _find_rail(found: Found, inventory: Inventory, folder: str, channel: int, pe
     for path in (volts, amps):
         if inventory.number(path) is None:
             denied = inventory.error(path) in ("EACCES", "EPERM")
-            found.miss(name, why(inventory, path), f"Let that user read it there: sudo chmod a+r {path}" * denied)
+            findings.miss(name, why(inventory, path), f"Let that user read it there: sudo chmod a+r {path}" * denied)
             return
     shunt_uohm = inventory.number(f"{folder}/shunt{channel}_resistor")
     step_a = SHUNT_STEP_V / (shunt_uohm * 1e-6) if shunt_uohm else None
     step_w = step_a * (inventory.number(volts) or 0) * 1e-3 if step_a else None
     interval_ms = inventory.number(f"{folder}/update_interval")
     period_s = interval_ms * 1e-3 if interval_ms else NATIVE_PERIOD_S
-    voltage = _source(f"{name}:voltage", "INA3221", label, "voltage_v", 1e-3, period_s)
-    power = _source(name, "INA3221", label, "power_w", 1e-3, period_s).model_copy(
-        update={"times": voltage.name, "resolution": step_w, "site": "input" if label in INPUT_RAILS else "soc_rail"}
+    rail = partial(_Source, sensor="INA3221", rail=label, scale=1e-3, native_period_s=period_s)
+    voltage = rail(name=f"{name}:voltage", probe=_probe(f"{name}:voltage"), quantity="voltage_v", site="soc_rail")
+    power = rail(
+        name=name,
+        probe=_probe(name),
+        quantity="power_w",
+        site=rail_site(label),
+        times=voltage.name,
+        resolution=step_w,
     )
-    found.add(voltage, volts, period_ms)
-    found.add(power, amps, period_ms)
+    findings.add(voltage, volts, period_ms)
+    findings.add(power, amps, period_ms)
 
 
-def _find_old_rail(found: Found, inventory: Inventory, folder: str, channel: int, period_ms: int) -> None:
+def _find_old_rail(findings: Findings, inventory: Inventory, folder: str, channel: int, period_ms: int) -> None:
     label = inventory.text(f"{folder}/rail_name_{channel}")
     path = f"{folder}/in_power{channel}_input"
     if label in (None, "", "NC") or inventory.number(path) is None:
         return
-    source = _source(f"ina3221:{folder.split('/')[6]}:{channel}:{label}", "INA3221", label or "", "power_w", 1e-3)
-    site = "input" if label in INPUT_RAILS else "soc_rail"
-    found.add(source.model_copy(update={"site": site}), path, period_ms)
+    name = f"ina3221:{folder.split('/')[6]}:{channel}:{label}"
+    power = _Source(
+        name=name,
+        probe=_probe(name),
+        quantity="power_w",
+        scale=1e-3,
+        sensor="INA3221",
+        site=rail_site(label or ""),
+        rail=label or "",
+    )
+    findings.add(power, path, period_ms)
 
 
-def _find_chip(found: Found, inventory: Inventory, folder: str, period_ms: int) -> None:
+def _find_chip(findings: Findings, inventory: Inventory, folder: str, period_ms: int) -> None:
     chip = inventory.text(f"{folder}/name") or ""
-    for kind, unit in (("power", "power_w"), ("energy", "energy_j")):
+    quantities: tuple[tuple[str, Quantity], ...] = (("power", "power_w"), ("energy", "energy_j"))
+    for kind, quantity in quantities:
         for n in (1, 2, 3, 4):
             paths = [f"{folder}/{kind}{n}_{f}" for f in ("input", "average")]
             path = next((p for p in paths if inventory.number(p) is not None), None)
             if path is None:
                 if any(inventory.error(p) for p in paths):
-                    found.miss(f"hwmon:{chip}:{kind}{n}", why(inventory, next(p for p in paths if inventory.error(p))))
+                    reason = why(inventory, next(p for p in paths if inventory.error(p)))
+                    findings.miss(f"hwmon:{chip}:{kind}{n}", reason)
                 continue
             labels = [inventory.text(f"{folder}/{f}") for f in (f"{kind}{n}_label", "label", "in1_label")]
             rail = next((label for label in labels if label), "")
             name = f"hwmon:{folder.rsplit('/', 1)[1]}:{chip}:{rail or f'{kind}{n}'}"
-            site = "input" if chip in SYSTEM_CHIPS or rail in INPUT_RAILS else "soc_rail"
-            source = _source(name, chip, rail, unit, 1e-6, 1.0 if path.endswith("average") else NATIVE_PERIOD_S)
-            found.add(source.model_copy(update={"site": "gpu" if chip in GPU_CHIPS else site}), path, period_ms)
+            source = _Source(
+                name=name,
+                probe=_probe(name),
+                quantity=quantity,
+                scale=1e-6,
+                sensor=chip,
+                site=_chip_site(chip, rail),
+                rail=rail,
+                native_period_s=1.0 if path.endswith("average") else NATIVE_PERIOD_S,
+            )
+            findings.add(source, path, period_ms)
+
+
+def _chip_site(chip: str, rail: str) -> Site:
+    if chip in GPU_CHIPS:
+        return "gpu"
+    return "input" if chip in SYSTEM_CHIPS else rail_site(rail)
 
 
 def _folders(inventory: Inventory, pattern: str) -> list[str]:
     return list(dict.fromkeys(p.rsplit("/", 1)[0] for p in inventory.matching(pattern)))
 
 
-def _source(
-    name: str, sensor: str, rail: str, quantity: str, scale: float, period_s: float = NATIVE_PERIOD_S
-) -> Source:
-    return Source.model_validate(
-        {
-            "name": name,
-            "probe": re.sub(r"[^\x21-\x7e]", "_", name),
-            "parser": "number",
-            "quantity": quantity,
-            "scale": scale,
-            "sensor": sensor,
-            "site": "soc_rail",
-            "rail": rail,
-            "sign": "load_positive",  # an idle rail may read a little below zero, and that is kept
-            "native_period_s": period_s,
-        }
-    )
+def _probe(name: str) -> str:
+    """A source's name as a probe may be called."""
+    return re.sub(r"[^\x21-\x7e]", "_", name)
+
+
+KIND = SensorKind(find, Precedence.BOARD, platforms=(LINUX,), globs=GLOBS, total=total)

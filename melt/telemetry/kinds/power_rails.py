@@ -4,13 +4,17 @@ Field numbers: protos/perfetto/trace/{trace,trace_packet}.proto and trace/power/
 A rail's energy is cumulative, in microwatt-seconds since boot, stamped in milliseconds of CLOCK_BOOTTIME.
 """
 
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 
-from melt.telemetry.source import Source
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds.base import ANDROID, Findings, Precedence, SensorKind
+from melt.telemetry.source import Inventory, InventoryEntry, Source
 
 PREFIX = "rail:"
+RAILS = "perfetto rails"  # the inventory's entry
 POLL_MS = 250
 _PACKET, _POWER_RAILS = 1, 40
 _DESCRIPTOR, _ENERGY = 1, 2
@@ -66,28 +70,34 @@ def read_rails(trace: bytes) -> tuple[list[Rail], list[RailSample]]:
     return list(rails.values()), samples
 
 
-def sources(rails: list[Rail]) -> list[Source]:
-    """A rail's counter as telemetry."""
-    return [
-        Source(
-            name=f"{PREFIX}{rail.name}",
-            probe=f"{PREFIX}{rail.name}",
-            parser="number",
-            quantity="energy_j",
-            scale=1e-6,
-            sensor="on-device power monitor",
-            site="soc_rail",
-            rail=rail.name,
-            native_period_s=POLL_MS / 1000,
-        )
-        for rail in rails
-        if rail.name
-    ]
+def inventory_entry(rails: Sequence[Rail]) -> InventoryEntry:
+    """The rails that a phone was seen to give samples of, for its inventory."""
+    return InventoryEntry(path=RAILS, text=json.dumps([asdict(r) for r in rails]))
 
 
-def total(found: list[Source]) -> list[str]:
-    """The rails of what computes."""
-    return [s.name for s in found if s.name.startswith(PREFIX) and _COMPUTE.match(s.rail)]
+def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) -> Findings:
+    """Each rail's counter. Perfetto records them beside the sampler, so that there is no probe."""
+    rails = [Rail(**row) for row in json.loads(inventory.text(RAILS) or "[]")]
+    return Findings(
+        sources=[
+            Source(
+                name=f"{PREFIX}{rail.name}",
+                quantity="energy_j",
+                scale=1e-6,
+                sensor="on-device power monitor",
+                site="soc_rail",
+                rail=rail.name,
+                native_period_s=POLL_MS / 1000,
+            )
+            for rail in rails
+            if rail.name
+        ]
+    )
+
+
+def total(sources: Sequence[Source]) -> list[str]:
+    """The rails of what computes; they measure the chip however the phone is fed."""
+    return [s.name for s in sources if _COMPUTE.match(s.rail)]
 
 
 def _text(value: int | bytes | None) -> str:
@@ -132,3 +142,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at + i + 1
     return 0, len(data) + 1
+
+
+KIND = SensorKind(find, Precedence.CHIP, platforms=(ANDROID,), total=total)

@@ -4,12 +4,24 @@ Zones (kernel: Documentation/power/powercap): ``package-N`` holds ``core`` and `
 the package's own figure although it is filed under it; ``psys`` is the whole platform and holds them all.
 """
 
-from melt.telemetry.kinds.base import Found, why
+from collections.abc import Sequence
+from functools import partial
+
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds.base import LINUX, Findings, Precedence, SensorKind, why
 from melt.telemetry.source import Inventory, Source
 
 GLOBS = tuple(f"/sys/class/powercap/*/{f}" for f in ("name", "energy_uj", "max_energy_range_uj"))
 COUNTER_STATES = 2**32  # the hardware counter has 32 bits, whatever its unit is worth
 NATIVE_PERIOD_S = 0.001
+_Source = partial(
+    Source,
+    quantity="energy_j",
+    scale=1e-6,
+    sensor="RAPL",
+    sign="load_positive",
+    native_period_s=NATIVE_PERIOD_S,
+)
 DENIED_HINT = (
     "Since CVE-2020-8694 only root may read it. Run `sudo chmod a+r /sys/class/powercap/*/energy_uj` (it lasts "
     "until the next boot), or measure as root."
@@ -17,9 +29,9 @@ DENIED_HINT = (
 NONE_HINT = "No RAPL: not an x86 processor of the last ten years, a virtual machine, or `modprobe intel_rapl_msr`."
 
 
-def find(inventory: Inventory, period_ms: int) -> Found:
+def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> Findings:
     """Every RAPL zone; those of the memory-mapped twin interface are passed over, as they say the same."""
-    found = Found()
+    findings = Findings()
     names: set[str] = set()
     zones = [p.rsplit("/", 1)[0] for p in inventory.matching("/sys/class/powercap/*/name")]
     for zone in zones:
@@ -33,38 +45,30 @@ def find(inventory: Inventory, period_ms: int) -> Found:
         names.add(name)
         if inventory.number(f"{zone}/energy_uj") is None:
             denied = inventory.error(f"{zone}/energy_uj") in ("EACCES", "EPERM")
-            found.miss(name, why(inventory, f"{zone}/energy_uj"), DENIED_HINT if denied else "")
+            findings.miss(name, why(inventory, f"{zone}/energy_uj"), DENIED_HINT if denied else "")
             continue
-        found.add(_source(name, kind, inventory.number(f"{zone}/max_energy_range_uj")), f"{zone}/energy_uj", period_ms)
+        range_uj = inventory.number(f"{zone}/max_energy_range_uj")
+        source = _Source(
+            name=name,
+            site="system" if kind == "psys" else "cpu_package",
+            rail=kind,
+            wrap_at=range_uj * 1e-6 if range_uj else None,
+            resolution=range_uj * 1e-6 / COUNTER_STATES if range_uj else None,
+        )
+        findings.add(source, f"{zone}/energy_uj", sensors.period_ms)
     if not names:
-        found.miss("rapl", "the machine has no powercap zones", NONE_HINT)
-    return found
+        findings.miss("rapl", "the machine has no powercap zones", NONE_HINT)
+    return findings
 
 
-def total(sources: list[Source]) -> list[str]:
+def total(sources: Sequence[Source]) -> list[str]:
     """The zones that together are all that RAPL knows of, each joule once."""
-    rapl = [s for s in sources if s.name.startswith("rapl:")]
-    platform = [s.name for s in rapl if s.rail == "psys"]
-    return platform or [s.name for s in rapl if s.rail.startswith("package") or s.rail == "dram"]
+    platform = [s.name for s in sources if s.rail == "psys"]
+    return platform or [s.name for s in sources if s.rail.startswith("package") or s.rail == "dram"]
 
 
 def _package(inventory: Inventory, folder: str) -> str:
     return inventory.text(f"/sys/class/powercap/{folder.rsplit(':', 1)[0]}/name") or folder
 
 
-def _source(name: str, kind: str, range_uj: float | None) -> Source:
-    range_j = range_uj * 1e-6 if range_uj else None
-    return Source(
-        name=name,
-        probe=name,
-        parser="number",
-        quantity="energy_j",
-        scale=1e-6,
-        sensor="RAPL",
-        site="system" if kind == "psys" else "cpu_package",
-        rail=kind,
-        sign="load_positive",
-        native_period_s=NATIVE_PERIOD_S,
-        wrap_at=range_j,
-        resolution=range_j / COUNTER_STATES if range_j else None,
-    )
+KIND = SensorKind(find, Precedence.CHIP, platforms=(LINUX,), globs=GLOBS, total=total)

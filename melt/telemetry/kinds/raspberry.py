@@ -1,16 +1,20 @@
-"""A Raspberry Pi's firmware by vcgencmd: throttling where sysfs does not tell it, and the Pi 5's power chip.
+"""A Raspberry Pi's firmware: whether it throttles, and by vcgencmd the Pi 5's power chip.
 
 ``pmic_read_adc`` gives a current and a voltage for each output of the Pi 5's power chip, and for the 5 V input a
 voltage alone: what USB, NVMe, the fan and the header take is in none of them, nor what the chip itself loses.
 """
 
 import re
+from collections.abc import Sequence
+from functools import partial
 
-from melt.telemetry.kinds.base import SLOW_MS, Found
-from melt.telemetry.source import Inventory, Probe, Quantity, Site, Source
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds.base import LINUX, SLOW_MS, Findings, Precedence, SensorKind
+from melt.telemetry.source import Inventory, Probe, Source
 
 POWER, THROTTLED = "vcgencmd pmic_read_adc", "vcgencmd get_throttled"
 THROTTLED_FILE = "/sys/devices/platform/soc*/*firmware/get_throttled"
+_MODEL = "/proc/device-tree/model"
 COMMANDS = {name: f"if command -v vcgencmd >/dev/null; then {name}; fi" for name in (POWER, THROTTLED)}
 _SHORTEST_MS = 250  # every reading starts a program and asks the firmware, for some 15 to 25 ms
 _LINE = re.compile(
@@ -22,10 +26,10 @@ _NO_RAILS = "It needs the group video there: sudo usermod -aG video USER. The Pi
 
 def rails(text: str) -> dict[str, float]:
     """Watts by output, of those whose current and voltage are both there."""
-    found: dict[str, dict[str, float]] = {}
+    outputs: dict[str, dict[str, float]] = {}
     for name, unit, value in _LINE.findall(text):
-        found.setdefault(name, {})[unit] = float(value)
-    return {name: one["A"] * one["V"] for name, one in found.items() if len(one) == 2}
+        outputs.setdefault(name, {})[unit] = float(value)
+    return {name: one["A"] * one["V"] for name, one in outputs.items() if len(one) == 2}
 
 
 def rail_w(text: str, key: str) -> float | None:
@@ -33,36 +37,60 @@ def rail_w(text: str, key: str) -> float | None:
     return rails(text).get(key)
 
 
-def total(sources: list[Source]) -> list[str]:
+def total(sources: Sequence[Source]) -> list[str]:
     """Every output of the power chip."""
-    return [s.name for s in sources if s.probe == POWER]
+    return [s.name for s in sources if s.quantity == "power_w"]
 
 
-def find(inventory: Inventory, period_ms: int) -> Found:
-    """What the firmware tells that the kernel's files do not."""
-    found = Found()
+def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> Findings:
+    """The rails, and throttling: by the kernel's file, else by the firmware's program."""
+    findings = Findings()
+    period_ms = max(sensors.period_ms, _SHORTEST_MS)
     for rail in rails(inventory.text(POWER) or ""):
-        source = _source(f"pmic:{rail}", POWER, "pmic_rail_w", "power_w", "soc_rail", "Raspberry Pi 5 power chip")
-        found.sources.append(source.model_copy(update={"key": rail, "rail": rail, "sign": "load_positive"}))
-    if found.sources:
-        period_ms = max(period_ms, _SHORTEST_MS)
-        found.probes.append(Probe(name=POWER, exec=tuple(POWER.split()), period_ms=period_ms))
-    elif "Raspberry Pi 5" in (inventory.text("/proc/device-tree/model") or ""):
-        found.miss(POWER, inventory.text(POWER) or "vcgencmd gives no rails", _NO_RAILS)
-    if not inventory.matching(THROTTLED_FILE) and (inventory.text(THROTTLED) or "").startswith("throttled="):
-        throttled = _source("firmware:throttled", THROTTLED, "throttled_bits", "throttled", "cpu", "firmware")
-        found.sources.append(throttled)
-        found.probes.append(Probe(name=THROTTLED, exec=tuple(THROTTLED.split()), period_ms=SLOW_MS))
-    return found
+        findings.sources.append(
+            Source(
+                name=f"pmic:{rail}",
+                probe=POWER,
+                parser="pmic_rail_w",
+                key=rail,
+                quantity="power_w",
+                sensor="Raspberry Pi 5 power chip",
+                site="soc_rail",
+                rail=rail,
+                sign="load_positive",
+                native_period_s=_SHORTEST_MS * 1e-3,
+            )
+        )
+    if findings.sources:
+        findings.probes.append(Probe(name=POWER, exec=tuple(POWER.split()), period_ms=period_ms))
+    elif "Raspberry Pi 5" in (inventory.text(_MODEL) or ""):
+        findings.miss(POWER, inventory.text(POWER) or "vcgencmd gives no rails", _NO_RAILS)
+    _find_throttled(findings, inventory)
+    return findings
 
 
-def _source(name: str, probe: str, parser: str, quantity: Quantity, site: Site, sensor: str) -> Source:
-    return Source(
-        name=name,
-        probe=probe,
-        parser=parser,
-        quantity=quantity,
-        site=site,
-        sensor=sensor,
-        native_period_s=_SHORTEST_MS * 1e-3,
-    )
+def _find_throttled(findings: Findings, inventory: Inventory) -> None:
+    throttled = partial(Source, name="firmware:throttled", parser="throttled_bits", quantity="throttled", site="cpu")
+    files = inventory.matching(THROTTLED_FILE)
+    for path in files[:1]:
+        findings.add(throttled(sensor="kernel", native_period_s=0.01), path, SLOW_MS)
+    if not files and (inventory.text(THROTTLED) or "").startswith("throttled="):
+        native_s = _SHORTEST_MS * 1e-3
+        findings.sources.append(throttled(probe=THROTTLED, sensor="firmware", native_period_s=native_s))
+        findings.probes.append(Probe(name=THROTTLED, exec=tuple(THROTTLED.split()), period_ms=SLOW_MS))
+
+
+def throttled_bits(raw: str, _key: str) -> float:
+    """Whether the firmware caps the clock (bits 1 to 3 of get_throttled, hexadecimal)."""
+    return 1.0 if int(raw.strip().removeprefix("throttled="), 16) & 0b1110 else 0.0
+
+
+KIND = SensorKind(
+    find,
+    Precedence.BOARD_PROGRAM,
+    platforms=(LINUX,),
+    globs=(THROTTLED_FILE, _MODEL),
+    commands=COMMANDS,
+    parsers={"pmic_rail_w": rail_w, "throttled_bits": throttled_bits},
+    total=total,
+)

@@ -6,10 +6,12 @@ Forms: tests/data/jetson-tegrastats, from JetPack 3 to 7.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
-from melt.telemetry.kinds.base import Found
-from melt.telemetry.kinds.board_rails import INPUT_RAILS, board_total
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds.base import LINUX, Findings, Precedence, SensorKind
+from melt.telemetry.kinds.board_rails import board_total, rail_site
 from melt.telemetry.source import Inventory, Probe, Source
 
 NAME = "tegrastats"
@@ -25,13 +27,13 @@ _GPU = re.compile(r"\bGR3D_FREQ (?:([0-9]{1,3})%)?(?:@\[?([0-9]{1,5})[0-9,]*\]?)
 
 def rails(line: str) -> dict[str, float]:
     """Milliwatts now by rail; the second rail of one label is ``LABEL#2``."""
-    found: dict[str, float] = {}
+    milliwatts: dict[str, float] = {}
     times: Counter[str] = Counter()
     for match in _RAIL.finditer(line[:_LONGEST]):
         label = match[1]
         times[label] += 1
-        found[label if times[label] == 1 else f"{label}#{times[label]}"] = float(match[2])
-    return found
+        milliwatts[label if times[label] == 1 else f"{label}#{times[label]}"] = float(match[2])
+    return milliwatts
 
 
 def rail_mw(line: str, key: str) -> float | None:
@@ -41,63 +43,69 @@ def rail_mw(line: str, key: str) -> float | None:
 
 def gpu_percent(line: str, _key: str) -> float | None:
     """How busy the GPU is; Thor's tegrastats does not tell."""
-    found = _GPU.search(line)
-    return float(found[1]) if found and found[1] else None
+    match = _GPU.search(line)
+    return float(match[1]) if match and match[1] else None
 
 
 def gpu_mhz(line: str, _key: str) -> float | None:
     """The clock of the GPU's first cluster; told to root alone from JetPack 5 on."""
-    found = _GPU.search(line)
-    return float(found[2]) if found and found[2] else None
+    match = _GPU.search(line)
+    return float(match[2]) if match and match[2] else None
 
 
-def total(sources: list[Source]) -> list[str]:
+def total(sources: Sequence[Source]) -> list[str]:
     """The rails that together are the whole board."""
-    return board_total([s for s in sources if s.probe == NAME and s.quantity == "power_w"])
+    return board_total([s for s in sources if s.quantity == "power_w"])
 
 
-def find(inventory: Inventory, period_ms: int, told: Sequence[Source]) -> Found:
-    """What of it the sources found before do not tell already."""
-    found, line = Found(), inventory.text(NAME) or ""
-    if not any(
-        s.quantity == "power_w" and s.sensor.lower().startswith("ina") for s in told
-    ):  # another chip's is no rail
+def find(inventory: Inventory, sensors: Sensors, earlier: Sequence[Source]) -> Findings:
+    """What of it the kernel's files do not tell already."""
+    findings, line = Findings(), inventory.text(NAME) or ""
+    interval_ms = max(sensors.period_ms, _SHORTEST_MS)  # it reads some twenty files a line
+    source = partial(Source, probe=NAME, sensor=NAME, native_period_s=interval_ms * 1e-3)
+    if not any(_is_rail_monitor(s) for s in earlier):
         for key in rails(line):
             label = key.partition("#")[0]
-            site = "input" if label in INPUT_RAILS else "soc_rail"
-            found.sources.append(
-                _source(f"{NAME}:{key}", rail_mw, "power_w", 1e-3, site, period_ms).model_copy(
-                    update={"key": key, "rail": label, "sign": "load_positive"}
+            findings.sources.append(
+                source(
+                    name=f"{NAME}:{key}",
+                    parser="tegrastats_rail_mw",
+                    key=key,
+                    quantity="power_w",
+                    scale=1e-3,
+                    site=rail_site(label),
+                    rail=label,
+                    sign="load_positive",
                 )
             )
-    of_gpu = {s.quantity for s in told if s.site == "gpu"}
-    if "utilisation" not in of_gpu and gpu_percent(line, "") is not None:
-        found.sources.append(_source(f"{NAME}:gpu:load", gpu_percent, "utilisation", 1e-2, "gpu", period_ms))
-    if "frequency_hz" not in of_gpu and gpu_mhz(line, "") is not None:
-        found.sources.append(_source(f"{NAME}:gpu:frequency", gpu_mhz, "frequency_hz", 1e6, "gpu", period_ms))
-    if found.sources:
-        interval = str(_interval_ms(period_ms))
-        found.probes.append(Probe(name=NAME, stream=(NAME, "--interval", interval), period_ms=_interval_ms(period_ms)))
-    return found
+    of_gpu = partial(source, site="gpu")
+    known = {s.quantity for s in earlier if s.site == "gpu"}
+    if "utilisation" not in known and gpu_percent(line, "") is not None:
+        load = of_gpu(name=f"{NAME}:gpu:load", parser="tegrastats_gpu_percent", quantity="utilisation", scale=1e-2)
+        findings.sources.append(load)
+    if "frequency_hz" not in known and gpu_mhz(line, "") is not None:
+        clock = of_gpu(name=f"{NAME}:gpu:frequency", parser="tegrastats_gpu_mhz", quantity="frequency_hz", scale=1e6)
+        findings.sources.append(clock)
+    if findings.sources:
+        stream = (NAME, "--interval", str(interval_ms))
+        findings.probes.append(Probe(name=NAME, stream=stream, period_ms=interval_ms))
+    return findings
 
 
-def _interval_ms(period_ms: int) -> int:
-    """It reads some twenty files a line."""
-    return max(period_ms, _SHORTEST_MS)
+def _is_rail_monitor(source: Source) -> bool:
+    """Whether it is one of TI's INA chips, which measure a board's rails; another chip's power is no rail."""
+    return source.quantity == "power_w" and source.sensor.lower().startswith("ina")
 
 
-def _source(
-    name: str, parser: Callable[[str, str], float | None], quantity: str, scale: float, site: str, period_ms: int
-) -> Source:
-    return Source.model_validate(
-        {
-            "name": name,
-            "probe": NAME,
-            "parser": f"{NAME}_{parser.__name__}",
-            "quantity": quantity,
-            "scale": scale,
-            "sensor": NAME,
-            "site": site,
-            "native_period_s": _interval_ms(period_ms) * 1e-3,
-        }
-    )
+KIND = SensorKind(
+    find,
+    Precedence.BOARD_PROGRAM,
+    platforms=(LINUX,),
+    commands={NAME: COMMAND},
+    parsers={
+        "tegrastats_rail_mw": rail_mw,
+        "tegrastats_gpu_percent": gpu_percent,
+        "tegrastats_gpu_mhz": gpu_mhz,
+    },
+    total=total,
+)

@@ -1,0 +1,104 @@
+"""What a device can tell about itself: every kind of sensor is asked, and one kind makes the total. Pure."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from melt.spec.profile import Sensors
+from melt.telemetry.kinds.base import Findings, SensorKind
+from melt.telemetry.registry import registry, unusable
+from melt.telemetry.source import Absent, Discovery, Inventory, Source
+
+MAX_NAMED = 32
+
+
+def kinds_for(platform: str) -> dict[str, SensorKind]:
+    """The kinds that such a device may have, in the order in which they are asked."""
+    return {name: kind for name, kind in registry().kinds.items() if platform in kind.platforms}
+
+
+def sensor_globs(platform: str) -> tuple[str, ...]:
+    """The files that discovery wants read on such a device."""
+    return tuple(dict.fromkeys(g for kind in kinds_for(platform).values() for g in kind.globs))
+
+
+def sensor_commands(platform: str) -> dict[str, str]:
+    """An inventory's entries that are no files, and the command that gives each; empty text where there is none."""
+    return {name: command for kind in kinds_for(platform).values() for name, command in kind.commands.items()}
+
+
+def discover(platform: str, inventory: Inventory, sensors: Sensors) -> Discovery:
+    """Every probe worth reading, what each means, which sources make the total, and what is missing and why.
+
+    The profile's ``disable`` takes sources out by name or pattern, and its ``total`` names the sources of the
+    total instead of the kinds' precedence.
+    """
+    found = Findings(absent=list(registry().broken))
+    of_kind: dict[str, set[str]] = {}
+    for name, kind in kinds_for(platform).items():
+        findings = _ask(name, kind, inventory, sensors, found)
+        of_kind[name] = {s.name for s in findings.sources}
+        found.extend(findings)
+    if not any(s.quantity == "temperature_c" for s in found.sources):
+        hint = "Virtual machines have none: sessions then start without waiting to cool."
+        found.miss("temperature", "no thermal zone", hint)
+    kept = [s for s in found.sources if not _matches(s, sensors.disable)]
+    found.absent += [Absent(name=s.name, reason="disabled in the profile") for s in found.sources if s not in kept]
+    total = _wanted_total(found, kept, sensors.total) if sensors.total else _total(found, kept, of_kind)
+    used = {s.probe for s in kept}
+    return Discovery(
+        probes=tuple(p for p in found.probes if p.name in used),
+        sources=tuple(s.model_copy(update={"counts_in_total": s.name in total}) for s in kept),
+        absent=tuple(found.absent),
+    )
+
+
+def _ask(name: str, kind: SensorKind, inventory: Inventory, sensors: Sensors, earlier: Findings) -> Findings:
+    """What one kind finds. One that raises, or whose names others have already, is an absent sensor."""
+    try:
+        findings = kind.find(inventory, sensors, tuple(earlier.sources))
+        taken = {s.name for s in earlier.sources}, {p.name for p in earlier.probes}
+        _check_names([s.name for s in findings.sources], taken[0], "source")
+        _check_names([p.name for p in findings.probes], taken[1], "probe")
+        unknown = [s.parser for s in findings.sources if s.parser not in registry().parsers]
+        if unknown:
+            raise ValueError(f"there is no parser {unknown[0]!r}")
+    except Exception as e:  # a third party's kind may raise anything
+        return Findings(absent=[unusable(name, e)])
+    return findings
+
+
+def _check_names(names: Sequence[str], taken: set[str], what: str) -> None:
+    for name in names:
+        if name in taken:
+            raise ValueError(f"there is a {what} {name!r} already")
+        taken.add(name)
+
+
+def _total(found: Findings, kept: list[Source], of_kind: Mapping[str, set[str]]) -> set[str]:
+    """The sources of the first kind that can make the total: one kind only, so that no joule counts twice."""
+    for name, given in of_kind.items():
+        own = [s for s in kept if s.name in given]
+        try:
+            total = set(registry().kinds[name].total(own)) & {s.name for s in own}
+        except Exception as e:  # a third party's kind may raise anything
+            found.absent.append(unusable(name, e))
+            continue
+        if total:
+            return total
+    found.miss("energy", "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
+    return set()
+
+
+def _wanted_total(found: Findings, kept: list[Source], wanted: tuple[str, ...]) -> set[str]:
+    """The power and energy sources that the profile names."""
+    able = [s for s in kept if s.quantity in ("power_w", "energy_j")]
+    there = f"There are: {', '.join(s.name for s in able[:MAX_NAMED])}." if able else "There are none."
+    for pattern in wanted:
+        if not any(_matches(s, (pattern,)) for s in able):
+            reason = "the profile's sensors.total names it, and no such power or energy source is here"
+            found.miss(pattern, reason, there)
+    return {s.name for s in able if _matches(s, wanted)}
+
+
+def _matches(source: Source, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(source.name, p) for p in patterns)

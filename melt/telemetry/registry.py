@@ -1,0 +1,82 @@
+"""The kinds of sensors that are installed, melt's own and third parties' alike, and every parser by its name.
+
+A kind that cannot be used is told as an absent sensor with the reason: it stops nobody from measuring.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from melt.errors import MeltError
+from melt.telemetry.kinds.base import SensorKind
+from melt.telemetry.parsers import SHARED, Parser, apply
+from melt.telemetry.source import Absent, Source
+
+GROUP = "melt.sensors"
+_OWN = "melt.telemetry.kinds."
+_MAX_REASON = 200
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Kinds by name in the order in which they are asked, parsers by name, and the kinds that cannot be used."""
+
+    kinds: Mapping[str, SensorKind]
+    parsers: Mapping[str, Parser]
+    broken: tuple[Absent, ...] = ()
+
+
+@cache
+def registry() -> Registry:
+    """What is installed; it cannot change while a program runs.
+
+    Raises:
+        MeltError: melt's own kinds are not there, as in a checkout that is newer than its installation.
+    """
+    # melt's own first, so that nobody's name takes the place of one of them
+    points = sorted(entry_points(group=GROUP), key=lambda e: (not e.value.startswith(_OWN), e.name))
+    if not any(e.value.startswith(_OWN) for e in points):
+        raise MeltError("this installation of melt knows no sensors: it is older than its code", "pip install -e .")
+    kinds: dict[str, SensorKind] = {}
+    parsers: dict[str, Parser] = dict(SHARED)
+    broken: list[Absent] = []
+    for point in points:
+        try:
+            kind = _load(point, kinds, parsers)
+        except Exception as e:  # a third party's module may raise anything
+            broken.append(unusable(point.name, e))
+            continue
+        kinds[point.name] = kind
+        parsers |= kind.parsers
+    in_order = sorted(kinds.items(), key=lambda item: (item[1].precedence, item[0]))
+    return Registry(dict(in_order), parsers, tuple(broken))
+
+
+def _load(point: EntryPoint, kinds: Mapping[str, SensorKind], parsers: Mapping[str, Parser]) -> SensorKind:
+    """The kind of an entry point; raises whatever its module does, and ValueError where it is none that can be used."""
+    if point.name in kinds:
+        raise ValueError("another kind has that name")
+    kind = point.load()
+    if not isinstance(kind, SensorKind):
+        raise ValueError(f"{point.value} is no melt.telemetry.kinds.base.SensorKind")
+    taken = [n for n, p in kind.parsers.items() if n in parsers and parsers[n] is not p]
+    if taken:
+        raise ValueError(f"another kind has a parser {taken[0]!r}")
+    return kind
+
+
+def unusable(kind: str, error: Exception) -> Absent:
+    """A kind that raised an error, as an absent sensor."""
+    said = " ".join("".join(c for c in str(error) if c.isprintable() or c.isspace()).split())
+    reason = f"{type(error).__name__}: {said}"[:_MAX_REASON]
+    return Absent(name=f"sensor kind {kind}", reason=reason, hint="Mend or uninstall the package that brings it.")
+
+
+def parse(source: Source, raw: str) -> float | None:
+    """The number that a source's parser finds in the text, before ``scale`` and sign; never raises.
+
+    None also where the parser is of a package that is not installed here.
+    """
+    parser = registry().parsers.get(source.parser)
+    return apply(parser, raw, source.key) if parser else None
