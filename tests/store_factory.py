@@ -89,6 +89,7 @@ class Recipe:
     gen_tokens: int = 32
     noise: float = 0.02
     session_noise: float = 0.03
+    token_noise: float = 0.05
     status: Literal["ok", "failed", "skipped"] = "ok"
     error: RunFailure | None = None
     flags: tuple[Flag, ...] = ()
@@ -151,8 +152,9 @@ def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: R
     started = EPOCH + timedelta(minutes=session * 20, seconds=cell.prompt_tokens / 100)
     took_s = (made.end_t_ns - START_NS) * 1e-9
     buffers = made.buffers()
+    facts = recipe.facts.model_copy(update={"power_mode": cell.power_mode}) if cell.power_mode else recipe.facts
     passport = {
-        **recipe.facts.passport(),
+        **facts.passport(),
         "engine": "llama.cpp 0.3.36",
         "runner_sha256": "aa" * 32,
         "model_sha256": f"{abs(hash_of(cell.model)):064x}",
@@ -173,7 +175,7 @@ def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: R
         flags=recipe.flags,
         started_at=started.isoformat(),
         ended_at=(started + timedelta(seconds=took_s)).isoformat(),
-        device=recipe.facts,
+        device=facts,
         passport=passport,
         model=ModelRecord(
             ref=cell.model,
@@ -196,7 +198,7 @@ def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: R
             output_bytes=buffers["output"],
             total_bytes=sum(buffers.values()),
         ),
-        job={"iterations": recipe.iterations, "warmups": recipe.warmups},
+        job={"iterations": cell.iterations, "warmups": cell.warmups},
         telemetry=discovery(recipe) if recipe.telemetry else Discovery(),
         sampler_period_ms=recipe.telemetry_period_ms,
         idle_t_ns=made.idle_t_ns,
@@ -223,7 +225,7 @@ class _Streams:
         self.load_t_ns = (self.idle_t_ns[1] + 200_000_000, self.idle_t_ns[1] + 450_000_000)
         self.windows: list[tuple[int, int, list[int]]] = []  # prefill start, prefill end, token stamps
         t = self.load_t_ns[1] + 20_000_000
-        for _ in range(recipe.warmups + recipe.iterations):
+        for _ in range(cell.warmups + cell.iterations):
             start, end, tokens = self._iteration(t)
             self.windows.append((start, end, tokens))
             t = tokens[-1] + 5_000_000
@@ -233,7 +235,11 @@ class _Streams:
         context = self.cell.prompt_tokens
         factor = self.session_factor * float(np.exp(self.rng.normal(0, self.recipe.noise)))
         end = start + int(self.model.ttft_s(context) * factor * 1e9)
-        steps = self.model.decode_s(context) * factor * np.exp(self.rng.normal(0, 0.05, self.recipe.gen_tokens - 1))
+        steps = (
+            self.model.decode_s(context)
+            * factor
+            * np.exp(self.rng.normal(0, self.recipe.token_noise, self.cell.gen_tokens - 1))
+        )
         stamps = end + 200_000 + np.concatenate([[0.0], np.cumsum(steps)]) * 1e9
         return start, end, [int(s) for s in stamps]
 
@@ -255,7 +261,7 @@ class _Streams:
         for i, window in enumerate(self.windows):
             events.append(self._iteration_event(i, window))
         if self.recipe.status == "failed":
-            return _lines(events[: 2 + self.recipe.warmups])
+            return _lines(events[: 2 + self.cell.warmups])
         if self.recipe.ops:
             events += [_ops("prefill", self.cell.prompt_tokens), _ops("decode", self.cell.prompt_tokens)]
         events.append({"event": "done", "status": "ok"})
@@ -265,7 +271,7 @@ class _Streams:
         return {
             "event": "hello",
             "protocol": 1,
-            "runner": "melt-python",
+            "runner": f"melt-runner-{'python' if self.cell.runner == 'auto' else self.cell.runner}",
             "runner_version": "0.1.0",
             "engine": "llama.cpp",
             "engine_version": "0.3.36",
@@ -288,7 +294,7 @@ class _Streams:
             "architecture": self.model.arch,
             **own_word,
             "n_params": self.model.n_params,
-            "threads": 2,
+            "threads": self.cell.threads or 2,
             "n_ctx": self.cell.prompt_tokens + self.cell.gen_tokens,
             "effective_accelerator": "cpu",
             "effective_device": "CPU",
@@ -300,8 +306,8 @@ class _Streams:
         start, end, tokens = window
         return {
             "event": "iteration",
-            "index": max(0, index - self.recipe.warmups),
-            "warmup": index < self.recipe.warmups,
+            "index": max(0, index - self.cell.warmups),
+            "warmup": index < self.cell.warmups,
             "prefill": {"tokens": self.cell.prompt_tokens, "t_start_ns": start, "t_end_ns": end},
             "token_t_ns": tokens,
             "memory": {"rss_bytes": self.peak_rss_bytes() - MIB, "peak_rss_bytes": self.peak_rss_bytes()},

@@ -7,9 +7,9 @@ from melt.backends.cores import cpu_mask
 from melt.drivers.base import DeviceFile
 from melt.errors import RunnerError
 from melt.models.refs import parse_ref
-from melt.spec.cell import Cell
+from melt.spec.cell import AXES, Cell
 from melt.spec.facts import DeviceFacts
-from melt.spec.job import Job, Workload
+from melt.spec.job import Job
 
 if TYPE_CHECKING:
     from melt.models.info import Format, ModelInfo
@@ -37,28 +37,18 @@ def model_file(model: "ModelInfo") -> DeviceFile:
 def job_for(cell: Cell, facts: DeviceFacts, job_id: str, engine: str) -> Job:
     """The job of a run, its model by the key ``model``; threads default to the physical cores, or to the mask's."""
     mask = cpu_mask(cell.cores, facts)
-    return Job(
-        job_id=job_id,
-        engine=engine,
-        model="model",
-        accelerator=cell.accelerator,
-        threads=cell.threads or _threads(mask, facts),
-        cpu_mask=mask,
-        batch=cell.batch,
-        ubatch=cell.ubatch,
-        flash_attn=cell.flash_attn,
-        type_k=cell.type_k,
-        type_v=cell.type_v,
-        warmups=cell.warmups,
-        iterations=cell.iterations,
-        cpu_fallback=cell.cpu_fallback,
-        workload=Workload(
-            kind=cell.workload,
-            prompt_tokens=cell.prompt_tokens,
-            gen_tokens=cell.gen_tokens,
-            seed=cell.seed,
-            seconds=cell.sustained_s if cell.workload == "sustained" else None,
-        ),
+    told = {axis.job: getattr(cell, name) for name, axis in AXES.items() if axis.job and cell.means(axis)}
+    of_workload = {key.removeprefix("workload."): told.pop(key) for key in list(told) if key.startswith("workload.")}
+    return Job.model_validate(
+        {
+            **told,
+            "workload": of_workload,
+            "job_id": job_id,
+            "engine": engine,
+            "model": "model",
+            "threads": cell.threads or _threads(mask, facts),
+            "cpu_mask": mask,
+        }
     )
 
 

@@ -1,6 +1,6 @@
 """``melt run --dry-run``: what would be done, without a measurement or a download."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,16 +20,11 @@ from melt.execution.unit import beyond_training
 from melt.models.info import ModelInfo
 from melt.models.memory import predict_memory
 from melt.models.refs import peek
-from melt.spec.cell import Cell
+from melt.spec.cell import AXES, Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan
 from melt.spec.profile import load_profile
 from melt.store.store import Store
-
-# Each has a column where it varies; model and lengths have theirs anyhow, and the rest makes no other measurement.
-_TELLING = tuple(
-    k for k in Cell.model_fields if k not in ("model", "prompt_tokens", "gen_tokens", "warmups", "iterations", "seed")
-)
 
 
 def show_dry_run(plan: Plan, results: Path) -> int:
@@ -45,8 +40,9 @@ def show_dry_run(plan: Plan, results: Path) -> int:
         measured = len({(r.manifest.cell_id, r.manifest.session) for r in runs if r.manifest.status == "ok"})
         for run in runs:
             rate.learn(run)
-    print_whole(console, _cells_table(plan, known, rate, console.width))
-    console.print(f"{len(cells)} cells x {plan.sessions} sessions x {plan.iterations} iterations", highlight=False)
+    print_whole(console, cells_table(cells, known, rate, console.width))
+    iterations = " or ".join(str(n) for n in dict.fromkeys(c.iterations for c in cells))
+    console.print(f"{len(cells)} cells x {plan.sessions} sessions x {iterations} iterations", highlight=False)
     if measured:
         where = escape(printable(str(results)))
         console.print(f"{measured} sessions in {where} are measured; those of this plan would not be made again")
@@ -118,14 +114,13 @@ def _memory(cell: Cell, info: ModelInfo) -> int:
     return predict_memory(info, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1).total_bytes
 
 
-def _cells_table(plan: Plan, known: dict[str, ModelInfo], rate: Rate, room: int) -> Table:
-    cells = plan.cells()
-    varied = [k for k in _TELLING if len({getattr(c, k) for c in cells}) > 1]
+def cells_table(cells: Sequence[Cell], known: Mapping[str, ModelInfo], rate: Rate, room: int) -> Table:
+    """A row a cell: its model and context, the settings in which cells differ, and what to expect of it."""
     columns: dict[str, list[str]] = {"cell": [c.id[:6] for c in cells]}
-    for key in varied:
-        values = [getattr(c, key) for c in cells]
-        columns[key] = ["auto" if v is None else escape(printable(str(v))) for v in values]
-    columns |= {"context": [str(c.prompt_tokens) for c in cells], "gen": [str(c.gen_tokens) for c in cells]}
+    for name, axis in AXES.items():
+        values = [getattr(c, name) for c in cells]
+        if axis.separates == "context" or (axis.separates != "model" and len(set(values)) > 1):
+            columns[axis.word] = [escape(printable(axis.text(v))) for v in values]
     infos = [known.get(c.model) for c in cells]
     columns["memory_MiB"] = [f"{_memory(c, i) / 2**20:.0f}" if i else "?" for c, i in zip(cells, infos, strict=True)]
     columns["a_session"] = [time_text(rate.session_s(c)) if i else "?" for c, i in zip(cells, infos, strict=True)]

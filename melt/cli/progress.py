@@ -68,6 +68,7 @@ class Live(Watcher):
         self._total = 0
         self._warned: set[str] = set()
         self._cell = self._phase = self._speed = ""
+        self._warmups = self._iterations = 0
         self._began = time.monotonic()
         self._drawn = DrawnLive(
             console=self._console,
@@ -135,6 +136,7 @@ class Live(Watcher):
     def begin(self, cell: Cell, session: int) -> None:
         """Names the cell."""
         self._began = time.monotonic()
+        self._warmups, self._iterations = cell.warmups, cell.iterations
         self._cell = f"{cell.device} · {cell.model} · {cell.prompt_tokens} tokens · session {session + 1}"
         self.phase("start")
 
@@ -147,7 +149,7 @@ class Live(Watcher):
     def event(self, event: Event | UnknownLine) -> None:
         """Notes where the runner is, and the last speed."""
         if isinstance(event, ModelLoaded):
-            self.phase("warm-up" if self._plan.warmups else f"measure 1/{self._plan.iterations}")
+            self.phase("warm-up" if self._warmups else f"measure 1/{self._iterations}")
         if isinstance(event, Repetitions):
             speed = event.tokens * len(event.took_ns) / (sum(event.took_ns) / 1e9)
             self._speed = f"{event.phase} {speed:.1f} tok/s"
@@ -155,9 +157,9 @@ class Live(Watcher):
         if isinstance(event, Iteration):
             upcoming = 1 if event.warmup else event.index + 2
             self._speed = self._speed if event.warmup else _speed(event)
-            if upcoming <= self._plan.iterations:
+            if upcoming <= self._iterations:
                 rests = " (the screen rests while it is timed)" if self._resting else ""
-                self.phase(f"measure {upcoming}/{self._plan.iterations}{rests}")
+                self.phase(f"measure {upcoming}/{self._iterations}{rests}")
 
     def end(self, run: Run) -> None:
         """Moves the bar on and learns how long such a run takes."""

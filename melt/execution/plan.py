@@ -218,7 +218,7 @@ class _Session:
         """Every missing session of every cell that fits, in the plan's order."""
         have, known_skips = self._present(cells) if self._store.folder.is_dir() else (set(), set())
         skipped = {c: reason for c in cells if (reason := self._does_not_fit(c))}
-        order = interleave([c for c in cells if c not in skipped], self._plan.sessions, self._plan.seed)
+        order = interleave([c for c in cells if c not in skipped], self._plan.sessions, self._plan.seed[0])
         if self._plan.order == "sequential":
             order.sort(key=lambda pair: (cells.index(pair[0]), pair[1]))
         todo = [(cell, session) for cell, session in order if (cell.id, session) not in have]

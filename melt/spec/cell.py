@@ -1,76 +1,269 @@
-"""A cell: one configuration to measure, with an id that stands for its content."""
+"""A cell: one configuration to measure, with an id that stands for its content.
+
+The class is the table of all axes: each field has its type with its range, its default, and a row that says the rest.
+"""
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated, Literal, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-AcceleratorName = Literal["cpu", "gpu", "npu"]
-# The on-device program's flavour; auto is Python where the device has it and the engine, else native.
-# auto, python, native, or what `melt runner add` has named.
-RunnerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+from melt.spec.axes import Axis
+from melt.spec.options import Options, every_combination
+
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
 Cores = Annotated[
     str,
     BeforeValidator(lambda v: f"{v:#x}" if isinstance(v, int) and not isinstance(v, bool) else v),  # YAML's 0xf0
     Field(pattern=r"^(all|little|mid|big|0x0*[1-9a-f][0-9a-f]{0,15})$"),
 ]
-PowerMode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$")]
-Tokens = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Cell(_Frozen):
+class Cell(BaseModel):
     """One configuration to measure. Its id is a hash of its content."""
 
-    device: str
-    model: str  # the reference; it names the quantisation where the file does not
-    backend: str = "llama.cpp"
-    accelerator: AcceleratorName = "cpu"
-    runner: RunnerName = "auto"
-    prompt_tokens: Tokens = 512
-    gen_tokens: Annotated[int, Field(ge=2, le=1_000_000, strict=True)] = 64
-    threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None  # None: the device's physical cores
-    # Which processors: all, a cluster (little, mid, big), or a mask (0xf0).
-    cores: Cores = "all"
-    # By the device's own name for it; None leaves the device as it is.
-    power_mode: PowerMode | None = None
-    batch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 2048
-    ubatch: Annotated[int, Field(ge=1, le=65536, strict=True)] = 512
-    flash_attn: Literal["auto", "on", "off"] = "auto"
-    type_k: KvType = "f16"
-    type_v: KvType = "f16"
-    workload: Literal["fixed", "sustained"] = "fixed"
-    sustained_s: Seconds = 0.0
-    warmups: Annotated[int, Field(ge=0, le=100, strict=True)] = 1
-    iterations: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3  # timed passes inside a session
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)] = 0
-    # What an NPU does not take, the CPU may compute.
-    cpu_fallback: Annotated[bool, Field(strict=True)] = False
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: Annotated[
+        str,
+        Axis(
+            "name of the device profile",
+            key="devices",
+            option="--device",
+            default_list=(),
+            page="devices.md",
+            words="{}",
+            always_said=True,
+        ),
+    ]
+    model: Annotated[
+        str,
+        Axis(
+            "reference of the model (a path, hf:, pypi: or synth:); it names the quantisation where the file does not",
+            key="models",
+            option="--model",
+            default_list=(),
+            page="models.md",
+            words="{}",
+            always_said=True,
+            separates="model",
+        ),
+    ]
+    backend: Annotated[str, Axis("the engine", key="backends", option="--backend", words="{}", always_said=True)] = (
+        "llama.cpp"
+    )
+    accelerator: Annotated[
+        Literal["cpu", "gpu", "npu"],
+        Axis(
+            "processor that is asked for",
+            key="accelerators",
+            option="--accelerator",
+            words="{}",
+            always_said=True,
+            job="accelerator",
+        ),
+    ] = "cpu"
+    runner: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"),
+        Axis(
+            "program on the device: python, native, one that `melt runner add` took, or auto: Python where the device "
+            "has it and the engine, else native",
+            key="runners",
+            option="--runner",
+            page="runner.md",
+            as_run="by its own word",
+            older_than_field=("auto", "python"),
+        ),
+    ] = "auto"
+    prompt_tokens: Annotated[
+        int,
+        Field(ge=1, le=10_000_000, strict=True),
+        Axis(
+            "context length: tokens of the prompt, all in the cache when decoding starts",
+            unit="tokens",
+            key="context",
+            option="--context",
+            default_list=(128, 512, 2048),
+            words="{} tokens",
+            always_said=True,
+            separates="context",
+            job="workload.prompt_tokens",
+        ),
+    ] = 512
+    gen_tokens: Annotated[
+        int,
+        Field(ge=2, le=1_000_000, strict=True),
+        Axis(
+            "tokens generated after the prompt",
+            unit="tokens",
+            key="gen",
+            option="--gen",
+            words="{} tokens generated",
+            job="workload.gen_tokens",
+        ),
+    ] = 64
+    threads: Annotated[
+        Annotated[int, Field(ge=1, le=1024, strict=True)] | None,
+        Axis(
+            "threads of the engine; auto: as many as the device has physical cores, or `cores` names",
+            unit="threads",
+            option="--threads",
+            as_run="as many as it used",
+            words="{} threads",
+        ),
+    ] = None
+    cores: Annotated[
+        Cores,
+        Axis(
+            "the processors it runs on: all, a cluster (little, mid, big), or a mask (0xf0)",
+            option="--cores",
+            older_than_field=("all",),
+        ),
+    ] = "all"
+    power_mode: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$")] | None,
+        Axis(
+            "the device's power mode by its own name, as MAXN or 15W: set, verified, put back",
+            option="--power-mode",
+            as_run="the one it was in, where it has any",
+            unset="as it is",
+            condition="power_mode",
+            older_than_field=(None,),
+        ),
+    ] = None
+    batch: Annotated[
+        int,
+        Field(ge=1, le=65536, strict=True),
+        Axis("tokens submitted at once: the logical batch of the prefill", unit="tokens", job="batch"),
+    ] = 2048
+    ubatch: Annotated[
+        int,
+        Field(ge=1, le=65536, strict=True),
+        Axis(
+            "tokens computed at once: the physical batch of the prefill",
+            unit="tokens",
+            as_run="the model's own where it has fixed it",
+            job="ubatch",
+        ),
+    ] = 512
+    flash_attn: Annotated[Literal["auto", "on", "off"], Axis("fused attention", job="flash_attn")] = "auto"
+    type_k: Annotated[
+        KvType,
+        Axis(
+            "element type of the key cache",
+            as_run="in a model that has fixed it, of all that is carried on",
+            job="type_k",
+        ),
+    ] = "f16"
+    type_v: Annotated[
+        KvType,
+        Axis(
+            "element type of the value cache",
+            as_run="in a model that has fixed it, of all that is carried on",
+            job="type_v",
+        ),
+    ] = "f16"
+    workload: Annotated[
+        Literal["fixed", "sustained"],
+        Axis("what a session does; sustained repeats its pass back to back for `sustained_s`", job="workload.kind"),
+    ] = "fixed"
+    sustained_s: Annotated[
+        Seconds,
+        Axis(
+            "how long a sustained workload goes on",
+            unit="s",
+            words="for {} s",
+            only_with=("workload", "sustained"),
+            job="workload.seconds",
+        ),
+    ] = 0.0
+    warmups: Annotated[
+        int,
+        Field(ge=0, le=100, strict=True),
+        Axis(
+            "untimed passes of a session before the timed ones", option="--warmups", separates="passes", job="warmups"
+        ),
+    ] = 1
+    iterations: Annotated[
+        int,
+        Field(ge=1, le=10_000, strict=True),
+        Axis("timed passes of a session", option="--iterations", separates="passes", job="iterations"),
+    ] = 3
+    seed: Annotated[
+        int,
+        Field(ge=0, le=2**32 - 1, strict=True),
+        Axis("seed of the prompt's tokens", option="--seed", separates="passes", job="workload.seed"),
+    ] = 0
+    cpu_fallback: Annotated[
+        bool,
+        Field(strict=True),
+        Axis(
+            "whether the CPU may compute what an NPU does not take",
+            page="npu.md",
+            job="cpu_fallback",
+            older_than_field=(False,),
+        ),
+    ] = False
+    options: Annotated[
+        Options,
+        Axis(
+            "options of the backend's own by name, each with a value or a list of values, which multiply",
+            words="{}",
+            older_than_field=((),),
+            expand=every_combination,
+        ),
+    ] = ()
 
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that stand for this content and nothing else."""
         content = self.model_dump()
-        if self.runner in ("auto", "python"):
-            del content["runner"]  # the field came when every runner was Python: those results keep their ids
-        if self.cores == "all":
-            del content["cores"]  # likewise
-        if self.power_mode is None:
-            del content["power_mode"]
-        if not self.cpu_fallback:
-            del content["cpu_fallback"]
+        for name, axis in AXES.items():
+            if getattr(self, name) in axis.older_than_field:
+                del content[name]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def means(self, axis: Axis) -> bool:
+        """Whether the axis means anything in this cell."""
+        return axis.only_with is None or getattr(self, axis.only_with[0]) == axis.only_with[1]
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The conditions that it asks of the device, by name."""
+        asked = {axis.condition: getattr(self, name) for name, axis in AXES.items() if axis.condition}
+        return {name: value for name, value in asked.items() if value is not None}
+
     def label(self) -> str:
-        """The cell in a few words for a progress line."""
-        runner = "" if self.runner in ("auto", "python") else f"/{self.runner}"
-        engine = f"{self.backend}/{self.accelerator}{runner}"
-        mode = f" · {self.power_mode}" if self.power_mode else ""
-        return f"{self.device}{mode} · {self.model} · {engine} · {self.prompt_tokens} tokens"
+        """The cell in a few words for a progress line: what it is, and each setting that is not the default."""
+        values = {axis: getattr(self, name) for name, axis in AXES.items()}
+        said = (
+            axis.phrase(axis.text(value))
+            for axis, value in values.items()
+            if axis.always_said or (axis.separates == "setting" and value not in (axis.default, *axis.older_than_field))
+        )
+        return " · ".join(said)
+
+
+def _axes() -> dict[str, Axis]:
+    hints = get_type_hints(Cell, include_extras=True)
+    schemas = Cell.model_json_schema()["properties"]
+    found = {}
+    for name, field in Cell.model_fields.items():
+        [row] = (note for note in hints[name].__metadata__ if isinstance(note, Axis))
+        default = None if field.is_required() else field.default
+        lists = (default,) if row.default_list is None else row.default_list
+        found[name] = replace(
+            row, name=name, key=row.key or name, default=default, default_list=lists, schema=schemas[name]
+        )
+    return found
+
+
+# Every axis by the name of its field, in their order.
+AXES: Mapping[str, Axis] = MappingProxyType(_axes())

@@ -4,9 +4,9 @@ A plan comes from YAML, from the command line, or from both (options win). The t
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
 
 import yaml
 from pydantic import (
@@ -15,12 +15,14 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
 
 from melt.errors import PlanError
-from melt.spec.cell import AcceleratorName, Cell, Cores, KvType, PowerMode, RunnerName, Seconds
+from melt.spec.axes import Axis
+from melt.spec.cell import AXES, Cell, Seconds
 from melt.util.yaml import describe_problems, load_yaml
 
 
@@ -42,61 +44,37 @@ class Timeouts(_Frozen):
     iteration_s: Seconds = 3600.0
 
 
-# The YAML's and command line's list axes, and the cell field that each fills.
-AXES: dict[str, str] = {
-    "devices": "device",
-    "models": "model",
-    "backends": "backend",
-    "accelerators": "accelerator",
-    "runners": "runner",
-    "context": "prompt_tokens",
-    "gen": "gen_tokens",
-    "threads": "threads",
-    "cores": "cores",
-    "power_mode": "power_mode",
-    "flash_attn": "flash_attn",
-    "type_k": "type_k",
-    "type_v": "type_v",
-}
+def _lists() -> dict[str, Any]:
+    types, listed = get_type_hints(Cell, include_extras=True), cast(Any, tuple)
+    return {axis.key: (listed[types[name], ...], axis.default_list) for name, axis in AXES.items()}
 
 
+# A list for each axis, by its key. They are made from the rows of `Cell`, and so cannot be written out here again:
+# a type checker takes every key of a plan for Any, and pydantic checks them when a plan is made.
+if TYPE_CHECKING:
+    _Lists = _Frozen
+else:
+    _Lists = create_model("_Lists", __base__=_Frozen, **_lists())
+
+# By a backend's name, the names of the options that it knows.
+OptionsOf = Callable[[str], Collection[str]]
+_BY_KEY: Mapping[str, Axis] = {axis.key: axis for axis in AXES.values()}
 # What the command line calls an axis, in the singular; a plan may say either.
-SINGULAR = {name.removesuffix("s"): name for name in ("devices", "models", "backends", "accelerators", "runners")}
+SINGULAR = {axis.word: axis.key for axis in AXES.values() if axis.word != axis.key}
 # Options of `melt run` that say where things go, and so are no part of a plan.
 COMMAND_LINE = "command line"
 NOT_IN_A_PLAN = ("results", "out", "report", "dry_run")
 
 
-class Plan(_Frozen):
-    """What to measure, how often, and under which rules."""
+class Plan(_Lists):
+    """What to measure, how often, and under which rules; beside these keys it has a list for each axis of a cell."""
 
     # It names the report's folder.
     name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,79}$")] = "run"
-    devices: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ("llama.cpp",)
-    accelerators: tuple[AcceleratorName, ...] = ("cpu",)
-    runners: tuple[RunnerName, ...] = ("auto",)
-    context: tuple[int, ...] = (128, 512, 2048)
-    gen: tuple[int, ...] = (64,)
-    threads: tuple[int | None, ...] = (None,)
-    cores: tuple[Cores, ...] = ("all",)
-    power_mode: tuple[PowerMode | None, ...] = (None,)
-    flash_attn: tuple[Literal["auto", "on", "off"], ...] = ("auto",)
-    type_k: tuple[KvType, ...] = ("f16",)
-    type_v: tuple[KvType, ...] = ("f16",)
-    batch: int = 2048
-    ubatch: int = 512
-    cpu_fallback: bool = False
-    workload: Literal["fixed", "sustained"] = "fixed"
-    sustained_s: Seconds = 0.0
     include: tuple[dict[str, Any], ...] = ()
     exclude: tuple[dict[str, Any], ...] = ()
     sessions: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3
-    iterations: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3
-    warmups: Annotated[int, Field(ge=0, le=100, strict=True)] = 1
     profile_ops: bool = False
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)] = 0
     order: Literal["interleaved", "sequential"] = "interleaved"
     retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1
     idle_s: Seconds = 2.0
@@ -105,6 +83,11 @@ class Plan(_Frozen):
     cooldown: CoolDown = CoolDown()
     timeouts: Timeouts = Timeouts()
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **keys: Any) -> None: ...
+        def __getattr__(self, key: str) -> tuple[Any, ...]: ...
+
     @model_validator(mode="before")
     @classmethod
     def _singular_as_plural(cls, data: Any) -> Any:
@@ -112,60 +95,66 @@ class Plan(_Frozen):
             return data
         return {SINGULAR[k] if k in SINGULAR and SINGULAR[k] not in data else k: v for k, v in data.items()}
 
-    @field_validator(*AXES, mode="before")
+    @field_validator(*_BY_KEY, mode="before")
     @classmethod
     def _one_is_a_list_of_one(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and "," in value and info.field_name in ("context", "gen", "threads"):
+        axis = _BY_KEY[info.field_name or ""]
+        if axis.expand:
+            return axis.expand(value)
+        if isinstance(value, str) and "," in value and axis.whole_numbers:
             return tuple(int(part) if part.strip().isdigit() else part for part in value.split(","))
-        return (value,) if isinstance(value, str | int) or value is None else value
+        return (value,) if isinstance(value, str | int | float) or value is None else value
 
-    def cells(self) -> tuple[Cell, ...]:
+    def cells(self, options_of: OptionsOf | None = None) -> tuple[Cell, ...]:
         """The product of the axes, less what ``exclude`` matches, with what ``include`` adds; no repeats.
+
+        Args:
+            options_of: gives the names of the options that a backend knows, so that each cell has only those of its
+                own; without it every cell has all.
 
         Raises:
             PlanError: a cell is not valid, or an include or exclude names a key that cells do not have.
         """
-        axes = [getattr(self, axis) for axis in AXES]
-        product = (dict(zip(AXES.values(), values, strict=True)) for values in itertools.product(*axes))
+        lists = [getattr(self, axis.key) for axis in AXES.values()]
         for i, pattern in enumerate(self.exclude):
             _check_keys(pattern, f"exclude[{i}]")
-        kept = [self._cell(c, "plan") for c in product]
-        kept = [c for c in kept if not any(_matches(c, pattern) for pattern in self.exclude)]
-        added = [self._included(d, f"include[{i}]") for i, d in enumerate(self.include)]
+        product = (
+            _cell(dict(zip(AXES, values, strict=True)), "plan", options_of) for values in itertools.product(*lists)
+        )
+        kept = [c for c in product if not any(_matches(c, pattern) for pattern in self.exclude)]
+        added = [self._included(given, f"include[{i}]", options_of) for i, given in enumerate(self.include)]
         return tuple(dict.fromkeys([*kept, *added]))
 
-    def _included(self, given: Mapping[str, Any], where: str) -> Cell:
+    def _included(self, given: Mapping[str, Any], where: str, options_of: OptionsOf | None) -> Cell:
         _check_keys(given, where)
-        first = {field: getattr(self, axis)[0] for axis, field in AXES.items() if getattr(self, axis)}
-        return self._cell({**first, **given}, where)
+        first = {name: values[0] for name, axis in AXES.items() if (values := getattr(self, axis.key))}
+        return _cell({**first, **given}, where, options_of)
 
-    def _cell(self, fields: Mapping[str, Any], where: str) -> Cell:
-        shared = {
-            "batch": self.batch,
-            "ubatch": self.ubatch,
-            "cpu_fallback": self.cpu_fallback,
-            "workload": self.workload,
-            "sustained_s": self.sustained_s,
-            "warmups": self.warmups,
-            "iterations": self.iterations,
-            "seed": self.seed,
-        }
-        try:
-            return Cell(**{**shared, **fields})
-        except ValidationError as e:
-            raise PlanError(describe_problems(e, where, Cell), "docs/plans.md lists what a plan takes.") from e
+
+def _cell(fields: Mapping[str, Any], where: str, options_of: OptionsOf | None) -> Cell:
+    """The cell, without what means nothing in it, as another backend's options."""
+    try:
+        cell = Cell(**fields)
+    except ValidationError as e:
+        raise PlanError(describe_problems(e, where, Cell), "docs/plans.md lists what a plan takes.") from e
+    settled = {name: axis.default for name, axis in AXES.items() if not cell.means(axis)}
+    if options_of:
+        known = options_of(cell.backend)
+        settled["options"] = tuple(pair for pair in cell.options if pair[0] in known)
+    return cell.model_copy(update=settled)
 
 
 def _check_keys(given: Mapping[str, Any], where: str) -> None:
-    unknown = [k for k in given if k not in Cell.model_fields]
+    unknown = [k for k in given if k not in AXES]
     if unknown:
-        known = ", ".join(Cell.model_fields)
-        raise PlanError(f"{where}: unknown key {unknown[0]!r}", f"A cell has: {known}.")
+        raise PlanError(f"{where}: unknown key {unknown[0]!r}", f"A cell has: {', '.join(AXES)}.")
 
 
 def _matches(cell: Cell, pattern: Mapping[str, Any]) -> bool:
     def one(key: str, wanted: Any) -> bool:
         value = getattr(cell, key)
+        if isinstance(wanted, Mapping):
+            return wanted.items() <= dict(value).items()
         return value in wanted if isinstance(wanted, list | tuple) else value == wanted
 
     return bool(pattern) and all(one(k, v) for k, v in pattern.items())
@@ -200,22 +189,28 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
 
 def check_complete(plan: Plan, where: str = "plan") -> None:
     """Raises PlanError where a plan is valid key by key, but has nothing to measure or says half of something."""
-    for axis, option in (("devices", "--device"), ("models", "--model")):
-        named_by_includes = plan.include and all(AXES[axis] in c for c in plan.include)
-        if not getattr(plan, axis) and not named_by_includes:
-            raise PlanError(f"{where}: no {axis} given", f"Name one with {option}, or under `{axis}:` in the plan.")
-    for axis in AXES:
-        if not getattr(plan, axis) and axis not in ("devices", "models"):
-            raise PlanError(f"{where}: {axis} is empty", "Give at least one value, or leave the key out.")
-    if plan.workload == "sustained" and not plan.sustained_s:
-        raise PlanError(f"{where}: workload sustained needs sustained_s", "For example: sustained_s: 300")
+    for name, axis in AXES.items():
+        named_by_includes = plan.include and all(name in cell for cell in plan.include)
+        if getattr(plan, axis.key) or (named_by_includes and not axis.default_list):
+            continue
+        if axis.default_list:
+            raise PlanError(f"{where}: {axis.key} is empty", "Give at least one value, or leave the key out.")
+        hint = f"Name one with {axis.option}, or under `{axis.key}:` in the plan."
+        raise PlanError(f"{where}: no {axis.key} given", hint)
     cells = plan.cells()  # an invalid cell is found here, before any device is touched
+    if any(c.workload == "sustained" and not c.sustained_s for c in cells):
+        raise PlanError(f"{where}: workload sustained needs sustained_s", "For example: sustained_s: 300")
     for device in dict.fromkeys(c.device for c in cells):
-        modes = {c.power_mode for c in cells if c.device == device}
-        if None in modes and len(modes) > 1:
+        _check_conditions(device, [c for c in cells if c.device == device], where)
+
+
+def _check_conditions(device: str, cells: Sequence[Cell], where: str) -> None:
+    """Raises PlanError where some cells of a device ask for a condition and others do not."""
+    for name in sorted({name for cell in cells for name in cell.conditions}):
+        if any(name not in cell.conditions for cell in cells):
             raise PlanError(
-                f"{where}: some cells of {device} name a power mode and others do not",
-                "Name it for all of them: the others would be measured in whatever mode the last one left.",
+                f"{where}: some cells of {device} name a {name.replace('_', ' ')} and others do not",
+                "Name it for all of them: the others would be measured in whatever the last one left.",
             )
 
 

@@ -8,7 +8,7 @@ from melt.spec.cell import Cell
 def interleave(cells: Sequence[Cell], sessions: int, seed: int) -> list[tuple[Cell, int]]:
     """Sessions of all cells in seeded random order, one round of every cell after another.
 
-    Within a round the cells of one power mode stay together: a mode moves once, and the device settles once.
+    Within a round the cells of one condition stay together: a power mode moves once, and the device settles once.
     A drift of the device then lands on every cell alike, and after each round every cell has as many
     sessions as any other, so that an interrupted plan is still balanced.
     """
@@ -19,7 +19,7 @@ def interleave(cells: Sequence[Cell], sessions: int, seed: int) -> list[tuple[Ce
     for session in range(sessions):
         one_round = list(cells)
         shuffler.shuffle(one_round)
-        modes = list(dict.fromkeys(cell.power_mode for cell in one_round))
-        one_round.sort(key=lambda cell: modes.index(cell.power_mode))
+        conditions = [cell.conditions for cell in one_round]
+        one_round.sort(key=lambda cell: conditions.index(cell.conditions))
         order += [(cell, session) for cell in one_round]
     return order

@@ -91,6 +91,8 @@ def describe_problems(
     out = []
     for problem in error.errors(include_url=False):
         loc = tuple(problem["loc"])
+        if lines and loc not in lines and loc[-1:] == (0,):
+            loc = loc[:-1]  # one value that stands for a list of one
         key = ".".join(str(p) for p in loc)
         place = (elsewhere or {}).get(str(loc[0])) if loc else None
         if place is None:

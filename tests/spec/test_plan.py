@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from melt.errors import PlanError
 from melt.spec.cell import Cell
@@ -50,6 +51,45 @@ def test_a_plan_may_use_the_options_own_words(tmp_path: Path) -> None:
     assert load_plan(write(tmp_path, "device: a\nmodel: m\n"), {"devices": ("z",)}).devices == ("z",)
 
 
+def test_every_setting_may_be_a_list() -> None:
+    plan = Plan(devices="local", models="m", context=8, ubatch=(64, 128), flash_attn=("on", "off"), warmups=(0, 1))
+    assert len({(c.ubatch, c.flash_attn, c.warmups) for c in plan.cells()}) == len(plan.cells()) == 8
+
+
+def test_a_duration_is_a_sustained_workloads_alone() -> None:
+    plan = Plan(devices="local", models="m", context=8, workload=("fixed", "sustained"), sustained_s=(60, 300))
+    assert [(c.workload, c.sustained_s) for c in plan.cells()] == [("fixed", 0), ("sustained", 60), ("sustained", 300)]
+
+
+def test_options_multiply_and_go_to_the_backend_that_knows_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "device: local\nmodel: m\ncontext: 8\noptions: {block_kib: [64, 256], warm: true}\n")
+    plan = load_plan(path, {"backends": ("llama.cpp", "read-weights")})
+    assert [dict(c.options) for c in plan.cells()] == 2 * [{"block_kib": n, "warm": True} for n in (64, 256)]
+    knows = {"llama.cpp": (), "read-weights": ("block_kib",)}
+    cells = plan.cells(options_of=lambda backend: knows[backend])
+    assert [(c.backend, dict(c.options)) for c in cells] == [
+        ("llama.cpp", {}),
+        ("read-weights", {"block_kib": 64}),
+        ("read-weights", {"block_kib": 256}),
+    ]
+    assert load_plan(write(tmp_path, to_yaml(plan))) == plan
+    few = plan.model_copy(update={"exclude": ({"options": {"block_kib": 64}},)})
+    assert [dict(c.options)["block_kib"] for c in few.cells()] == [256, 256]
+
+
+@pytest.mark.parametrize("given", [{"1x": 1}, {"a": None}, {"a": [[1]]}, {"a": float("inf")}, [["a", 1], ["a", 2]], 3])
+def test_options_that_are_none_are_refused(given: object) -> None:
+    with pytest.raises(ValidationError):
+        Plan(devices="local", models="m", options=given)
+
+
+def test_a_cell_with_options_survives_json() -> None:
+    cell = Cell(device="local", model="m", options={"b": "x", "a": 1})
+    again = Cell.model_validate_json(cell.model_dump_json())
+    assert (again, again.id, hash(again)) == (cell, cell.id, hash(cell))
+    assert cell.options == (("a", 1), ("b", "x"))
+
+
 def test_exclude_takes_out_and_include_adds() -> None:
     plan = Plan(
         devices=("local",),
@@ -68,8 +108,8 @@ def test_exclude_takes_out_and_include_adds() -> None:
         ("devices: [local]\nmodels: [m]\nsessions: 0\n", "plan.yaml:3: sessions"),
         ("devices: [local]\nmodels: [m]\ncooldown:\n  limit: 3\n", "plan.yaml:4: unknown key 'cooldown.limit'"),
         ("devices: [local]\nmodels: [m]\ncontext: [128, abc]\n", "context.1"),
-        ("devices: [local]\nmodels: [m]\ncontext: [-5]\n", "prompt_tokens"),
-        ("devices: [local]\nmodels: [m]\ngen: 1\n", "gen_tokens"),
+        ("devices: [local]\nmodels: [m]\ncontext: [-5]\n", "plan.yaml:3: context.0"),
+        ("devices: [local]\nmodels: [m]\ngen: 1\n", "plan.yaml:3: gen: "),
         ("devices: [local]\nmodels: [m]\ninclude: [{contxt: 3}]\n", "include[0]: unknown key 'contxt'"),
         ("devices: [local]\n", "no models given"),
         ("device: local\nmodel: m\ncontext: [32]\ncontext: [64]\n", "plan.yaml:4: key 'context' is given twice"),
