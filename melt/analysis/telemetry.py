@@ -17,7 +17,7 @@ from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
 from melt.store.store import TELEMETRY
 from melt.telemetry.series import Series, series
-from melt.telemetry.source import Discovery, Source
+from melt.telemetry.source import Discovery, Memory, Site, Source
 
 # Clocks, and what other sources are made of, are left to the samples frame.
 NOT_SUMMARISED = ("frequency_hz",)
@@ -60,7 +60,7 @@ def observe(rec: Recorded) -> Observed:
         for s in found.sources
         if s not in before
         and s.quantity not in NOT_SUMMARISED
-        and not (peaks_told and "hwm" in _memory_kind(s))  # the runner's own reading is used
+        and not (peaks_told and s.memory == "peak_rss")  # the runner's own reading is used
     )
     early = text[: _offset(text, run_window(rec)[0])]
     return summarise(
@@ -80,7 +80,7 @@ def telemetry_text(rec: Recorded) -> str:
 
 def _asked_before_loading(source: Source) -> bool:
     """Whether only the time before the model was loaded matters here: the bulk of the file need not be parsed."""
-    return source.site == "process" and "rss" in _memory_kind(source) and "hwm" not in _memory_kind(source)
+    return source.site == "process" and source.memory == "rss"
 
 
 def _offset(text: str, t_ns: int) -> int:
@@ -109,19 +109,19 @@ def summarise(rec: Recorded, by_name: SeriesByName) -> Observed:
     idle = rec.manifest.idle_t_ns
     sources = [s for s in rec.manifest.telemetry.sources if s.name in by_name]
 
-    def values(pick: str, site: str, window: Window | None) -> Values:
-        chosen = [_within(by_name[s.name], window) for s in sources if s.site == site and pick in _memory_kind(s)]
+    def of_process(memory: Memory) -> Values:
+        chosen = [_within(by_name[s.name], run) for s in sources if s.site == "process" and s.memory == memory]
         return np.concatenate(chosen) if chosen else np.empty(0)
 
-    available = [s for s in sources if s.quantity == "memory_bytes" and s.site == "system"]
+    def of_device(site: Site, memory: Memory) -> list[Series]:
+        return [by_name[s.name] for s in sources if s.site == site and s.memory == memory]
+
     return Observed(
-        peak_pss_bytes=_max(values("pss", "process", run)),
-        peak_rss_bytes=_settled(values("hwm", "process", run)),
+        peak_pss_bytes=_max(of_process("pss")),
+        peak_rss_bytes=_settled(of_process("peak_rss")),
         runtime_baseline_bytes=_before_loading(rec, sources, by_name),
-        available_drop_bytes=_drop([by_name[s.name] for s in available if "avail" in _memory_kind(s)], idle, run),
-        gpu_memory_rise_bytes=_rise_from_idle(
-            [by_name[s.name] for s in sources if s.quantity == "memory_bytes" and s.site == "gpu"], idle, run
-        ),
+        available_drop_bytes=_drop(of_device("system", "available"), idle, run),
+        gpu_memory_rise_bytes=_rise_from_idle(of_device("gpu", "allocated"), idle, run),
         max_temp_c=_max(np.concatenate([np.empty(0), *_of(sources, by_name, "temperature_c", run)])),
         idle_utilisation=_mean_of_first(_of([s for s in sources if s.site == "system"], by_name, "utilisation", idle)),
         swapped_bytes=sum((_rise(v) for v in _of(sources, by_name, "swap_bytes", run)), 0.0),
@@ -139,10 +139,6 @@ def run_window(rec: Recorded) -> Window:
         return (rec.manifest.idle_t_ns[1] if rec.manifest.idle_t_ns else 0), 2**62
     start = rec.loaded.t_start_ns if rec.loaded else rec.passes[0].prefill.t_start_ns
     return start, rec.timed[-1].token_t_ns[-1]
-
-
-def _memory_kind(source: Source) -> str:
-    return f"{source.name} {source.key}".lower() if source.quantity == "memory_bytes" else ""
 
 
 def _within(one: Series, window: Window | None) -> Values:
@@ -186,7 +182,7 @@ def _before_loading(rec: Recorded, sources: list[Source], by_name: SeriesByName)
     if rec.loaded.base_rss_bytes is not None:
         return float(rec.loaded.base_rss_bytes)
     for source in sources:
-        if source.site == "process" and "rss" in _memory_kind(source):
+        if source.site == "process" and source.memory in ("rss", "peak_rss"):
             before = _within(by_name[source.name], (0, rec.loaded.t_start_ns))
             before = before[np.isfinite(before)]
             return float(before[-1]) if before.size else math.nan

@@ -37,7 +37,10 @@ def registry() -> Registry:
     # melt's own first, so that nobody's name takes the place of one of them
     points = sorted(entry_points(group=GROUP), key=lambda e: (not e.value.startswith(_OWN), e.name))
     if not any(e.value.startswith(_OWN) for e in points):
-        raise MeltError("this installation of melt knows no sensors: it is older than its code", "pip install -e .")
+        raise MeltError(
+            "this installation of melt knows no sensors: it is older than its code",
+            "In a checkout: python -m pip install --no-deps -e .",
+        )
     kinds: dict[str, SensorKind] = {}
     parsers: dict[str, Parser] = dict(SHARED)
     broken: list[Absent] = []
