@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.common import Speeds, bench_cell, last_json_lines, local_device, machine, ratio_line, run_melt
-from melt.drivers.local import LocalDriver
+from melt.drivers.local.driver import LocalDriver
 from melt.models.info import ModelInfo
 from melt.models.refs import resolve
 from melt.toolchain.source import llama_source

@@ -21,7 +21,7 @@ import melt
 from benchmarks.common import machine
 from melt.drivers.ssh.connect import enrol, unknown_keys
 from melt.spec.events import Iteration
-from melt.spec.profile import Address, DeviceProfile
+from melt.spec.profile import DeviceProfile
 from melt.store.store import Store
 from tests.doubles.board.box import BoardBox
 from tests.doubles.sshd import make_key
@@ -49,7 +49,7 @@ def main() -> None:
         rail = ina3221("1-0040", "hwmon1", 1, 5160)
         with BoardBox(Path(name) / "nano", "jetson-orin-nano", [rail], IDLE_W, CORE_W) as board:
             board.authorised.write_text(key)
-            address, work = Address(host="127.0.0.1", port=board.port), str(board.folder / "work")
+            address, work = {"host": "127.0.0.1", "port": board.port}, str(board.folder / "work")
             profile = DeviceProfile(name="nano", driver="ssh", address=address, work_folder=work, threads=1)
             for shown in unknown_keys(profile):
                 enrol(shown)

@@ -15,11 +15,11 @@ import numpy as np
 
 from melt.backends.llamacpp import LlamaCpp
 from melt.drivers.base import DeviceFile
-from melt.drivers.local import LocalDriver, connect
+from melt.drivers.local.driver import LocalDriver, connect
+from melt.drivers.profiles import load_profile
 from melt.models.info import ModelInfo
 from melt.spec.cell import Cell
 from melt.spec.events import Failed, Iteration, parse_event
-from melt.spec.profile import load_profile
 
 LINE_TIMEOUT_S = 900.0
 MIB = 2**20

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.against_llama_bench import THREADS, llama_bench
 from benchmarks.common import bench_cell, last_json_lines, local_device, machine, run_melt
-from melt.drivers.local import LocalDriver
+from melt.drivers.local.driver import LocalDriver
 from melt.models.info import ModelInfo
 from melt.models.refs import resolve
 from melt.toolchain.source import llama_source

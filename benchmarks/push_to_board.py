@@ -24,7 +24,7 @@ from melt.drivers.remote.files import RemoteFiles
 from melt.drivers.remote.process import run_command
 from melt.drivers.ssh.connect import enrol, open_way, unknown_keys
 from melt.drivers.ssh.remote import SshRemote
-from melt.spec.profile import Address, DeviceProfile
+from melt.spec.profile import DeviceProfile
 from tests.doubles.sshd import Sshd, make_key
 
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 def compare(link: str, port: int, board: Sshd, file: DeviceFile, rounds: int) -> None:
     """Both ways, in random order within a round."""
-    profile = DeviceProfile(name="board", driver="ssh", address=Address(host="127.0.0.1", port=port))
+    profile = DeviceProfile(name="board", driver="ssh", address={"host": "127.0.0.1", "port": port})
     for key in unknown_keys(profile):
         enrol(key)
     remote = SshRemote(open_way(profile), "board")

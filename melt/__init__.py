@@ -16,11 +16,12 @@ from melt.version import __version__
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results, load
+    from melt.drivers.profiles import load_profile
     from melt.errors import MeltError
     from melt.execution.plan import run
     from melt.spec.cell import Cell
     from melt.spec.plan import Plan, load_plan
-    from melt.spec.profile import DeviceProfile, load_profile
+    from melt.spec.profile import DeviceProfile
 
 _HOMES = {
     "Results": "melt.analysis.frames",
@@ -30,7 +31,7 @@ _HOMES = {
     "Plan": "melt.spec.plan",
     "load_plan": "melt.spec.plan",
     "DeviceProfile": "melt.spec.profile",
-    "load_profile": "melt.spec.profile",
+    "load_profile": "melt.drivers.profiles",
     "run": "melt.execution.plan",
 }
 

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 import pytest
 
+from melt.drivers.profiles import read_profile
 from melt.spec.plan import Plan, load_plan
-from melt.spec.profile import read_profile
 from tests.conftest import KEPT_BUILDS
 from tests.doubles.adb_server import own_adb_server
 from tests.doubles.board.box import BoardBox
@@ -149,7 +149,7 @@ def test_the_profile_shown_is_a_profile(workplace: Path) -> None:
 def test_the_profile_of_an_iphone_shown_is_a_profile(tmp_path: Path) -> None:
     [text] = [text for doc, text in blocks("yaml") if doc == "ios.md"]
     (tmp_path / "lab-iphone-1.yaml").write_text(text)
-    assert read_profile(tmp_path / "lab-iphone-1.yaml").address.udid == "00008130-001A2B3C4D5E6F70"
+    assert read_profile(tmp_path / "lab-iphone-1.yaml").address["udid"] == "00008130-001A2B3C4D5E6F70"
 
 
 def test_the_plan_shown_is_a_plan(tmp_path: Path) -> None:

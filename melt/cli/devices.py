@@ -13,15 +13,13 @@ from rich.table import Table
 
 from melt.cli import printable
 from melt.cli.size import size_bytes
-from melt.drivers import connect
-from melt.drivers.adb.find import attached
+from melt.drivers import ask_drivers, connect, enrol_device
 from melt.drivers.lease import lease, lease_name
+from melt.drivers.profiles import load_profile, profile_paths
 from melt.errors import DeviceError, MeltError
 from melt.spec.facts import DeviceFacts
-from melt.spec.profile import DeviceProfile, load_profile, profile_paths
+from melt.spec.profile import DeviceProfile
 from melt.telemetry.source import Discovery
-
-EXTRA = "pip install 'melt-bench[ssh]'"
 
 
 @click.group(
@@ -45,52 +43,32 @@ def devices(ctx: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Take the keys without asking, where you know the fingerprints already.")
 def enrol(name: str, yes: bool) -> None:
-    """Show the SSH host key of device NAME, and of the hosts on the way to it, and keep those you agree to.
+    """Show the key of device NAME, and of the hosts on the way to it, and keep those you agree to.
 
-    Compare the fingerprint with what the device itself says: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+    Compare an SSH host key's fingerprint with what the device itself says:
+    ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
     """
     profile = load_profile(name)
-    if profile.driver != "ssh":
-        raise DeviceError(f"{name}: only devices with driver: ssh have host keys", "Its profile says another driver.")
-    try:
-        from melt.drivers.ssh.connect import enrol, unknown_keys
-    except ImportError as e:
-        raise DeviceError(f"{name}: SSH needs a package that is not installed: {e.name}", EXTRA) from e
-    known = True
-    for shown in unknown_keys(profile):
-        known = False
-        click.echo(f"{shown.host.entry} {shown.key.get_name()} {shown.fingerprint}")
+
+    def agree(shown: str) -> None:
+        click.echo(printable(shown))
         if not yes and not sys.stdin.isatty():
             raise DeviceError(f"{name}: nobody is there to be asked whether that is its key", "Say so with --yes.")
         if not yes:
             click.confirm("Is that its key?", abort=True)
-        enrol(shown)
-    click.echo(f"{name}: known already" if known else f"{name}: kept in known_hosts")
+
+    kept = enrol_device(profile, agree)
+    click.echo(f"{name}: kept in {kept}" if kept else f"{name}: known already")
 
 
 def _print_attached() -> None:
-    """Phones that are there, whether a profile names them or not: their serials are what a profile needs."""
-    _print_iphones()
-    try:
-        phones = attached()
-    except MeltError:  # the table says why
-        return
-    for phone, reason in phones:
-        what = f"Android phone {phone.serial} {phone.model.replace('_', ' ')}".rstrip()
-        click.echo(printable(f"attached: {what}" + (f": {reason}" if reason else "")))
-
-
-def _print_iphones() -> None:
-    try:
-        from melt.drivers.ios.pymd3.phone import attached as attached_iphones
-    except ImportError:  # the extra is not installed
-        return
-    try:
-        found = attached_iphones()
-    except MeltError:  # the table says why
-        return
-    for one in found:
-        click.echo(printable(f"attached: iPhone {one.udid}" + ("" if one.is_usb else " by Wi-Fi")))
+    """Devices that are there, whether a profile names them or not: their names are what a profile needs."""
+    for answer in ask_drivers(lambda driver: driver.attached()).values():
+        if isinstance(answer, MeltError):  # the table says why
+            continue
+        for one in answer:
+            what = " ".join(word for word in (one.kind, one.id, one.details) if word)
+            click.echo(printable(f"attached: {what}" + (f": {one.problem}" if one.problem else "")))
 
 
 def _row(name: str) -> dict[str, Any]:

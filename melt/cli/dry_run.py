@@ -13,6 +13,7 @@ from melt.cli import print_error, printable
 from melt.cli.progress import duration as time_text
 from melt.cli.tables import model_table, print_whole
 from melt.drivers import connect
+from melt.drivers.profiles import load_profile
 from melt.errors import MeltError
 from melt.execution.estimate import Rate
 from melt.execution.plan import check_power_mode, does_not_fit, read_names
@@ -23,7 +24,6 @@ from melt.models.refs import peek
 from melt.spec.cell import AXES, Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan
-from melt.spec.profile import load_profile
 from melt.store.store import Store
 
 

@@ -22,14 +22,15 @@ from rich.text import Text
 
 from melt.cli import printable
 from melt.cli.build_bar import build_bar
+from melt.drivers import is_host
 from melt.drivers.base import Progress as ByteProgress
+from melt.drivers.profiles import load_profile
 from melt.execution.estimate import Rate
 from melt.execution.progress import Watcher
 from melt.models.info import ModelInfo
 from melt.spec.cell import Cell
 from melt.spec.events import Event, Iteration, ModelLoaded, Repetitions, UnknownLine
 from melt.spec.plan import Plan
-from melt.spec.profile import load_profile
 from melt.store.store import Run
 
 _REDRAW_S = 0.25
@@ -44,7 +45,7 @@ class Live(Watcher):
 
     def __init__(self, plan: Plan, console: Console | None = None) -> None:
         self._plan = plan
-        self._resting = any(load_profile(name).driver == "local" for name in {c.device for c in plan.cells()})
+        self._resting = any(is_host(load_profile(name)) for name in {c.device for c in plan.cells()})
         self._console = console or Console(stderr=True, emoji=False)
         self._files = Progress(
             TextColumn("{task.description}"),

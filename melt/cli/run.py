@@ -41,7 +41,7 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 
 
 def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    from melt.spec.profile import profile_paths
+    from melt.drivers.profiles import profile_paths
 
     return [name for name in profile_paths() if name.startswith(incomplete)]
 

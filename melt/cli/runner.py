@@ -13,8 +13,8 @@ from melt.cli.build_bar import build_bar
 from melt.drivers import connect
 from melt.drivers.base import ShellDriver
 from melt.drivers.lease import lease, lease_name
+from melt.drivers.profiles import load_profile
 from melt.errors import MeltError, RunnerError
-from melt.spec.profile import load_profile
 from melt.toolchain.archives import PROGRAM, add_program, damaged_programs, programs, remove_program
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import GPUS, Gpu, build_on_device

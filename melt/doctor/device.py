@@ -7,10 +7,11 @@ from pathlib import Path
 from melt.backends import backend_names, load_backend
 from melt.drivers import connect
 from melt.drivers.base import Driver, ShellDriver
+from melt.drivers.profiles import load_profile
 from melt.errors import MeltError
 from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
-from melt.spec.profile import DeviceProfile, load_profile
+from melt.spec.profile import DeviceProfile
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look

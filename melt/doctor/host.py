@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from melt.backends import backend_names
-from melt.drivers import driver_names
+from melt.drivers import ask_drivers, driver_names
+from melt.drivers.profiles import load_profile, profile_paths
 from melt.errors import MeltError
 from melt.spec.check import LOW_DISK_BYTES, Check, State
-from melt.spec.profile import load_profile, profile_paths
 from melt.toolchain.compilers import identity, program
 from melt.toolchain.targets import TARGETS
 from melt.util.files import cache_folder
@@ -25,7 +25,7 @@ def check_host() -> list[Check]:
         _native_runner(),
         _disk(cache_folder()),
         Check("drivers", "ok", ", ".join(driver_names())),
-        *_iphones(),
+        *_drivers(),
         Check("backends", "ok", ", ".join(backend_names())),
         *_profiles(),
     ]
@@ -38,16 +38,16 @@ def _engine(module: str, distribution: str) -> Check:
     return Check(distribution, "ok", version(distribution))
 
 
-def _iphones() -> list[Check]:
-    """By what iPhones are reached; nothing where this melt has no library for them."""
-    if importlib.util.find_spec("pymobiledevice3") is None:
-        return []
-    from melt.drivers.ios.pymd3.phone import attached
-
-    try:
-        return [Check("iPhones", "ok", f"usbmuxd answers, {len(attached())} attached")]
-    except MeltError as e:
-        return [Check("iPhones", "warning", e.message, f"{e.hint} Only iPhones need it.")]
+def _drivers() -> list[Check]:
+    """What each driver finds of this host; one whose packages are missing says so."""
+    checks: list[Check] = []
+    for name, answer in ask_drivers(lambda driver: driver.checks()).items():
+        if isinstance(answer, MeltError):
+            fix = f"{answer.hint} Only devices with driver: {name} need it."
+            checks.append(Check(f"driver {name}", "warning", answer.message, fix))
+        else:
+            checks += answer
+    return checks
 
 
 def _native_runner() -> Check:

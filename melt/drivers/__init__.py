@@ -1,16 +1,24 @@
-"""Drivers: how a device is reached. ``connect`` opens one by its profile."""
+"""Drivers: how a device is reached. Each is a plug-in, found by its entry point; nothing here knows any by name."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from melt.errors import DeviceError
+from melt.errors import DeviceError, MeltError
 from melt.util.yaml import did_you_mean
 
 if TYPE_CHECKING:
     from melt.drivers.base import Driver
+    from melt.drivers.plugin import Agree, DriverPlugin
     from melt.spec.profile import DeviceProfile
 
 GROUP = "melt.drivers"
+T = TypeVar("T")
+
+
+class MissingPackageError(DeviceError):
+    """A driver needs a package that is optional and not installed."""
 
 
 def driver_names() -> tuple[str, ...]:
@@ -18,24 +26,86 @@ def driver_names() -> tuple[str, ...]:
     return tuple(sorted({e.name for e in entry_points(group=GROUP)}))
 
 
+def load_driver(name: str, whose: str = "") -> "DriverPlugin":
+    """The plug-in of a driver.
+
+    Args:
+        name: of its entry point.
+        whose: what a message begins with: the profile that asks for it.
+
+    Raises:
+        DeviceError: there is none of that name, or it cannot be loaded.
+    """
+    from melt.drivers.plugin import ConnectOnly, DriverPlugin
+
+    installed = {e.name: e for e in entry_points(group=GROUP)}
+    if name not in installed:
+        raise DeviceError(
+            f"{whose}no driver {name!r} in this melt{did_you_mean(name, installed)}",
+            f"Installed drivers: {', '.join(sorted(installed))}.",
+        )
+    try:
+        plugin = installed[name].load()
+    except (ImportError, AttributeError) as e:
+        raise DeviceError(
+            f"{whose}driver {name!r} cannot be loaded: {e}", "Install the package that it is from anew, for this melt."
+        ) from e
+    is_plugin = isinstance(plugin, type) and issubclass(plugin, DriverPlugin)
+    return plugin() if is_plugin else ConnectOnly(plugin)
+
+
 def connect(profile: "DeviceProfile") -> "Driver":
     """Opens the device of a profile.
 
     Raises:
         DeviceError: the device is not there, or its driver or the driver's own packages are not installed.
+        ProfileError: the profile's address is not one of its driver's.
     """
-    found = {e.name: e for e in entry_points(group=GROUP)}
-    if profile.driver not in found:
-        raise DeviceError(
-            f"{profile.name}: no driver {profile.driver!r} in this melt{did_you_mean(profile.driver, found)}",
-            f"Installed drivers: {', '.join(sorted(found))}.",
-        )
+    plugin = load_driver(profile.driver, f"{profile.name}: ")
+    plugin.Address.of(profile)
+    with _needing_packages(plugin, profile.driver, f"{profile.name}: "):
+        return plugin.connect(profile)
+
+
+def is_host(profile: "DeviceProfile") -> bool:
+    """Whether a profile is of the machine that melt itself runs on; False where its driver is not installed."""
     try:
-        opener = found[profile.driver].load()
+        return load_driver(profile.driver).is_host
+    except DeviceError:
+        return False
+
+
+def enrol_device(profile: "DeviceProfile", agree: "Agree") -> str:
+    """Has a person agree to the keys of a device; see ``melt.drivers.plugin.DriverPlugin.enrol``.
+
+    Raises:
+        DeviceError: it has none, or it is not there.
+    """
+    plugin = load_driver(profile.driver, f"{profile.name}: ")
+    with _needing_packages(plugin, profile.driver, f"{profile.name}: "):
+        return plugin.enrol(profile, agree)
+
+
+def ask_drivers(question: "Callable[[DriverPlugin], T]") -> "dict[str, T | MeltError]":
+    """What every installed driver answers, by its name, or why it cannot."""
+    answers: dict[str, T | MeltError] = {}
+    for name in driver_names():
+        try:
+            plugin = load_driver(name)
+            with _needing_packages(plugin, name):
+                answers[name] = question(plugin)
+        except MeltError as e:
+            answers[name] = e
+    return answers
+
+
+@contextmanager
+def _needing_packages(plugin: "DriverPlugin", name: str, whose: str = "") -> Iterator[None]:
+    """One message for every package that is optional and not installed."""
+    try:
+        yield
     except ImportError as e:
-        raise DeviceError(
-            f"{profile.name}: driver {profile.driver!r} needs a package that is not installed: {e.name}",
-            f"pip install 'melt-bench[{profile.driver}]'",
+        raise MissingPackageError(
+            f"{whose}driver {name!r} needs a package that is not installed: {e.name}",
+            plugin.install or "Its own documentation says how to get it.",
         ) from e
-    driver: Driver = opener(profile)
-    return driver

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from melt.backends import load_backend
 from melt.drivers import connect
 from melt.drivers.lease import lease, lease_name
+from melt.drivers.profiles import load_profile
 from melt.errors import DeviceError, MeltError, PlanError, ProfileError, TransientDeviceError
 from melt.execution.progress import Watcher
 from melt.execution.unit import HELD, POWER_MODE, Attempt, beyond_training, known_passport, record_run, record_skip
@@ -21,7 +22,7 @@ from melt.models.refs import PathRef, Ref, parse_ref, resolve
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan, check_complete, load_plan
-from melt.spec.profile import DeviceProfile, load_profile
+from melt.spec.profile import DeviceProfile
 from melt.spec.schedule import interleave
 from melt.store.manifest import Manifest, Prediction
 from melt.store.store import Run, Store

@@ -83,14 +83,17 @@ def describe_problems(
     model: type[BaseModel],
     lines: Lines | None = None,
     elsewhere: Mapping[str, str] | None = None,
+    at: tuple[str, ...] = (),
 ) -> str:
     """Every problem of a validation, one a line, each with file, line, key and the nearest known key.
 
-    ``elsewhere`` says of top-level keys that were not given in the file where they were given.
+    ``elsewhere`` says of top-level keys that were not given in the file where they were given. ``at`` is the key of the
+    file below which the validated mapping stands, where it is not the whole.
     """
     out = []
     for problem in error.errors(include_url=False):
-        loc = tuple(problem["loc"])
+        inner = tuple(problem["loc"])
+        loc = (*at, *inner)
         if lines and loc not in lines and loc[-1:] == (0,):
             loc = loc[:-1]  # one value that stands for a list of one
         key = ".".join(str(p) for p in loc)
@@ -98,7 +101,7 @@ def describe_problems(
         if place is None:
             place = where + (f":{lines[loc]}" if lines and loc in lines else "")
         if problem["type"] == "extra_forbidden":
-            text = f"unknown key {key!r}{did_you_mean(str(loc[-1]), _keys_at(model, loc[:-1]))}"
+            text = f"unknown key {key!r}{did_you_mean(str(loc[-1]), _keys_at(model, inner[:-1]))}"
         else:
             text = f"{key}: {problem['msg']} (got {_short(problem.get('input'))})"
         out.append(f"{place}: {text}")

@@ -14,7 +14,7 @@ from melt.drivers.adb.direct import open_tcp
 from melt.drivers.adb.server import AdbServer
 from melt.drivers.adb.stream import Connection
 from melt.drivers.ssh.connect import enrol, unknown_keys
-from melt.spec.profile import Address, DeviceProfile
+from melt.spec.profile import DeviceProfile
 from tests.doubles.adb_server import own_adb_server
 from tests.doubles.phone.box import PhoneBox
 from tests.doubles.sshd import Sshd, make_key
@@ -83,7 +83,7 @@ def melt_cli(*words: str) -> subprocess.CompletedProcess[str]:
 def profile_of(phone: PhoneBox, connector: Connector, **more: object) -> DeviceProfile:
     """A profile that names the box."""
     host, port = phone.address.split(":")
-    address = Address(host=host, port=int(port), connector=connector)
+    address = {"host": host, "port": int(port), "connector": connector}
     return DeviceProfile.model_validate({"name": "phone", "driver": "adb", "address": address, **more})
 
 
@@ -109,7 +109,7 @@ def board(tmp_path: Path, home: Path) -> Iterator[Sshd]:
 
 
 def ssh_profile_of(board: Sshd, **more: object) -> DeviceProfile:
-    address = Address(host=board.address, port=board.port)
+    address = {"host": board.address, "port": board.port}
     work = str(board.folder / "work")
     return DeviceProfile.model_validate(
         {"name": "board", "driver": "ssh", "address": address, "work_folder": work, **more}

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from melt.drivers.adb.direct import open_tcp
-from melt.drivers.adb.find import open_phone
 from melt.drivers.adb.keys import signers
+from melt.drivers.adb.phones import open_phone
 from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
-from melt.spec.profile import Address, DeviceProfile
+from melt.spec.profile import DeviceProfile
 from tests.doubles.adb_auth import Gate, android_key, guarded
 from tests.doubles.phone.box import PhoneBox
 
@@ -108,12 +108,12 @@ def test_googles_adb_passes_the_same_gate_and_melt_through_it(gate: Gate, home: 
     subprocess.run(["adb", "connect", f"127.0.0.1:{gate.port}"], env=env, check=True, capture_output=True)
     subprocess.run(["adb", "wait-for-device"], env=env, check=True, timeout=20)  # it says so before somebody taps
     assert len(gate.offered) == 1
-    profile = DeviceProfile(name="phone", driver="adb", address=Address(host="127.0.0.1", port=gate.port))
+    profile = DeviceProfile(name="phone", driver="adb", address={"host": "127.0.0.1", "port": gate.port})
     assert run_command(AdbRemote(open_phone(profile)), "echo in").text == "in\n"
 
 
 def test_an_unauthorised_phone_of_the_server_is_explained(gate: Gate, adb_server: int) -> None:
-    profile = DeviceProfile(name="phone", driver="adb", address=Address(host="127.0.0.1", port=gate.port))
+    profile = DeviceProfile(name="phone", driver="adb", address={"host": "127.0.0.1", "port": gate.port})
     with pytest.raises(DeviceError) as e:
         open_phone(profile)
     assert "tap Allow" in e.value.hint

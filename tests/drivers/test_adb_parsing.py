@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.drivers.adb.find import choose
-from melt.drivers.adb.log import death_lines
+from melt.drivers.adb.logcat import death_lines
 from melt.drivers.adb.packets import HEADER, Packet, decode_header, features_of
+from melt.drivers.adb.phones import choose
 from melt.drivers.adb.server import AdbServer, Listed, parse_devices
 from melt.drivers.adb.shell import EXIT, STDERR, STDOUT, ShellPackets, packet
 from melt.drivers.base import ExitStatus

@@ -20,13 +20,13 @@ from melt.drivers import connect
 from melt.drivers.base import DeviceFile
 from melt.drivers.ios.app import find_app, parse_version
 from melt.drivers.ios.driver import IosDriver
-from melt.drivers.ios.find import choose
 from melt.drivers.ios.jetsam import find_jetsam
+from melt.drivers.ios.phones import choose
 from melt.drivers.ios.pymd3.instruments import Ended, Said
-from melt.drivers.ios.pymd3.phone import Attached
+from melt.drivers.ios.pymd3.phone import Listed
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
-from melt.spec.profile import Address, DeviceProfile, Sensors
+from melt.spec.profile import DeviceProfile, Sensors
 from melt.telemetry import ios
 from melt.telemetry.registry import parse
 from tests.doubles.iphone.app import App
@@ -44,7 +44,7 @@ def driver(iphone: IPhone) -> Iterator[IosDriver]:
 
 
 def profile_of(phone: IPhone | None = None) -> DeviceProfile:
-    return DeviceProfile(name="my-iphone", driver="ios", address=Address(udid=phone.udid if phone else None))
+    return DeviceProfile(name="my-iphone", driver="ios", address={"udid": phone.udid if phone else None})
 
 
 def a_file(path: Path, content: bytes) -> DeviceFile:
@@ -53,7 +53,7 @@ def a_file(path: Path, content: bytes) -> DeviceFile:
 
 
 def test_the_only_iphone_or_the_named_one_is_meant() -> None:
-    one, other = Attached("00008110-000A1B2C3D4E801E", True), Attached("abcd", False)
+    one, other = Listed("00008110-000A1B2C3D4E801E", True), Listed("abcd", False)
     assert choose([one], None, "x") == one.udid
     assert choose([one, other], "00008110000a1b2c3d4e801e", "x") == one.udid  # usbmuxd may drop the dash
     with pytest.raises(DeviceError, match="several iPhones"):
@@ -252,7 +252,7 @@ def test_pairing_is_kept_by_the_host(iphone: IPhone, driver: IosDriver) -> None:
 
 @pytest.mark.parametrize(("model", "is_meant"), [("iPhone10,*", True), ("iPhone16,1", False)])
 def test_a_profile_of_a_model_is_of_that_model_alone(model: str, is_meant: bool, iphone: IPhone) -> None:
-    profile = DeviceProfile(name="x", driver="ios", address=Address(model=model))
+    profile = DeviceProfile(name="x", driver="ios", address={"model": model})
     refused = pytest.raises(DeviceError, match=r"the iPhone that is attached is iPhone10,[14], and not iPhone16,1")
     with nullcontext() if is_meant else refused, closing(IosDriver(profile)) as driver:
         assert driver.free_bytes() > 0

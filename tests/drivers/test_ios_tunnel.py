@@ -204,7 +204,7 @@ def test_half_an_address_of_a_tunnel_is_told(iphone_17_3: IPhone, tmp_path: Path
 
 
 def test_an_iphone_with_ios_17_is_let_go(iphone_17: IPhone, tmp_path: Path) -> None:
-    with closing(IosDriver(melt.spec.profile.read_profile(Path(write_profile(tmp_path, iphone_17))))) as driver:
+    with closing(IosDriver(melt.drivers.profiles.read_profile(Path(write_profile(tmp_path, iphone_17))))) as driver:
         driver.clock()
         assert len(iphone_17.tunnels) == 1
     wait_for(lambda: not iphone_17.tunnels)

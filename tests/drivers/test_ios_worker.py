@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from melt.drivers.ios.driver import IosDriver
 from melt.drivers.ios.pymd3.pipe import Pipe, check, told_error
+from melt.drivers.profiles import read_profile
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
-from melt.spec.profile import read_profile
 from tests.doubles.iphone.model import IPHONE_8, IPHONE_13
 from tests.doubles.iphone.phone import IPhone
 from tests.doubles.iphone.rsd import Loopback

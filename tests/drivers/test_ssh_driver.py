@@ -15,8 +15,9 @@ import pytest
 
 from melt.backends.onnxruntime import OnnxRuntime
 from melt.drivers.base import DeviceFile, ExitStatus
-from melt.drivers.local import LocalDriver
-from melt.drivers.local import connect as connect_local
+from melt.drivers.local.driver import LocalDriver
+from melt.drivers.local.driver import connect as connect_local
+from melt.drivers.profiles import load_profile
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.drivers.runner import runner_file
@@ -25,7 +26,7 @@ from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.driver import SshDriver
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError, ProfileError
-from melt.spec.profile import Address, DeviceProfile, load_profile
+from melt.spec.profile import DeviceProfile
 from tests.doubles.sshd import Sshd, make_key
 from tests.drivers.conftest import enrol_all, ssh_profile_of
 
@@ -106,7 +107,7 @@ class TestWhoIsLetIn:
     def test_an_alias_is_known_whatever_the_port(self, board: Sshd, home: Path) -> None:
         config = home / ".ssh" / "config"
         config.write_text(f"Host nano\n  HostName 127.0.0.1\n  HostKeyAlias the-nano\n{config.read_text()}")
-        nano = DeviceProfile(name="nano", driver="ssh", address=Address(host="nano", port=board.port))
+        nano = DeviceProfile(name="nano", driver="ssh", address={"host": "nano", "port": board.port})
         assert enrol_all(nano) == [board.fingerprint]
         open_way(nano).close()
         done = subprocess.run(
@@ -160,7 +161,7 @@ class TestWhoIsLetIn:
             agent.wait()
 
     def test_nobody_there(self, home: Path) -> None:
-        nowhere = DeviceProfile(name="board", driver="ssh", address=Address(host="127.0.0.1", port=1))
+        nowhere = DeviceProfile(name="board", driver="ssh", address={"host": "127.0.0.1", "port": 1})
         with pytest.raises(ConnectionLostError, match=r"board: 127\.0\.0\.1 port 1: Connection refused"):
             open_way(nowhere)
 
@@ -173,7 +174,7 @@ class TestWhoIsLetIn:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
             threading.Thread(target=answer, args=(server,), daemon=True).start()
-            one = DeviceProfile(name="board", driver="ssh", address=Address(host="127.0.0.1", port=port))
+            one = DeviceProfile(name="board", driver="ssh", address={"host": "127.0.0.1", "port": port})
             with pytest.raises(MeltError, match="board: "):
                 open_way(one)
 
@@ -184,7 +185,7 @@ def behind(gate: Sshd, board: Sshd, home: Path) -> DeviceProfile:
     jump = f"Host behind\n  HostName 127.0.0.1\n  Port {board.port}\n  ProxyJump 127.0.0.1:{gate.port}\n"
     with (home / ".ssh" / "config").open("a") as config:
         config.write(jump)
-    return DeviceProfile(name="behind", driver="ssh", address=Address(host="behind"))
+    return DeviceProfile(name="behind", driver="ssh", address={"host": "behind"})
 
 
 class TestConfiguration:
@@ -217,7 +218,7 @@ class TestConfiguration:
     @pytest.mark.parametrize("name", ["-oProxyCommand=touch /tmp/pwned", "a b", "$(id)"])
     def test_a_name_is_no_option_and_no_command(self, home: Path, name: str) -> None:
         with pytest.raises(MeltError):
-            open_way(DeviceProfile(name="board", driver="ssh", address=Address(host=name)))
+            open_way(DeviceProfile(name="board", driver="ssh", address={"host": name}))
         assert not Path("/tmp/pwned").exists()
 
     def test_a_way_that_melt_does_not_go_is_named(self, home: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from melt.drivers import connect
 from melt.drivers.base import ShellDriver
+from melt.drivers.profiles import load_profile
 from melt.drivers.runner import runner_file
 from melt.models.onnx.synth import synthesise_onnx
 from melt.models.shapes.zoo import find_shape, scaled_down
-from melt.spec.profile import load_profile
 from melt.toolchain import on_device
 from melt.toolchain.build import build
 from melt.toolchain.targets import ON_DEVICE, TARGETS

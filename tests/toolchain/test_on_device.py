@@ -17,11 +17,11 @@ from melt.cli import cli
 from melt.doctor.device import gpu_build
 from melt.drivers import connect
 from melt.drivers.base import Process, ShellDriver
+from melt.drivers.profiles import load_profile
 from melt.errors import RunnerError
 from melt.models.info import inspect
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
-from melt.spec.profile import load_profile
 from melt.toolchain import build, on_device
 from melt.toolchain.device_tools import look, parse
 from melt.toolchain.on_device import build_on_device, built_on_device, source_archive

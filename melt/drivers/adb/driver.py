@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from melt.drivers.adb.conditions import phone_conditions
-from melt.drivers.adb.find import open_phone
-from melt.drivers.adb.log import death_notes
+from melt.drivers.adb.logcat import death_notes
 from melt.drivers.adb.perfetto import RailRecording, RecordingWithRails, find_rails
+from melt.drivers.adb.phones import open_phone
 from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.adb.stream import Connection
 from melt.drivers.base import Recording

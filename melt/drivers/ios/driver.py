@@ -10,8 +10,8 @@ from typing import Any
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
 from melt.drivers.ios.app import InstalledApp, find_app
 from melt.drivers.ios.files import AppFiles
-from melt.drivers.ios.find import open_phone
 from melt.drivers.ios.jetsam import find_jetsam
+from melt.drivers.ios.phones import open_phone
 from melt.drivers.ios.process import EVENTS, AppProcess
 from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.errors import DEVELOPER_HINT
@@ -80,7 +80,7 @@ class IosDriver:
             if not self._phone.developer_mode():
                 raise DeviceError(f"{self._profile.name}: developer mode is off on the iPhone", DEVELOPER_HINT)
             self._phone.mount_image(cache_folder() / "ios")
-            self._instruments = self._phone.instruments()
+            self._instruments = Instruments(self._phone)
         return self._instruments
 
     def facts(self) -> DeviceFacts:

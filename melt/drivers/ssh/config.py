@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from melt.drivers.ssh.address import SshAddress
 from melt.errors import ProfileError
 from melt.spec.profile import DeviceProfile
 
@@ -43,7 +44,7 @@ def host_of(profile: DeviceProfile) -> Host:
     Raises:
         ProfileError: it names none, or OpenSSH cannot read its configuration.
     """
-    address = profile.address
+    address = SshAddress.of(profile)
     if not address.host:
         raise ProfileError(f"{profile.name}: names no host", "address: {host: ...}, as `ssh` would take it.")
     return read_host(address.host, address.user, address.port)

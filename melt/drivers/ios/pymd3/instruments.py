@@ -5,7 +5,7 @@ import queue
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymobiledevice3.dtx import dtx_on_invoke
 from pymobiledevice3.services.dvt.instruments.device_info import DeviceInfo
@@ -14,10 +14,8 @@ from pymobiledevice3.services.dvt.instruments.graphics import Graphics
 from pymobiledevice3.services.dvt.instruments.process_control import ProcessControl, ProcessControlService
 from pymobiledevice3.services.dvt.instruments.sysmontap import Sysmontap
 
+from melt.drivers.ios.pymd3.phone import Phone
 from melt.errors import DeviceError
-
-if TYPE_CHECKING:
-    from melt.drivers.ios.pymd3.phone import Phone
 
 _CALL_S = 30.0
 _LATEST_NS = 2**62
@@ -68,10 +66,15 @@ class _ProcessControlService(ProcessControlService):  # type: ignore[misc] # the
 class Instruments:
     """One connection; what apps say and how they end comes by ``next_event``."""
 
-    def __init__(self, phone: "Phone", provider: Any) -> None:
+    def __init__(self, phone: Phone) -> None:
+        """Opens the connection, from iOS 17 on through a tunnel.
+
+        Raises:
+            DeviceError: the phone refuses it; says what to do.
+        """
         self._phone = phone
         self._events: queue.Queue[Said | Ended] = queue.Queue()
-        self._dvt = DvtProvider(provider)
+        self._dvt = DvtProvider(phone.provider())
         phone.call(self._open(), "starting the developer services", _CALL_S)
 
     async def _open(self) -> None:

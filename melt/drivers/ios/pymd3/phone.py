@@ -19,7 +19,6 @@ from pymobiledevice3.services.installation_proxy import InstallationProxyService
 
 from melt.drivers.ios.pymd3 import image
 from melt.drivers.ios.pymd3.errors import explain
-from melt.drivers.ios.pymd3.instruments import Instruments
 from melt.drivers.ios.pymd3.loop import Loop
 from melt.drivers.ios.pymd3.tunnel import Tunnel
 from melt.drivers.ios.pymd3.worker_tunnel import WorkerTunnel
@@ -35,14 +34,14 @@ _APP_KEYS = ("CFBundleIdentifier", "CFBundleShortVersionString", "MeltEngineVers
 
 
 @dataclass(frozen=True)
-class Attached:
+class Listed:
     """A device that usbmuxd has."""
 
     udid: str
     is_usb: bool
 
 
-def attached(name: str = "iPhone") -> list[Attached]:
+def list_phones(name: str = "iPhone") -> list[Listed]:
     """Every device that usbmuxd has, those on a cable first.
 
     Raises:
@@ -55,7 +54,7 @@ def attached(name: str = "iPhone") -> list[Attached]:
         raise explain(e, name, "asking usbmuxd") from e
     finally:
         loop.close()
-    devices = dict.fromkeys(Attached(d.serial, d.is_usb) for d in found)
+    devices = dict.fromkeys(Listed(d.serial, d.is_usb) for d in found)
     return sorted(devices, key=lambda d: not d.is_usb)
 
 
@@ -177,11 +176,12 @@ class Phone:
             sizes = {n: int((await afc.stat(n))["st_size"]) for n in names}
             return [bytes(await afc.get_file_contents(n)) for n in names if sizes[n] <= _MAX_REPORT_BYTES]
 
-    def instruments(self) -> Instruments:
-        """Its developer services; from iOS 17 on through a tunnel."""
-        return Instruments(self, self._provider())
+    def provider(self) -> Any:
+        """What the library starts developer services by; from iOS 17 on a tunnel.
 
-    def _provider(self) -> Any:
+        Raises:
+            DeviceError: no tunnel can be opened; says what to do.
+        """
         if int(self.lockdown.product_version.partition(".")[0]) < _TUNNEL_FROM:
             return self.lockdown
         return self.call(self._tunnel.open(self.name), "opening a tunnel to it", _TUNNEL_S)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from melt.drivers.ios.address import IosAddress
 from melt.drivers.ios.pymd3.errors import BACK_HINT
-from melt.drivers.ios.pymd3.phone import Attached, Phone, attached
+from melt.drivers.ios.pymd3.phone import Listed, Phone, list_phones
 from melt.drivers.ios.pymd3.tunnel import OpenTunnel
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
@@ -21,26 +22,25 @@ def open_phone(profile: DeviceProfile, udid: str | None = None) -> Phone:
     Raises:
         DeviceError: it is not there, several could be meant, or it cannot be used; says what to do.
     """
-    meant = choose(attached(profile.name), udid or profile.address.udid, profile.name)
-    tunnel = _tunnel(profile, meant)
+    address = IosAddress.of(profile)
+    meant = choose(list_phones(profile.name), udid or address.udid, profile.name)
+    tunnel = _tunnel(profile.name, address, meant)
     phone = Phone(meant, profile.name, cache_folder() / "ios" / "pair-records", tunnel)
-    wanted, model = profile.address.model, str(phone.values().get("ProductType", "of no known model"))
+    wanted, model = address.model, str(phone.values().get("ProductType", "of no known model"))
     if wanted is not None and not fnmatchcase(model, wanted):
         phone.close()
         raise DeviceError(f"{profile.name}: the iPhone that is attached is {model}, and not {wanted}", _PLUG_IN)
     return phone
 
 
-def _tunnel(profile: DeviceProfile, udid: str) -> OpenTunnel | None:
-    host, port = profile.address.host, profile.address.port
+def _tunnel(name: str, address: IosAddress, udid: str) -> OpenTunnel | None:
+    host, port = address.host, address.port
     if bool(host) != bool(port):
-        raise DeviceError(
-            f"{profile.name}: a tunnel's address is both host and port, and the profile has one", _BOTH_OR_NONE
-        )
+        raise DeviceError(f"{name}: a tunnel's address is both host and port, and the profile has one", _BOTH_OR_NONE)
     return OpenTunnel(host, port, udid) if host and port else None
 
 
-def choose(devices: Sequence[Attached], udid: str | None, name: str) -> str:
+def choose(devices: Sequence[Listed], udid: str | None, name: str) -> str:
     """The udid that is meant, of those that are attached.
 
     Raises:

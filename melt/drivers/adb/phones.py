@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from melt.drivers.adb.address import AdbAddress
 from melt.drivers.adb.direct import open_tcp, unauthorised
 from melt.drivers.adb.keys import signers
 from melt.drivers.adb.remote import AdbRemote
@@ -14,7 +15,7 @@ from melt.drivers.adb.usb import open_usb, usb_serials
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
-from melt.spec.profile import Address, DeviceProfile
+from melt.spec.profile import DeviceProfile
 
 DEFAULT_PORT = 5555
 _REASONS = {
@@ -42,17 +43,17 @@ def open_phone(profile: DeviceProfile) -> Connection:
     Raises:
         DeviceError: it is not there, several could be meant, or it cannot be used; says which and what to do.
     """
-    address = profile.address
+    address = AdbAddress.of(profile)
     serial = address.serial or (None if address.host or address.model else os.environ.get("ANDROID_SERIAL")) or None
     if address.connector != "direct":
         server = AdbServer()
         if server.is_running() or server.start():
-            return _by_server(server, profile, serial)
+            return _by_server(server, profile.name, address, serial)
         if address.connector == "server":
             raise DeviceError(
                 f"{profile.name}: no adb server answers at {server.host}:{server.port}", "Start it: adb start-server"
             )
-    return _directly(profile, serial)
+    return _directly(profile.name, address, serial)
 
 
 def attached() -> list[tuple[Listed, str]]:
@@ -69,18 +70,17 @@ def attached() -> list[tuple[Listed, str]]:
     return found
 
 
-def _by_server(server: AdbServer, profile: DeviceProfile, serial: str | None) -> Connection:
-    address = profile.address
+def _by_server(server: AdbServer, name: str, address: AdbAddress, serial: str | None) -> Connection:
     if address.host:
         serial = f"{address.host}:{address.port or DEFAULT_PORT}"
         if Listed(serial, "device") not in [replace(d, model="") for d in server.devices()]:
             said = server.connect(address.host, address.port or DEFAULT_PORT)
             if not said.startswith(("connected", "already connected", "failed to authenticate")):
-                raise ConnectionLostError(f"{profile.name}: adb: {said}", _ATTACH)
+                raise ConnectionLostError(f"{name}: adb: {said}", _ATTACH)
     # Only a choice by model asks: whoever else is attached may be measuring.
     listed = _with_models(server) if address.model else server.devices()
-    chosen = choose(profile.name, listed, serial, address.model)
-    return server.open_device(chosen.serial, profile.name)
+    chosen = choose(name, listed, serial, address.model)
+    return server.open_device(chosen.serial, name)
 
 
 def _with_models(server: AdbServer) -> list[Listed]:
@@ -143,20 +143,20 @@ def _as_adb_prints(model: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c == "*") else "_" for c in model)
 
 
-def _directly(profile: DeviceProfile, serial: str | None) -> Connection:
-    host, port = _network_address(profile.address, serial)
+def _directly(name: str, address: AdbAddress, serial: str | None) -> Connection:
+    host, port = _network_address(address, serial)
     connection: Connection
-    connection = open_tcp(host, port, signers(), profile.name) if host else open_usb(profile.name, serial)
-    wanted = profile.address.model
+    connection = open_tcp(host, port, signers(), name) if host else open_usb(name, serial)
+    wanted = address.model
     if wanted is not None:
         model = _ask_model(connection)
         if not fnmatchcase(model, wanted):
             connection.close()
-            raise DeviceError(f"{profile.name}: the phone that is attached is a {model}, and not a {wanted}", _ATTACH)
+            raise DeviceError(f"{name}: the phone that is attached is a {model}, and not a {wanted}", _ATTACH)
     return connection
 
 
-def _network_address(address: Address, serial: str | None) -> tuple[str | None, int]:
+def _network_address(address: AdbAddress, serial: str | None) -> tuple[str | None, int]:
     """A serial of the form HOST:PORT is a phone on the network."""
     if address.host:
         return address.host, address.port or DEFAULT_PORT
