@@ -12,7 +12,13 @@ from melt.models.gguf.header import Header, read_header
 from melt.models.gguf.quantizer import quantize
 from melt.models.gguf.synth import synthesise
 from melt.models.info import ModelInfo, inspect
-from melt.models.memory import MemoryPrediction, kv_bytes_per_token, predict_memory, state_bytes
+from melt.models.memory import (
+    MemoryPrediction,
+    kv_bytes_per_token,
+    predict_memory,
+    state_bytes,
+    why_unpredictable,
+)
 from melt.models.onnx.synth import synthesise_onnx
 from melt.models.refs import parse_ref, peek, resolve
 from melt.models.shapes.zoo import Shape, find_shape, load_zoo, scaled_down
@@ -41,4 +47,5 @@ __all__ = [
     "state_bytes",
     "synthesise",
     "synthesise_onnx",
+    "why_unpredictable",
 ]

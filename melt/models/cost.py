@@ -13,26 +13,26 @@ def flops_prefill(info: ModelInfo, tokens: int) -> int:
 def decode_bytes_per_token(info: ModelInfo, context: int, type_k: str = "f16", type_v: str = "f16") -> int:
     """Bytes that generating one token moves with ``context`` tokens before it.
 
-    The weights are read once (of an untied embedding table only a row), the attention cache is
-    read (of windowed layers, the window), the recurrent state is read and written.
+    The weights are read once (of an untied embedding table only a row, of experts those that are used), the attention
+    cache is read (of windowed layers, the window), the recurrent state is read and written.
     """
-    weights = info.weights_bytes - (0 if info.tied_embedding else info.embedding_bytes)
+    weights = info.active_weights_bytes - (0 if info.tied_embedding else info.embedding_bytes)
     return weights + _kv_read_bytes(info, context, type_k, type_v) + 2 * state_bytes(info)
 
 
 def _matrix_params(info: ModelInfo) -> int:
     tables = 1 if info.tied_embedding else 2
-    return max(info.n_params - tables * info.vocab_size * info.d_model, 0)
+    return max(info.n_params_active - tables * info.vocab_size * info.d_model, 0)
 
 
 def _attention_flops(info: ModelInfo, tokens: int) -> int:
     """Causal attention: scores and weighted sum over half the square, or over the window."""
     layout = info.kv_layout
     total = 0
-    for heads, windowed in zip(layout.heads_by_layer, layout.windowed_by_layer, strict=True):
+    for layer, heads in enumerate(layout.heads_by_layer):
         if heads:
-            seen = min(tokens, 2 * layout.window) if windowed else tokens
-            total += 2 * info.n_heads * layout.head_dim_k * tokens * seen
+            seen = min(tokens, 2 * layout.window) if layout.windowed_by_layer[layer] else tokens
+            total += info.n_heads * sum(layout.head_dims(layer)) * tokens * seen
     return total
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from melt.errors import ModelError
+from melt.models.gguf.architectures import Family, architecture
+from melt.models.gguf.experts import active_part
 from melt.models.gguf.header import Header, SkippedArray, read_header
 from melt.models.gguf.layers import KvLayout, layer_layout
 from melt.models.gguf.metadata import Metadata
 from melt.models.gguf.types import FILE_TYPES, TENSOR_TYPES_BY_NAME
 
-Family = Literal["transformer", "ssm", "hybrid"]
 Format = Literal["gguf", "onnx"]
 
 _ARCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_NAME_CHARACTERS = 200
-_SSM_ARCHS = {"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class ModelInfo:
     """A model's identity, shape and size; zero where an architecture has no such thing.
 
     ``sha256`` is empty until the file has been hashed, ``path`` until there is a file.
-    ``context_trained`` is zero when the file does not say. ``kv_layout`` and the two
-    ``*_state_elements`` (of one recurrent layer) are what memory is predicted from.
+    ``context_trained`` is zero when the file does not say. ``kv_layout`` and the two ``*_state_elements`` (of one
+    recurrent layer) are what memory is predicted from. What is *active* is what one token goes through: of a mixture
+    of experts those that are used, of any other model everything. Of an architecture that melt does not know, the
+    family is ``unknown`` and no layer is counted as attending or recurrent.
     """
 
     name: str
@@ -49,6 +51,9 @@ class ModelInfo:
     quant: str
     synthetic: bool
     n_params: int
+    n_params_active: int
+    n_experts: int
+    n_experts_used: int
     n_layers: int
     n_attention_layers: int
     n_recurrent_layers: int
@@ -65,6 +70,7 @@ class ModelInfo:
     context_trained: int
     bytes_by_type: dict[str, int]
     weights_bytes: int
+    active_weights_bytes: int
     embedding_bytes: int
     tied_embedding: bool
     conv_state_elements: int
@@ -112,7 +118,7 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
     bytes_by_type: Counter[str] = Counter()
     for tensor in header.tensors:
         bytes_by_type[tensor.type.name] += tensor.size_bytes
-    weights_bytes = sum(bytes_by_type.values())
+    active = active_part(header.tensors, meta)
     return ModelInfo(
         name=general.text("general.name")[:_MAX_NAME_CHARACTERS] or Path(path).stem or ref,
         ref=ref,
@@ -121,10 +127,13 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
         sha256="",
         file_bytes=file_bytes,
         arch=arch,
-        family=_family(arch, layers.n_attention, layers.n_recurrent),
+        family=architecture(arch).family,
         quant=_quant(general, bytes_by_type),
         synthetic="melt.synthetic" in header.metadata,
         n_params=sum(t.elements for t in header.tensors),
+        n_params_active=active.n_params,
+        n_experts=active.n_experts,
+        n_experts_used=active.n_experts_used,
         n_layers=layers.n_layers,
         n_attention_layers=layers.n_attention,
         n_recurrent_layers=layers.n_recurrent,
@@ -140,19 +149,14 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
         vocab_size=_vocab_size(header, meta, embedding.dims[-1] if embedding else 0),
         context_trained=meta.count("context_length"),
         bytes_by_type=dict(bytes_by_type.most_common()),
-        weights_bytes=weights_bytes,
+        weights_bytes=sum(bytes_by_type.values()),
+        active_weights_bytes=active.weights_bytes,
         embedding_bytes=embedding.size_bytes if embedding else 0,
         tied_embedding=not any(t.name == "output.weight" for t in header.tensors),
         conv_state_elements=layers.conv_state_elements,
         ssm_state_elements=layers.ssm_state_elements,
         kv_layout=layers.kv,
     )
-
-
-def _family(arch: str, n_attention: int, n_recurrent: int) -> Family:
-    if arch in _SSM_ARCHS or (n_recurrent and not n_attention):
-        return "ssm"
-    return "hybrid" if n_recurrent else "transformer"
 
 
 def _quant(general: Metadata, bytes_by_type: Counter[str]) -> str:

@@ -8,6 +8,7 @@ over the families in the zoo (within a few percent there). The runner itself is 
 from dataclasses import asdict, dataclass
 
 from melt.errors import ModelError
+from melt.models.gguf.architectures import architecture
 from melt.models.gguf.types import TENSOR_TYPES_BY_NAME
 from melt.models.info import ModelInfo
 from melt.models.shapes.zoo import suggest
@@ -38,6 +39,14 @@ class MemoryPrediction:
         return asdict(self) | {"total_bytes": self.total_bytes}
 
 
+def why_unpredictable(info: ModelInfo) -> str:
+    """Why the memory of ``info`` cannot be predicted; empty where it can."""
+    if info.format == "onnx":
+        return ""
+    reason = architecture(info.arch).unpredicted
+    return f"the memory of {info.arch} cannot be predicted: {reason}" if reason else ""
+
+
 def predict_memory(
     info: ModelInfo,
     n_ctx: int,
@@ -61,7 +70,12 @@ def predict_memory(
         swa_full: keep the whole context even in layers with a window (llama.cpp's default for
             library users; its own tools turn it off, and so does melt).
         n_outputs: most tokens of a batch whose logits are kept room for; None is all of them.
+
+    Raises:
+        ModelError: ``why_unpredictable`` has a reason, or a cache has no such type.
     """
+    if reason := why_unpredictable(info):
+        raise ModelError(f"{info.name}: {reason}", "Measure it, and read what was used.")
     if info.format == "onnx":
         from melt.models.onnx.memory import predict_onnx_memory
 

@@ -45,7 +45,7 @@ class ModelRecord(_Frozen):
     name: str
     sha256: str
     file_bytes: int
-    family: Literal["transformer", "ssm", "hybrid"]
+    family: Literal["transformer", "ssm", "hybrid", "unknown"]
     arch: str
     quant: str
     synthetic: bool
