@@ -30,6 +30,7 @@ from melt.models import (
     state_bytes,
     synthesise,
     synthesise_onnx,
+    why_unpredictable,
 )
 from melt.models.refs import ONNX_QUANTS, SYNTH_QUANTS
 
@@ -196,15 +197,21 @@ def _cached_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _facts(info: ModelInfo, contexts: list[int]) -> dict[str, Any]:
-    fitting = [n_ctx for n_ctx in contexts if not 0 < info.cache_tokens < n_ctx]  # others cannot run
+    unpredicted = why_unpredictable(info)
+    fitting = [
+        n_ctx for n_ctx in contexts if not 0 < info.cache_tokens < n_ctx and not unpredicted
+    ]  # others cannot run
     predicted = [{"context": n_ctx} | predict_memory(info, n_ctx, n_outputs=1).to_dict() for n_ctx in fitting]
     derived = {"kv_bytes_per_token": kv_bytes_per_token(info), "state_bytes": state_bytes(info)}
-    return info.to_dict() | derived | {"predicted_memory": predicted}
+    return info.to_dict() | derived | {"predicted_memory": predicted, "memory_unpredicted": unpredicted}
 
 
 def _print_facts(info: ModelInfo, facts: dict[str, Any], console: Console) -> None:
     for label, text in _summary(info, facts):
         console.print(f"[bold]{label:<16}[/bold] {escape(printable(text))}", highlight=False, soft_wrap=True)
+    if facts["memory_unpredicted"]:
+        console.print(f"[yellow]{escape(printable(facts['memory_unpredicted']))}[/yellow]", highlight=False)
+        return
     table = Table(title="Predicted memory (the engine's own, without the runner)", title_justify="left")
     for heading in ("context", "weights", "KV cache", "state", "compute", "output", "total"):
         table.add_column(heading, justify="right")
@@ -219,12 +226,15 @@ def _summary(info: ModelInfo, facts: dict[str, Any]) -> Iterator[tuple[str, str]
     yield "reference", info.ref
     yield "file", info.path or "not made yet"
     yield "family", f"{info.family} ({info.arch})"
-    yield "parameters", f"{info.n_params:,}"
+    active = f", {info.n_params_active:,} of them active" if info.n_params_active != info.n_params else ""
+    yield "parameters", f"{info.n_params:,}{active}"
     parts = {"attention": info.n_attention_layers, "recurrent": info.n_recurrent_layers}
-    kinds = ", ".join(f"{count} {kind}" for kind, count in parts.items() if count)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in parts.items() if count) or "of unknown kinds"
     yield "layers", f"{info.n_layers} ({kinds}), width {info.d_model}, feed-forward {info.d_ff}"
     if info.n_attention_layers:
-        yield "attention", f"{info.n_heads} heads, {info.n_kv_heads} KV heads of {info.head_dim}"
+        yield "attention", _attention(info)
+    if info.n_experts:
+        yield "experts", f"{info.n_experts}, of which a token uses {info.n_experts_used}"
     if info.n_recurrent_layers:
         sizes = {"inner": info.d_inner, "state": info.d_state, "convolution": info.d_conv}
         yield "recurrence", ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
@@ -234,8 +244,19 @@ def _summary(info: ModelInfo, facts: dict[str, Any]) -> Iterator[tuple[str, str]
         yield "longest context", f"{info.cache_tokens:,} tokens with those generated: its cache has one length"
     types = ", ".join(f"{name} {_megabytes(size)}" for name, size in info.bytes_by_type.items())
     yield "weights", f"{info.quant}: {_megabytes(info.weights_bytes)} ({types})"
-    yield "KV cache", f"{facts['kv_bytes_per_token']:,} bytes a token ({_kv_type(info)})"
-    yield "state", f"{facts['state_bytes']:,} bytes, whatever the context"
+    if not facts["memory_unpredicted"]:
+        yield "KV cache", f"{facts['kv_bytes_per_token']:,} bytes a token ({_kv_type(info)})"
+        yield "state", f"{facts['state_bytes']:,} bytes, whatever the context"
+
+
+def _attention(info: ModelInfo) -> str:
+    layout = info.kv_layout
+    kind = "latent KV head" if layout.is_latent else "KV heads"
+    heads = f"{info.n_heads} heads, {info.n_kv_heads} {kind} of {info.head_dim}"
+    windowed = sum(
+        heads > 0 and has for heads, has in zip(layout.heads_by_layer, layout.windowed_by_layer, strict=True)
+    )
+    return f"{heads}; in {windowed} layers a window of {layout.window:,} tokens" if windowed else heads
 
 
 def _kv_type(info: ModelInfo) -> str:

@@ -143,7 +143,7 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
         head_dim=layers.kv.head_dim_k,
         d_ff=max(meta.counts("feed_forward_length", layers.n_layers), default=0),
         d_inner=meta.count("ssm.inner_size"),
-        d_state=meta.count("ssm.state_size") or meta.count("wkv.head_size"),
+        d_state=meta.count("ssm.state_size") or meta.count("wkv.head_size") or meta.count("kda.head_dim"),
         d_conv=meta.count("ssm.conv_kernel") or meta.count("shortconv.l_cache"),
         n_groups=meta.count("ssm.group_count"),
         vocab_size=_vocab_size(header, meta, embedding.dims[-1] if embedding else 0),

@@ -126,6 +126,7 @@ _OF_ARCHITECTURE: dict[str, dict[str, Any]] = {
         **_LAYERWISE_WINDOWS,
         "attention.shared_kv_layers": 4,
         "attention.key_length_swa": 32,
+        "attention.value_length_swa": 32,
         "embedding_length_per_layer_input": 0,
     },
     "granite_swa": _LAYERWISE_WINDOWS,

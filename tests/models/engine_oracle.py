@@ -21,7 +21,8 @@ Metadata = Mapping[str, Any]
 CONTEXT, UBATCH = 2048, 256
 _MOST_ARCHITECTURES = 1000
 _BUFFER = re.compile(r"(KV|RS) buffer size = +([\d.]+) MiB")
-_UINT8, _INT32, _FLOAT32, _BOOL = 0, 5, 6, 7  # GGUF's types
+_INT32, _FLOAT32, _BOOL = 5, 6, 7  # GGUF's types
+_CTYPES: dict[int, Any] = {_INT32: ctypes.c_int32, _FLOAT32: ctypes.c_float, _BOOL: ctypes.c_bool}
 
 
 @dataclass
@@ -105,11 +106,9 @@ def _set(ggml: Any, context: ctypes.c_void_p, key: bytes, value: Any) -> None:
     elif isinstance(value, float):
         ggml.gguf_set_val_f32(context, key, ctypes.c_float(value))
     else:
-        number, type_ = {bool: (_BOOL, ctypes.c_bool), int: (_INT32, ctypes.c_int32)}.get(
-            type(value[0]), (_FLOAT32, ctypes.c_float)
-        )
-        data = (type_ * len(value))(*value)
-        ggml.gguf_set_arr_data(context, key, number, ctypes.byref(data), ctypes.c_size_t(len(value)))
+        kind = {bool: _BOOL, int: _INT32, float: _FLOAT32}[type(value[0])]
+        array = (_CTYPES[kind] * len(value))(*value)
+        ggml.gguf_set_arr_data(context, key, kind, ctypes.byref(array), ctypes.c_size_t(len(value)))
 
 
 def _build(metadata: Metadata) -> Built:

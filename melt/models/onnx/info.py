@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from melt.models.gguf.architectures import Family
 from melt.models.gguf.layers import KvLayout
-from melt.models.info import Family, ModelInfo
+from melt.models.info import ModelInfo
 from melt.models.onnx.folder import Folder, StateTensor, read_folder, size_bytes
 
 if TYPE_CHECKING:
