@@ -30,7 +30,7 @@ class FakeModel:
     """A model whose cost is known: prefill_s = a S + b S^2, tpot_s = c + d S."""
 
     name: str
-    family: Literal["transformer", "ssm", "hybrid"]
+    family: Literal["transformer", "ssm", "hybrid", "unknown"]
     arch: str
     n_params: int
     prefill_s_per_token: float

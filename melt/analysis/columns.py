@@ -21,7 +21,7 @@ SETTINGS = (
     Column("effective_accelerator", "", "where at least half of the weights were"),
     Column("model", "", "reference of the model"),
     Column("model_name", "", "name of the model"),
-    Column("family", "", "transformer, ssm or hybrid"),
+    Column("family", "", "transformer, ssm, hybrid or unknown"),
     Column("arch", "", "architecture as the engine names it"),
     Column("quant", "", "quantisation of the weights"),
     Column("synthetic", "", "true where the weights are random numbers in the published shape"),

@@ -1,5 +1,6 @@
 """Flags that the data of a run give."""
 
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Literal
@@ -39,3 +40,13 @@ def test_a_family_that_the_engine_denies_is_in_no_comparison(tmp_path: Path, mod
     assert not [p for p in pairs(found) if model.name in (p[0].name, p[1].name)]
     page = unescape(write_report(results, tmp_path / "page").read_text())
     assert f"Family disagreement: local · llama.cpp · cpu. {evidence}. These cells stand in the tables" in page
+
+
+def test_an_unknown_family_is_shown_as_such_and_compared_with_nothing(tmp_path: Path) -> None:
+    stranger = replace(MAMBA, name="Stranger-1B", family="unknown", arch="stranger")
+    write_store(tmp_path / "r", models=(SMOLLM, stranger), contexts=(128, 512))
+    results = melt.load(tmp_path / "r")
+    found = curves(results.runs, results.cells)
+    assert {(c.name, c.family) for c in found} == {(SMOLLM.name, "transformer"), ("Stranger-1B", "unknown")}
+    assert not list(pairs(found))
+    assert "unknown family" in write_report(results, tmp_path / "page").read_text()
