@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.store_factory import FALCON_H1, MAMBA, MAMBA2, SMOLLM, FakeModel, Recipe, write_run
+from tests.support.store_factory import FALCON_H1, MAMBA, MAMBA2, SMOLLM, FakeModel, Recipe, write_run
 
 MAX_SECONDS = 15.0
 MAX_BYTES = 2**30

@@ -20,7 +20,7 @@ from tests.doubles.iphone.phone import IPhone
 from tests.doubles.phone.box import PhoneBox
 from tests.doubles.sshd import make_key
 from tests.drivers.iphone import melts_app
-from tests.store_factory import write_store
+from tests.support.store_factory import write_store
 from tests.telemetry.replay import ina3221
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store_factory import write_store
+from tests.support.store_factory import write_store
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow

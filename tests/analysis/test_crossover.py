@@ -14,7 +14,7 @@ from melt.analysis.compare import incomparable, ratio
 from melt.analysis.crossover import classify, crossover, last_crossings, match
 from melt.analysis.curves import Curve, curves, pairs
 from melt.errors import ReportError
-from tests.store_factory import CONTEXTS, MAMBA, SMOLLM, FakeModel, Recipe, with_, write_run, write_store
+from tests.support.store_factory import CONTEXTS, MAMBA, SMOLLM, FakeModel, Recipe, with_, write_run, write_store
 
 QUIET = Recipe(noise=0.0, session_noise=0.0, telemetry=False)
 

@@ -10,7 +10,7 @@ import pytest
 import melt
 from melt.analysis.curves import curves, pairs
 from melt.report import write_report
-from tests.store_factory import FALCON_H1, MAMBA, SMOLLM, FakeModel, Recipe, write_store
+from tests.support.store_factory import FALCON_H1, MAMBA, SMOLLM, FakeModel, Recipe, write_store
 
 Family = Literal["transformer", "ssm", "hybrid"]
 

@@ -22,7 +22,7 @@ from melt.analysis.telemetry import observe
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, Flag, RunFailure
 from melt.store.store import EVENTS, TELEMETRY, Run
-from tests.store_factory import CONTEXTS, MAMBA, SMOLLM, Recipe, with_, write_run, write_store
+from tests.support.store_factory import CONTEXTS, MAMBA, SMOLLM, Recipe, with_, write_run, write_store
 
 DOCS = Path(__file__).parents[2] / "docs" / "results.md"
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from importlib.resources import files
 from pathlib import Path
@@ -33,7 +32,10 @@ from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan
 from melt.toolchain.archives import add_program, find_program, programs, remove_program
 from tests.doubles.llama_bench.archive import release_archive
-from tests.drivers.conftest import melt_cli
+from tests.support.cli import melt_cli
+from tests.support.plans import a_plan
+from tests.support.processes import running
+from tests.support.waiting import wait_until
 
 PHONE = DeviceFacts(platform="android", machine="x86_64", logical_cores=8)
 
@@ -43,11 +45,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return release_archive(tmp_path_factory.mktemp("release") / "llama-b1-bin-linux-x64.tar.gz")
 
 
-def a_plan(model: Path, **more: object) -> Plan:
-    few = {"devices": ("local",), "backends": ("llamabench",), "threads": (1,), "idle_s": 0.2, "sessions": 1}
-    return Plan.model_validate(
-        {**few, "models": (str(model),), "context": (64,), "gen": (16,), "iterations": 2, **more}
-    )
+def bench_plan(model: Path, **more: object) -> Plan:
+    few = {"backends": ("llamabench",), "context": (64,), "gen": (16,), "idle_s": 0.2}
+    return a_plan("local", model, **{**few, **more})
 
 
 def test_an_archive_is_taken_with_its_links(archive: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_archive_is_taken_with_its_links(archive: Path) -> None:
 
 def test_a_stock_llama_bench_is_measured(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
     add_program(archive, "stock")
-    outcome = run(a_plan(tiny_model, backends=("llamabench", "llama.cpp"), gen=(6000,)), tmp_path / "r")
+    outcome = run(bench_plan(tiny_model, backends=("llamabench", "llama.cpp"), gen=(6000,)), tmp_path / "r")
     assert outcome.complete, [r.manifest.error for r in outcome.made]
     runs = melt.load(tmp_path / "r").runs.set_index("backend")
     stock, ours = dict(runs.loc["llamabench"]), dict(runs.loc["llama.cpp"])
@@ -90,20 +90,20 @@ def _lines_of(*folders: Path) -> list[str]:
 
 def test_a_second_run_has_nothing_to_do(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
     add_program(archive, "stock")
-    assert len(run(a_plan(tiny_model), tmp_path / "r").made) == 1
-    assert run(a_plan(tiny_model, runners=("stock",)), tmp_path / "r").already_there == 1
+    assert len(run(bench_plan(tiny_model), tmp_path / "r").made) == 1
+    assert run(bench_plan(tiny_model, runners=("stock",)), tmp_path / "r").already_there == 1
 
 
 def test_a_gpu_that_it_does_not_see_is_flagged(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
     add_program(archive, "stock")
-    run(a_plan(tiny_model, accelerators=("gpu",)), tmp_path / "r")
+    run(bench_plan(tiny_model, accelerators=("gpu",)), tmp_path / "r")
     flags = melt.load(tmp_path / "r").flags.set_index("flag")
     assert flags.loc["accelerator_fallback", "evidence"] == "asked for gpu; what the program saw: CPU"
 
 
 def test_what_it_refuses_is_a_failed_run_with_its_words(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
     add_program(archive, "stock")
-    outcome = run(a_plan(tiny_model, type_v=("q4_0",), flash_attn=("off",)), tmp_path / "r")
+    outcome = run(bench_plan(tiny_model, type_v=("q4_0",), flash_attn=("off",)), tmp_path / "r")
     [error] = [r.manifest.error for r in outcome.made]
     assert error is not None
     assert error.kind == "runner"
@@ -119,46 +119,29 @@ def test_it_does_not_outlive_its_host(archive: Path, tiny_model: Path, tmp_path:
         f"melt.run(Plan(devices=['local'], backends=['llamabench'], models=[{str(tiny_model)!r}], context=[64], "
         f"gen=[20000], threads=[1], iterations=1000, idle_s=0.1, memory_check=False), {str(tmp_path / 'r')!r})"
     )
+
+    def at_work() -> bool:
+        return bool(running(lambda p: p.program == program.path_of("llama-bench")))
+
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as host:
         try:
-            _wait_for(lambda: _running(program.path_of("llama-bench")))
+            wait_until(at_work)
         finally:
             os.killpg(host.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while _running(program.path_of("llama-bench")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _running(program.path_of("llama-bench"))
-
-
-def _running(program: Path) -> list[str]:
-    found = []
-    for exe in Path("/proc").glob("[0-9]*/exe"):
-        try:
-            if exe.readlink() == program:
-                found.append(exe.parent.name)
-        except OSError:
-            continue
-    return found
-
-
-def _wait_for(what: Any, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not at_work())
 
 
 class TestRefusals:
     def test_what_was_never_added(self, tiny_model: Path, tmp_path: Path) -> None:
         with pytest.raises(RunnerError, match="no llama-bench was added that runs on linux on x86_64") as e:
-            run(a_plan(tiny_model), tmp_path / "r")
+            run(bench_plan(tiny_model), tmp_path / "r")
         assert "melt runner add" in e.value.hint
         with pytest.raises(RunnerError, match="no llama-bench is named 'adreno'"):
-            run(a_plan(tiny_model, runners=("adreno",)), tmp_path / "r")
+            run(bench_plan(tiny_model, runners=("adreno",)), tmp_path / "r")
 
     def test_a_name_that_goes_with_another_backend(self, tiny_model: Path, tmp_path: Path) -> None:
         with pytest.raises(RunnerError, match=r"runner 'adreno': llama.cpp has auto, python, native"):
-            run(a_plan(tiny_model, backends=("llama.cpp",), runners=("adreno",)), tmp_path / "r")
+            run(bench_plan(tiny_model, backends=("llama.cpp",), runners=("adreno",)), tmp_path / "r")
 
     def test_a_program_of_another_system(self, archive: Path, tmp_path: Path) -> None:
         add_program(archive, "desktop")
@@ -175,12 +158,12 @@ class TestRefusals:
         add_program(archive, "one")
         add_program(archive, "two")
         with pytest.raises(RunnerError, match="several llama-bench programs fit it: one, two"):
-            run(a_plan(tiny_model), tmp_path / "r")
+            run(bench_plan(tiny_model), tmp_path / "r")
 
     def test_another_workload(self, archive: Path, tiny_model: Path, tmp_path: Path) -> None:
         add_program(archive, "one")
         with pytest.raises(RunnerError, match="no sustained workload"):
-            run(a_plan(tiny_model, workload="sustained", sustained_s=5.0), tmp_path / "r")
+            run(bench_plan(tiny_model, workload="sustained", sustained_s=5.0), tmp_path / "r")
 
     @pytest.mark.parametrize("name", ["..", "a/b", "auto", "", "-x", "x" * 65])
     def test_a_name_that_is_none(self, archive: Path, name: str) -> None:
@@ -306,7 +289,7 @@ class TestRefusals:
 
     def test_a_file_that_is_gone_is_named(self, archive: Path, tiny_model: Path, tmp_path: Path) -> None:
         add_program(archive, "stock").path_of("llama-bench").unlink()
-        [made] = run(a_plan(tiny_model), tmp_path / "r").made
+        [made] = run(bench_plan(tiny_model), tmp_path / "r").made
         assert made.manifest.error is not None
         assert re.match(r"stock: .*llama-bench: No such file", made.manifest.error.message)
 
@@ -476,7 +459,7 @@ def test_the_command_line_takes_lists_and_forgets_an_archive(archive: Path, tmp_
 
 def test_a_report_sets_engines_side_by_side(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
     add_program(archive, "stock")
-    run(a_plan(tiny_model, backends=("llamabench", "llama.cpp"), context=(64, 128)), tmp_path / "r")
+    run(bench_plan(tiny_model, backends=("llamabench", "llama.cpp"), context=(64, 128)), tmp_path / "r")
     page = write_report(melt.load(tmp_path / "r"), tmp_path / "out").read_text()
     assert "llama.cpp stock (backends CPU)" in page
     for heading in ("local · llama.cpp · cpu", "local · llamabench · cpu"):

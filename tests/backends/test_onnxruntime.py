@@ -30,8 +30,8 @@ from melt.store.manifest import Flag
 from melt.store.store import Store
 from tests.doubles.sshd import Sshd
 from tests.drivers.conftest import enrol_all, home, ssh_profile_of
-from tests.drivers.plans import a_plan, last
-from tests.store_factory import MAMBA, SMOLLM, Recipe, write_store
+from tests.support.plans import a_plan, last
+from tests.support.store_factory import MAMBA, SMOLLM, Recipe, write_store
 
 __all__ = ["home"]
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +17,9 @@ from melt.cli import COMMANDS
 from melt.cli.summary import print_summary
 from melt.execution.plan import Outcome
 from melt.store.store import Store
-
-MELT = [sys.executable, "-c", "from melt.cli import main; main()"]
-
-
-def melt_cli(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MELT, *map(str, args)], capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
+from tests.support.cli import MELT, melt_cli
+from tests.support.processes import running
+from tests.support.waiting import wait_until
 
 
 def quick(model: Path, results: Path, *more: str) -> list[str]:
@@ -200,24 +196,8 @@ def long_run(model: Path, results: Path) -> "subprocess.Popen[str]":
 
 
 def wait_for_first_run(results: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not list(results.glob("2*/manifest.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: list(results.glob("2*/manifest.json")))
     time.sleep(0.7)  # well inside the next run
-
-
-def runners_of(parent: int) -> list[int]:
-    """Live processes started by melt's process, by the stat file's parent field."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
@@ -227,15 +207,12 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
     results = tmp_path / "r"
     melt = long_run(tiny_model, results)
     wait_for_first_run(results)
-    children = runners_of(melt.pid)
+    children = running(lambda p: p.parent == melt.pid)
     assert children
     os.kill(melt.pid, how)
     _, err = melt.communicate(timeout=120)
     assert melt.returncode == code, err
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in children):
-        assert time.monotonic() < deadline, "a runner outlived its host"
-        time.sleep(0.05)
+    wait_until(lambda: not running(lambda p: p in children))  # no runner outlives its host
     runs, damaged = Store(results).runs()
     assert 1 <= len(runs) < 8
     assert not damaged

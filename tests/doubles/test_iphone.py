@@ -6,9 +6,8 @@ import plistlib
 import shutil
 import signal
 import subprocess
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from tests.doubles.iphone.app import App
 from tests.doubles.iphone.clients import HAS_FUSE, Clients
 from tests.doubles.iphone.phone import IPhone
+from tests.support.waiting import wait_until
 
 APP = "org.example.sleeper"
 
@@ -212,10 +212,10 @@ def test_a_program_is_started_watched_and_ended(phone: IPhone, paired: Clients, 
     listed = json.loads(paired.go_ios("ps").stdout)
     assert [p["Pid"] for p in listed if p["Name"] == "sleeper"] == [app.pid]
     events = phone.apps.container(sleeper) / "Documents/events.jsonl"
-    wait_for(lambda: events.read_text() == "woke with one two\n")
+    wait_until(lambda: events.read_text() == "woke with one two\n")
     assert paired.go_ios_says('"cpu_total_load":', "sysmontap")
     assert paired.go_ios("kill", APP).returncode == 0
-    wait_for(lambda: not app.alive)
+    wait_until(lambda: not app.alive)
 
 
 def test_a_locked_phone_starts_nothing(phone: IPhone, paired: Clients, sleeper: App) -> None:
@@ -256,10 +256,3 @@ def test_programs_outlive_the_cable_and_end_with_the_phone(tmp_path: Path, clien
         assert app.alive
         app.kill(signal.SIGSTOP)
     assert not app.alive
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

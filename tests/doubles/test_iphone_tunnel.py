@@ -24,7 +24,8 @@ from tests.doubles.iphone.ip import Host, checksum
 from tests.doubles.iphone.model import IPHONE_13
 from tests.doubles.iphone.phone import IPhone
 from tests.doubles.iphone.remote_xpc import decode, encode
-from tests.doubles.test_iphone import APP, clients, paired, sleeper, wait_for
+from tests.doubles.test_iphone import APP, clients, paired, sleeper
+from tests.support.waiting import wait_until
 
 __all__ = ["clients", "paired", "sleeper"]
 
@@ -46,11 +47,11 @@ def test_programs_are_started_watched_and_ended_in_a_tunnel(phone: IPhone, paire
         listed = json.loads(paired.go_ios("ps", *tunnel).stdout)
         assert [p["Pid"] for p in listed if p["Name"] == "sleeper"] == [app.pid]
         events = phone.apps.container(sleeper) / "Documents/events.jsonl"
-        wait_for(lambda: events.read_text() == "woke with one\n")
+        wait_until(lambda: events.read_text() == "woke with one\n")
         assert paired.go_ios_says('"cpu_total_load":', "sysmontap", *tunnel)
         assert paired.go_ios("kill", APP, *tunnel).returncode == 0
-        wait_for(lambda: not app.alive)
-    wait_for(lambda: not phone.tunnels)
+        wait_until(lambda: not app.alive)
+    wait_until(lambda: not phone.tunnels)
 
 
 def test_a_service_is_had_after_a_check_in(phone: IPhone, paired: Clients) -> None:
@@ -104,7 +105,7 @@ def test_developer_services_are_listed_while_the_image_is_mounted(phone: IPhone,
 def test_a_tunnel_breaks_with_the_cable(phone: IPhone, paired: Clients) -> None:
     with paired.go_ios_tunnel(phone.udid) as tunnel:
         phone.pull_cable()
-        wait_for(lambda: not phone.tunnels)
+        wait_until(lambda: not phone.tunnels)
         assert paired.go_ios("ps", *tunnel, timeout_s=20).returncode != 0
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from tests.doubles.phone.box import PhoneBox
 from tests.doubles.phone.init import AF_VSOCK
 from tests.doubles.phone.namespaces import BoxUnavailable
 from tests.doubles.phone.recording import Machine
+from tests.support.waiting import wait_until
 from tests.telemetry.replay import DATA
+
+pytestmark = pytest.mark.root
 
 BATTERY = "/sys/class/power_supply/battery"
 
@@ -116,13 +119,6 @@ def links() -> str:
     return subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
 
 
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
-
-
 def test_it_starts_and_ends_at_once_and_leaves_nothing(recording: Path, tmp_path: Path, adb: Adb) -> None:
     began = time.monotonic()
     with PhoneBox(recording, tmp_path / "phone", index=40) as phone:
@@ -130,7 +126,7 @@ def test_it_starts_and_ends_at_once_and_leaves_nothing(recording: Path, tmp_path
         assert phone.address == "10.213.40.2:5555"
         adb.connect(phone)
         sleeping = subprocess.Popen(["adb", "-P", str(adb.port), "-s", phone.address, "shell", "sleep 60"])
-        until(lambda: any("sleep" in process.argv for process in phone.processes()))
+        wait_until(lambda: any("sleep" in process.argv for process in phone.processes()))
         pids = [phone.pid_of_adbd, *(process.pid for process in phone.processes())]
         assert "meltbox40" in links()
     sleeping.wait(5)
@@ -150,7 +146,7 @@ def test_nothing_is_left_of_a_killed_test(recording: Path, tmp_path: Path) -> No
         assert test.stdout
         adbd = int(test.stdout.readline())
         test.kill()
-    until(lambda: not Path(f"/proc/{adbd}").exists())
+    wait_until(lambda: not Path(f"/proc/{adbd}").exists())
     with PhoneBox(recording, tmp_path / "again", index=41) as phone:
         assert phone.pid_of_adbd != adbd
 
@@ -277,10 +273,10 @@ def test_a_charger_hides_the_load_unless_the_phone_leaves_it_alone(phone: PhoneB
         return int(adb.shell(phone, f"cat {BATTERY}/current_now").stdout)
 
     phone.plug_in(5)
-    until(lambda: current() > 0)
+    wait_until(lambda: current() > 0)
     assert "status: 2" in adb.shell(phone, "dumpsys battery").stdout
     adb.shell(phone, "setprop power.battery_input.suspended true")
-    until(lambda: current() < 0)
+    wait_until(lambda: current() < 0)
 
 
 def test_the_current_shows_as_the_maker_shows_it(tmp_path: Path, adb: Adb) -> None:
@@ -323,7 +319,7 @@ def test_adbd_dies_and_comes_back(phone: PhoneBox, adb: Adb) -> None:
     adb.shell(phone, "sleep 60 </dev/null >/dev/null 2>&1 &")
     old = phone.pid_of_adbd
     phone.kill_adbd()
-    until(lambda: "offline" in adb("devices").stdout)
+    wait_until(lambda: "offline" in adb("devices").stdout)
     with pytest.raises(ConnectionRefusedError), socket.create_connection((phone.address.split(":")[0], 5555), 1):
         pass
     assert [process.argv for process in phone.processes()] == [("sleep", "60")]
@@ -342,7 +338,7 @@ def test_a_reboot_ends_everything_but_the_storage(phone: PhoneBox, adb: Adb, ask
         phone.reboot(0.1)
     else:
         assert adb.shell(phone, "reboot; echo still").stdout == ""
-    until(lambda: adb.shell(phone, "echo there").stdout == "there\n" and phone.pid_of_adbd != old)
+    wait_until(lambda: adb.shell(phone, "echo there").stdout == "there\n" and phone.pid_of_adbd != old)
     after = adb.shell(phone, "cat /proc/sys/kernel/random/boot_id /proc/uptime /data/local/tmp/file").stdout.split()
     assert before[0] != after[0]
     assert float(before[1]) > 1000 > float(after[1])
@@ -369,7 +365,7 @@ def test_perfetto_gives_the_trace_when_it_ends(phone: PhoneBox, adb: Adb) -> Non
     begun = adb.shell(phone, record.format(ms=60_000, name="b") + " --background-wait")
     assert adb.shell(phone, f"kill {begun.stdout.strip()}").returncode == 0
     trace = phone.root / "data/misc/perfetto-traces"
-    until(lambda: (trace / "b").exists() and (trace / "b").read_bytes() == b"rails")
+    wait_until(lambda: (trace / "b").exists() and (trace / "b").read_bytes() == b"rails")
     assert (trace / "a").read_bytes() == b"rails"
 
 

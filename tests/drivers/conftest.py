@@ -1,8 +1,5 @@
 """Phones in boxes, and adb servers of the tests' own."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,13 +17,6 @@ from tests.doubles.phone.box import PhoneBox
 from tests.doubles.sshd import Sshd, make_key
 
 Connector = Literal["direct", "server"]
-
-
-@pytest.fixture(autouse=True)
-def a_box_can_be_had(request: pytest.FixtureRequest) -> None:
-    """Only root may make a machine of its own; CI is, and skips nothing."""
-    if os.geteuid() != 0 and hasattr(request.module, "PhoneBox"):
-        pytest.skip("a phone in a box needs root")
 
 
 @pytest.fixture
@@ -74,16 +64,10 @@ def address_of(phone: PhoneBox) -> tuple[str, int]:
     return host, int(port)
 
 
-def melt_cli(*words: str) -> subprocess.CompletedProcess[str]:
-    """melt as a person calls it."""
-    program = [sys.executable, "-c", "from melt.cli import main; main()"]
-    return subprocess.run([*program, *words], capture_output=True, text=True, timeout=300, check=False)
-
-
 def profile_of(phone: PhoneBox, connector: Connector, **more: object) -> DeviceProfile:
     """A profile that names the box."""
-    host, port = phone.address.split(":")
-    address = {"host": host, "port": int(port), "connector": connector}
+    host, port = address_of(phone)
+    address = {"host": host, "port": port, "connector": connector}
     return DeviceProfile.model_validate({"name": "phone", "driver": "adb", "address": address, **more})
 
 

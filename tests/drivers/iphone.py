@@ -1,12 +1,11 @@
 """What tests of the iOS driver share: a simulated iPhone with melt's app on it, which is the runner built for here."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from melt.errors import DeviceError
 from melt.execution.plan import run
@@ -16,7 +15,9 @@ from tests.conftest import KEPT_BUILDS
 from tests.doubles.iphone.app import App
 from tests.doubles.iphone.model import IPHONE_8, IPHONE_13, IPHONE_13_BEFORE_TUNNELS, Model
 from tests.doubles.iphone.phone import IPhone
-from tests.drivers.plans import a_plan
+from tests.support.plans import a_plan
+from tests.support.processes import running
+from tests.support.profiles import write_profile
 
 APP_ID = "org.example.melt-runner"
 
@@ -59,13 +60,9 @@ def found_by_melt(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -
         assert not workers_of(os.getpid()), "a process with a tunnel is left"
 
 
-def write_profile(folder: Path, phone: IPhone, **more: object) -> str:
+def iphone_profile(folder: Path, phone: IPhone, **more: Any) -> str:
     """A profile that names the phone; gives its file."""
-    path = folder / "my-iphone.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"name": "my-iphone", "driver": "ios", "address": {"udid": phone.udid}, **more}
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
+    return write_profile(folder / "my-iphone.yaml", "ios", **{"address": {"udid": phone.udid}, **more})
 
 
 def container_of(phone: IPhone) -> Path:
@@ -75,14 +72,7 @@ def container_of(phone: IPhone) -> Path:
 
 def workers_of(pid: int) -> list[int]:
     """The processes with a tunnel that this one has started and that have not ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if b"melt.drivers.ios.pymd3.worker" in words and parent == pid:
-                found.append(int(folder.name))
-    return found
+    return [p.pid for p in running(lambda p: "melt.drivers.ios.pymd3.worker" in p.argv and p.parent == pid)]
 
 
 STANDING: dict[str, tuple[Callable[[IPhone], None], str]] = {
@@ -103,7 +93,7 @@ def refused_for(fault: str, phone: IPhone, folder: Path, model: Path, monkeypatc
     act, said = STANDING[fault]
     act(phone)
     with pytest.raises(DeviceError, match=said) as raised:
-        run(a_plan(write_profile(folder, phone), model), folder / "results")
+        run(a_plan(iphone_profile(folder, phone), model), folder / "results")
     assert raised.value.hint
     assert not phone.apps.running
     return said

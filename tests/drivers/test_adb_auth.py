@@ -17,6 +17,8 @@ from melt.spec.profile import DeviceProfile
 from tests.doubles.adb_auth import Gate, android_key, guarded
 from tests.doubles.phone.box import PhoneBox
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -20,8 +20,12 @@ from melt.spec.profile import DeviceProfile
 from melt.toolchain.build import built
 from melt.toolchain.targets import TARGETS
 from tests.doubles.phone.box import PhoneBox
-from tests.drivers.conftest import Connector, address_of, melt_cli, profile_of
+from tests.drivers.conftest import Connector, address_of, profile_of
 from tests.drivers.test_adb_streams import MIB, a_file
+from tests.support.cli import melt_cli
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.root
 
 CONDITIONS = "/data/local/tmp/melt/conditions.json"
 
@@ -231,10 +235,7 @@ def test_a_runner_ends_when_its_host_goes_without_a_word(
 
     assert samples()
     phone.cut()
-    deadline = time.monotonic() + 15
-    while samples():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: not samples())
     phone.mend()
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 import melt
 from melt.execution.plan import run
@@ -19,16 +18,18 @@ from melt.toolchain.archives import add_program, remove_program
 from tests.doubles.llama_bench.archive import release_archive
 from tests.doubles.perfetto_trace import rail_trace
 from tests.doubles.phone.box import PhoneBox
-from tests.drivers.conftest import Connector, melt_cli
-from tests.drivers.plans import AtPhase, When, a_plan, last, timed
+from tests.drivers.conftest import Connector, address_of
+from tests.support.cli import melt_cli
+from tests.support.plans import AtPhase, When, a_plan, last, timed
+from tests.support.profiles import write_profile
+
+pytestmark = pytest.mark.root
 
 
-def write_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str = "phone", **more: object) -> str:
-    host, port = phone.address.split(":")
-    address = {"host": host, "port": int(port), "connector": connector}
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"name": name, "driver": "adb", "address": address, **more}))
-    return str(path)
+def phone_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str = "phone", **more: object) -> str:
+    host, port = address_of(phone)
+    address = {"host": host, "port": port, "connector": connector}
+    return write_profile(folder / f"{name}.yaml", "adb", address=address, **more)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -36,9 +37,8 @@ def test_a_run_on_a_phone_is_a_run(
     machine: str, connector: Connector, tmp_path: Path, tiny_models: dict[str, Path], kept_builds: None
 ) -> None:
     with PhoneBox("pixel-8", tmp_path / "phone", machine=machine, variant="unplugged") as phone:  # type: ignore[arg-type]
-        profile = write_profile(tmp_path, phone, connector)
-        every = tuple(map(str, tiny_models.values()))
-        plan = a_plan(profile, tiny_models["ssm"], models=every, context=(32,), gen=(4,), iterations=1)
+        profile = phone_profile(tmp_path, phone, connector)
+        plan = a_plan(profile, *tiny_models.values(), iterations=1)
         outcome = run(plan, tmp_path / "results")
         assert [r.manifest.error for r in outcome.made] == [None] * 3
         assert not phone.processes()
@@ -58,7 +58,7 @@ def test_a_run_on_a_phone_is_a_run(
 def test_joules_of_a_phone_meet_the_truth(
     phone_unplugged: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
-    profile = write_profile(tmp_path, phone_unplugged, "direct", sensors={"period_ms": 50})
+    profile = phone_profile(tmp_path, phone_unplugged, "direct", sensors={"period_ms": 50})
     # A gauge gives a figure a second, and a phase needs ten of them.
     plan = a_plan(profile, tiny_model, context=(24_000,), gen=(2200,), warmups=0, iterations=1, idle_s=2.0)
     made = last(run(plan, tmp_path / "results"))
@@ -83,7 +83,7 @@ def test_a_charging_phone_gives_no_joules_but_the_reason(
 ) -> None:
     phone.plug_in(10.0)
     time.sleep(0.2)
-    plan = a_plan(write_profile(tmp_path, phone, "direct"), tiny_model, context=(3000,), gen=(400,))
+    plan = a_plan(phone_profile(tmp_path, phone, "direct"), tiny_model, context=(3000,), gen=(400,))
     run(plan, tmp_path / "results")
     results = melt.load(tmp_path / "results")
     assert results.runs["energy_decode_j"].isna().all()
@@ -91,7 +91,7 @@ def test_a_charging_phone_gives_no_joules_but_the_reason(
 
 
 def test_a_second_run_sends_nothing_again(phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None) -> None:
-    profile = write_profile(tmp_path, phone, "direct")
+    profile = phone_profile(tmp_path, phone, "direct")
     run(a_plan(profile, tiny_model), tmp_path / "results")
     files = sorted((phone.disk / "melt/files").glob("*/*"))
     written = [f.stat().st_ino for f in files]
@@ -118,7 +118,7 @@ def test_a_phone_lost_in_mid_run_is_waited_for_and_measured_again(
 ) -> None:
     away = threading.Thread(target=FAULTS[fault], args=(phone,))
     watcher = When(ModelLoaded, away.start)
-    plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
+    plan = a_plan(phone_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
     outcome = run(plan, tmp_path / "results", watcher)
     assert watcher.done.is_set()
     away.join()
@@ -136,7 +136,7 @@ def test_a_phone_lost_before_or_after_the_runner_is_measured_again(
 ) -> None:
     """What the runner said is whole, but the telemetry cannot be brought: half of a run is none."""
     watcher = AtPhase(phase, lambda: phone.reboot(delay_s=2.0))
-    outcome = run(a_plan(write_profile(tmp_path, phone, connector), tiny_model), tmp_path / "results", watcher)
+    outcome = run(a_plan(phone_profile(tmp_path, phone, connector), tiny_model), tmp_path / "results", watcher)
     assert watcher.done
     errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
     assert errors == ["transient", "ok"]
@@ -152,7 +152,7 @@ def test_a_phone_that_hangs_ends_the_run_and_not_the_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = When(ModelLoaded, phone.freeze)
-    plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,), retries=0)
+    plan = a_plan(phone_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,), retries=0)
     began = time.monotonic()
     with monkeypatch.context() as quick:
         quick.setattr("melt.drivers.remote.process._HEARTBEAT_S", 0.5)
@@ -177,7 +177,7 @@ def test_a_killed_runner_is_told_as_killed(
             if "run" in process.argv:
                 os.kill(process.pid, signal.SIGKILL)
 
-    plan = a_plan(write_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
+    plan = a_plan(phone_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
     outcome = run(plan, tmp_path / "results", When(ModelLoaded, kill))
     error = last(outcome).manifest.error
     assert error is not None
@@ -188,13 +188,13 @@ def test_a_full_phone_fails_the_run_with_what_to_do(
     phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
     phone.fill_disk(leave_bytes=2**20)
-    outcome = run(a_plan(write_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")
+    outcome = run(a_plan(phone_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")
     error = last(outcome).manifest.error
     assert error is not None
     assert "of room on the phone" in error.message
     phone.free_disk()
     assert (
-        last(run(a_plan(write_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")).manifest.status
+        last(run(a_plan(phone_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")).manifest.status
         == "ok"
     )
 
@@ -209,7 +209,7 @@ def test_an_adb_server_that_restarts_in_mid_run(
         for command in ("kill-server", "start-server"):
             subprocess.run(["adb", command], env=env, check=True, capture_output=True, timeout=30)
 
-    plan = a_plan(write_profile(tmp_path, phone, "server"), tiny_model, context=(2000,), gen=(400,))
+    plan = a_plan(phone_profile(tmp_path, phone, "server"), tiny_model, context=(2000,), gen=(400,))
     outcome = run(plan, tmp_path / "results", When(ModelLoaded, restart))
     assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
 
@@ -217,7 +217,7 @@ def test_an_adb_server_that_restarts_in_mid_run(
 def test_the_command_line_measures_a_phone_and_reports(
     phone_unplugged: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
-    profile = write_profile(tmp_path, phone_unplugged, "direct")
+    profile = phone_profile(tmp_path, phone_unplugged, "direct")
     words = ["run", "--device", profile, "--model", str(tiny_model), "--context", "64,128", "--gen", "16"]
     words += ["--sessions", "1", "--threads", "1", "--cores", "0x1", "--set", "idle_s=0.5"]
     words += ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")]
@@ -241,7 +241,7 @@ def test_rails_of_perfetto_give_the_joules_of_a_charging_phone(
     samples = [(t, {i: round(w * 1000 * (t - now_ms + 10_000)) for i, w in powers_w.items()}) for t in stamps]
     phone.set_perfetto_trace(rail_trace(rails, samples))
     # Ten samples a phase: seconds, on the quickest machine too.
-    plan = a_plan(write_profile(tmp_path, phone, "direct"), tiny_model, context=(6000,), gen=(2500,), iterations=1)
+    plan = a_plan(phone_profile(tmp_path, phone, "direct"), tiny_model, context=(6000,), gen=(2500,), iterations=1)
     made = last(run(plan, tmp_path / "results"))
     row = melt.load(tmp_path / "results").runs.iloc[0]
     once = timed(made)[0]
@@ -257,7 +257,7 @@ def test_a_release_archive_of_llama_cpp_is_measured_on_a_phone(
     name = f"box-{os.getpid()}"
     add_program(release_archive(tmp_path / "llama-b1-bin-android.tar.gz", "android"), name)
     try:
-        profile = write_profile(tmp_path, phone, "direct", sensors={"period_ms": 100})
+        profile = phone_profile(tmp_path, phone, "direct", sensors={"period_ms": 100})
         plan = a_plan(profile, tiny_model, backends=("llamabench",), runners=(name,), gen=(3000,), idle_s=2.5)
         made = last(run(plan, tmp_path / "results"))
         assert made.manifest.status == "ok", made.manifest.error

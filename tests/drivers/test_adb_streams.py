@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,9 @@ from melt.drivers.remote.files import RemoteFiles
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.errors import DeviceError, MeltError
 from tests.doubles.phone.box import PhoneBox
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.root
 
 MIB = 2**20
 WORK = "/data/local/tmp/melt"
@@ -86,9 +88,7 @@ def test_a_process_is_followed_line_by_line_and_told_things(connection: Connecti
 
 def test_a_killed_process_is_gone_with_all_it_started(phone: PhoneBox, connection: Connection) -> None:
     process = RemoteProcess(AdbRemote(connection), "sleep 1000 & sleep 1001 | sleep 1002")
-    deadline = time.monotonic() + 10
-    while len([p for p in phone.processes() if p.argv[:1] == ("sleep",)]) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len([p for p in phone.processes() if p.argv[:1] == ("sleep",)]) == 3)
     process.kill()
     assert not [p for p in phone.processes() if "sleep" in p.argv]
     assert process.wait(1) == ExitStatus(None, "SIGKILL")

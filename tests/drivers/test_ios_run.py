@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -19,17 +18,18 @@ from melt.spec.plan import Timeouts
 from melt.telemetry.series import read
 from tests.doubles.iphone.app import MEMORY_LIMIT_BYTES
 from tests.doubles.iphone.phone import IPhone
-from tests.drivers.conftest import melt_cli
 from tests.drivers.iphone import (
     APP_ID,
     STANDING,
     container_of,
     iphone,
+    iphone_profile,
     melts_app,
     refused_for,
-    write_profile,
 )
-from tests.drivers.plans import AtPhase, When, a_plan, last, timed
+from tests.support.cli import MELT, melt_cli
+from tests.support.plans import AtPhase, When, a_plan, last, timed
+from tests.support.waiting import wait_until
 
 __all__ = ["iphone"]
 LONG = {"context": (2000,), "gen": (400,)}
@@ -38,7 +38,7 @@ LONG = {"context": (2000,), "gen": (400,)}
 def test_the_command_line_measures_an_iphone_and_reports(
     iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_profile(tmp_path / "profiles", iphone)
+    iphone_profile(tmp_path / "profiles", iphone)
     listed = melt_cli("devices")
     assert f"attached: iPhone {iphone.udid}" in listed.stdout
     assert "my-iphone" in listed.stdout
@@ -63,8 +63,7 @@ def test_the_command_line_measures_an_iphone_and_reports(
 
 
 def test_a_run_on_an_iphone_is_a_run(iphone: IPhone, tmp_path: Path, tiny_models: dict[str, Path]) -> None:
-    every = tuple(map(str, tiny_models.values()))
-    plan = a_plan(write_profile(tmp_path, iphone), tiny_models["ssm"], models=every, gen=(64,), iterations=1)
+    plan = a_plan(iphone_profile(tmp_path, iphone), *tiny_models.values(), gen=(64,), iterations=1)
     outcome = run(plan, tmp_path / "results")
     assert [r.manifest.error for r in outcome.made] == [None] * 3
     runs = melt.load(tmp_path / "results").runs
@@ -80,13 +79,13 @@ def test_a_run_on_an_iphone_is_a_run(iphone: IPhone, tmp_path: Path, tiny_models
     assert manifest.clock is not None
     assert manifest.clock.name == "mach_continuous_time"
     again = run(
-        a_plan(write_profile(tmp_path, iphone), tiny_models["ssm"], gen=(64,), iterations=1), tmp_path / "results"
+        a_plan(iphone_profile(tmp_path, iphone), tiny_models["ssm"], gen=(64,), iterations=1), tmp_path / "results"
     )
     assert (len(again.made), again.already_there) == (0, 1)
 
 
 def test_samples_of_the_phone_fall_into_the_time_of_the_run(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
-    made = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results"))
+    made = last(run(a_plan(iphone_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results"))
     lines = [json.loads(line) for line in made.telemetry_lines()]
     assert {line["probe"] for line in lines} == {"app", "system", "gpu", "battery", "memory"}
     assert [line["t_ns"] for line in lines] == sorted(line["t_ns"] for line in lines)
@@ -108,7 +107,7 @@ def test_samples_of_the_phone_fall_into_the_time_of_the_run(iphone: IPhone, tmp_
 
 
 def test_a_second_run_sends_nothing_again(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
-    profile = write_profile(tmp_path, iphone)
+    profile = iphone_profile(tmp_path, iphone)
     run(a_plan(profile, tiny_model), tmp_path / "results")
     (model,) = (container_of(iphone) / "Documents/melt/files").glob("*/*.gguf")
     was = model.stat().st_ino
@@ -131,7 +130,7 @@ def test_no_usbmuxd_is_told_with_what_to_install(
     iphone: IPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", "127.0.0.1:1")
-    checked = melt_cli("doctor", "--device", write_profile(tmp_path, iphone))
+    checked = melt_cli("doctor", "--device", iphone_profile(tmp_path, iphone))
     assert "usbmuxd does not answer" in checked.stdout
     assert "apt install usbmuxd" in checked.stdout
 
@@ -143,13 +142,13 @@ def test_an_image_that_is_at_hand_is_mounted(iphone: IPhone, tmp_path: Path, tin
     folder.mkdir(parents=True)
     (folder / "DeveloperDiskImage.dmg").write_bytes(b"image" * 1000)
     (folder / "DeveloperDiskImage.dmg.signature").write_bytes(b"by Apple")
-    made = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results"))
+    made = last(run(a_plan(iphone_profile(tmp_path, iphone), tiny_model), tmp_path / "results"))
     assert made.manifest.status == "ok", made.manifest.error
     assert iphone.images.mounted == {"Developer": b"by Apple"}
 
 
 def test_a_full_iphone_fails_the_run_with_what_to_do(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
-    profile = write_profile(tmp_path, iphone)
+    profile = iphone_profile(tmp_path, iphone)
     iphone.disk.free_bytes = 2**18
     error = last(run(a_plan(profile, tiny_model), tmp_path / "results")).manifest.error
     assert error is not None
@@ -164,7 +163,7 @@ def running(phone: IPhone) -> int:
 
 
 def test_an_app_that_jetsam_ends_is_told_as_such(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
-    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG)
+    plan = a_plan(iphone_profile(tmp_path, iphone), tiny_model, **LONG)
     watcher = When(ModelLoaded, lambda: iphone.apps.run_out_of_memory(running(iphone)))
     error = last(run(plan, tmp_path / "results", watcher)).manifest.error
     assert error is not None
@@ -177,7 +176,7 @@ def test_an_app_that_dies_otherwise_is_told_so(
     number: signal.Signals, kind: str, iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("melt.drivers.ios.driver._REPORT_S", 0.5)
-    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG)
+    plan = a_plan(iphone_profile(tmp_path, iphone), tiny_model, **LONG)
     watcher = When(ModelLoaded, lambda: iphone.apps.running[running(iphone)].kill(number))
     error = last(run(plan, tmp_path / "results", watcher)).manifest.error
     assert error is not None
@@ -186,7 +185,7 @@ def test_an_app_that_dies_otherwise_is_told_so(
 
 def test_an_app_that_takes_too_long_is_ended(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     timeouts = Timeouts(iteration_s=1.0)
-    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, context=(8000,), gen=(4000,), timeouts=timeouts)
+    plan = a_plan(iphone_profile(tmp_path, iphone), tiny_model, context=(8000,), gen=(4000,), timeouts=timeouts)
     began = time.monotonic()
     error = last(run(plan, tmp_path / "results")).manifest.error
     assert error is not None
@@ -202,7 +201,7 @@ def test_a_cable_that_is_pulled_is_waited_for_and_the_run_made_again(
         iphone.replug(2.0)
 
     watcher = When(ModelLoaded, pull) if when == "in mid-run" else AtPhase(when, pull)
-    outcome = run(a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results", watcher)
+    outcome = run(a_plan(iphone_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results", watcher)
     errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
     assert errors == (["transient", "ok"] if when != "collect" else ["ok"])
     assert list(last(outcome).telemetry_lines())  # what was sampled is here already
@@ -223,13 +222,14 @@ def test_a_usbmuxd_that_ends_with_its_last_device_is_waited_for(
         threading.Timer(3.0, back).start()
 
     watcher = When(ModelLoaded, pull)
-    outcome = run(a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results", watcher)
+    outcome = run(a_plan(iphone_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results", watcher)
     assert [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made] == ["transient", "ok"]
 
 
 def test_a_phone_that_is_locked_in_the_middle_of_a_plan(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     watcher = AtPhase("load", lambda: setattr(iphone, "locked", True))
-    error = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results", watcher)).manifest.error
+    outcome = run(a_plan(iphone_profile(tmp_path, iphone), tiny_model), tmp_path / "results", watcher)
+    error = last(outcome).manifest.error
     assert error is not None
     assert error.kind == "device"
     assert "the iPhone is locked" in error.message  # whether it is asked for a service or to start the app
@@ -246,7 +246,7 @@ def test_a_cable_pulled_in_mid_push_is_gone_on_from(iphone: IPhone, tmp_path: Pa
         iphone.replug(1.0)
 
     iphone.disk.after(12 * 2**20, count)
-    outcome = run(a_plan(write_profile(tmp_path, iphone), model), tmp_path / "results")
+    outcome = run(a_plan(iphone_profile(tmp_path, iphone), model), tmp_path / "results")
     errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
     assert errors == ["transient", "ok"]
     (placed,) = (container_of(iphone) / "Documents/melt/files").glob("*/*.gguf")
@@ -260,7 +260,7 @@ def test_an_iphone_that_restarts_in_mid_run_is_measured_again(iphone: IPhone, tm
     (folder / "DeveloperDiskImage.dmg").write_bytes(b"image")
     (folder / "DeveloperDiskImage.dmg.signature").write_bytes(b"by Apple")
     outcome = run(
-        a_plan(write_profile(tmp_path, iphone), tiny_model, **LONG),
+        a_plan(iphone_profile(tmp_path, iphone), tiny_model, **LONG),
         tmp_path / "results",
         When(ModelLoaded, iphone.reboot),
     )
@@ -271,7 +271,7 @@ def test_an_iphone_that_restarts_in_mid_run_is_measured_again(iphone: IPhone, tm
 def test_an_iphone_that_hangs_ends_the_run_and_not_the_plan(
     iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, retries=0, **LONG)
+    plan = a_plan(iphone_profile(tmp_path, iphone), tiny_model, retries=0, **LONG)
     began = time.monotonic()
     with monkeypatch.context() as quick:
         for module in ("container", "instruments", "phone"):
@@ -290,19 +290,15 @@ def test_an_iphone_that_hangs_ends_the_run_and_not_the_plan(
 def test_an_interrupted_run_leaves_no_app_at_work(
     look_s: float, iphone: IPhone, tmp_path: Path, tiny_model: Path
 ) -> None:
-    words = ["run", "--device", write_profile(tmp_path, iphone), "--model", str(tiny_model), "--context", "8000"]
+    words = ["run", "--device", iphone_profile(tmp_path, iphone), "--model", str(tiny_model), "--context", "8000"]
     words += ["--gen", "8000", "--threads", "1", "--results", str(tmp_path / "results"), "--set", "idle_s=0.2"]
-    program = [sys.executable, "-c", "from melt.cli import main; main()"]
     with subprocess.Popen(
-        [*program, *words],
+        [*MELT, *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     ) as melt_run:
-        deadline = time.monotonic() + 60
-        while not iphone.apps.running:
-            assert time.monotonic() < deadline
-            time.sleep(look_s)
+        wait_until(lambda: iphone.apps.running, every_s=look_s)
         melt_run.send_signal(signal.SIGINT)
         _, said = melt_run.communicate(timeout=60)
     assert melt_run.returncode == 130
@@ -319,7 +315,7 @@ def test_an_app_left_by_a_host_that_died_is_ended_first(iphone: IPhone, tmp_path
     iphone.install(melts_app())
     alive: list[bool] = []
     watcher = AtPhase("idle", lambda: alive.append(left.alive))
-    made = last(run(a_plan(write_profile(tmp_path, iphone), tiny_model), tmp_path / "results", watcher))
+    made = last(run(a_plan(iphone_profile(tmp_path, iphone), tiny_model), tmp_path / "results", watcher))
     assert made.manifest.status == "ok"
     assert alive == [False]
 
@@ -328,7 +324,7 @@ def test_an_app_left_by_a_host_that_died_is_ended_first(iphone: IPhone, tmp_path
 def test_joules_come_only_with_the_cable_out(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     """800 mA and a few at 3.9 V are 3.1 W; the cable is the tests' own and not the charger's."""
     iphone.battery.plugged_in, iphone.battery.update_s = False, 1.0
-    plan = a_plan(write_profile(tmp_path, iphone), tiny_model, context=(64,), gen=(11_000,), iterations=1, warmups=0)
+    plan = a_plan(iphone_profile(tmp_path, iphone), tiny_model, context=(64,), gen=(11_000,), iterations=1, warmups=0)
     made = last(run(plan, tmp_path / "results"))
     assert made.manifest.status == "ok", made.manifest.error
     row = melt.load(tmp_path / "results").runs.iloc[0]

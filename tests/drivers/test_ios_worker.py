@@ -24,9 +24,10 @@ from melt.spec.events import ModelLoaded
 from tests.doubles.iphone.model import IPHONE_8, IPHONE_13
 from tests.doubles.iphone.phone import IPhone
 from tests.doubles.iphone.rsd import Loopback
-from tests.doubles.test_iphone import wait_for
-from tests.drivers.iphone import found_by_melt, iphone_17, iphone_17_3, melts_app, workers_of, write_profile
-from tests.drivers.plans import When, a_plan, last
+from tests.drivers.iphone import found_by_melt, iphone_17, iphone_17_3, iphone_profile, melts_app, workers_of
+from tests.support.cli import MELT
+from tests.support.plans import When, a_plan, last
+from tests.support.waiting import wait_until
 
 __all__ = ["iphone_17", "iphone_17_3"]
 LONG = {"context": (2000,), "gen": (400,)}
@@ -44,12 +45,12 @@ def test_an_iphone_without_a_tunnel_of_melts_has_no_process(
 ) -> None:
     with Loopback(iphone_17_3) as remote:
         address = {"udid": iphone_17_3.udid, "host": remote.address[0], "port": remote.address[1]}
-        profile = read_profile(Path(write_profile(tmp_path, iphone_17_3, address=address)))
+        profile = read_profile(Path(iphone_profile(tmp_path, iphone_17_3, address=address)))
         with closing(IosDriver(profile)) as driver:
             driver.clock()
             assert not workers_of(os.getpid())
     for phone in found_by_melt(IPHONE_8, tmp_path / "16", monkeypatch):
-        with closing(IosDriver(read_profile(Path(write_profile(tmp_path / "16", phone))))) as driver:
+        with closing(IosDriver(read_profile(Path(iphone_profile(tmp_path / "16", phone))))) as driver:
             driver.clock()
             assert not workers_of(os.getpid())
 
@@ -66,7 +67,7 @@ def test_two_iphones_are_measured_at_once(
         both_run.wait(60)
 
     def measure(phone: IPhone, folder: Path) -> str:
-        plan = a_plan(write_profile(folder, phone), tiny_model, **LONG)
+        plan = a_plan(iphone_profile(folder, phone), tiny_model, **LONG)
         made = last(run(plan, folder / "results", When(ModelLoaded, meet)))
         assert made.manifest.error is None
         return made.manifest.device.serial_hash or ""
@@ -85,14 +86,14 @@ def test_a_process_that_is_killed_in_mid_run_is_replaced_and_the_run_made_again(
         (pid,) = workers_of(os.getpid())
         os.kill(pid, signal.SIGKILL)
 
-    plan = a_plan(write_profile(tmp_path, iphone_17), tiny_model, **LONG)
+    plan = a_plan(iphone_profile(tmp_path, iphone_17), tiny_model, **LONG)
     outcome = run(plan, tmp_path / "results", When(ModelLoaded, kill))
     assert [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made] == ["transient", "ok"]
 
 
 def test_a_process_that_is_stuck_is_ended(iphone_17: IPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("melt.drivers.ios.pymd3.worker_tunnel._END_S", 0.5)
-    with closing(IosDriver(read_profile(Path(write_profile(tmp_path, iphone_17))))) as driver:
+    with closing(IosDriver(read_profile(Path(iphone_profile(tmp_path, iphone_17))))) as driver:
         driver.clock()
         (pid,) = workers_of(os.getpid())
         os.kill(pid, signal.SIGSTOP)
@@ -107,23 +108,22 @@ def test_a_process_that_cannot_start_says_why(
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     with (
-        closing(IosDriver(read_profile(Path(write_profile(tmp_path, iphone_17))))) as driver,
+        closing(IosDriver(read_profile(Path(iphone_profile(tmp_path, iphone_17))))) as driver,
         pytest.raises(ConnectionLostError, match="tunnel to the iPhone is gone: no such library"),
     ):
         driver.clock()
 
 
 def a_run_under_way(phone: IPhone, tmp_path: Path, model: Path) -> "subprocess.Popen[bytes]":
-    words = ["run", "--device", write_profile(tmp_path, phone), "--model", str(model), "--context", "8000"]
+    words = ["run", "--device", iphone_profile(tmp_path, phone), "--model", str(model), "--context", "8000"]
     words += ["--gen", "8000", "--threads", "1", "--results", str(tmp_path / "results"), "--set", "idle_s=0.2"]
-    program = [sys.executable, "-c", "from melt.cli import main; main()"]
     started = subprocess.Popen(
-        [*program, *words],
+        [*MELT, *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
-    wait_for(lambda: bool(phone.apps.running), 60)
+    wait_until(lambda: bool(phone.apps.running), 60)
     return started
 
 
@@ -132,8 +132,8 @@ def test_a_process_ends_with_melt_however_melt_ends(iphone_17: IPhone, tmp_path:
         (pid,) = workers_of(melt.pid)
         melt.kill()
         melt.communicate(timeout=20)
-    wait_for(lambda: not alive(pid), 10)
-    wait_for(lambda: not iphone_17.tunnels)
+    wait_until(lambda: not alive(pid), 10)
+    wait_until(lambda: not iphone_17.tunnels)
     iphone_17.apps.end_all()
 
 

@@ -21,9 +21,12 @@ from melt.telemetry.source import Discovery
 from tests.doubles.board.box import BoardBox
 from tests.doubles.board.network import Network, Place
 from tests.doubles.sshd import Sshd
-from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
-from tests.drivers.plans import When, a_plan, timed
+from tests.drivers.conftest import enrol_all, ssh_profile_of
+from tests.support.cli import melt_cli
+from tests.support.plans import When, a_plan, timed
 from tests.telemetry.replay import Sensor, ina3221, load_tree
+
+pytestmark = pytest.mark.root
 
 VDD_IN = ina3221("1-0040", "hwmon1", 1, 5160)  # of an Orin Nano, the whole module
 AGX_ORIN = [

@@ -29,6 +29,8 @@ from melt.errors import DeviceError, MeltError, ProfileError
 from melt.spec.profile import DeviceProfile
 from tests.doubles.sshd import Sshd, make_key
 from tests.drivers.conftest import enrol_all, ssh_profile_of
+from tests.support.processes import running
+from tests.support.waiting import wait_until
 
 MIB = 2**20
 
@@ -327,22 +329,17 @@ class TestPrograms:
     def test_a_signal_is_told_from_an_exit_code(self, remote: SshRemote) -> None:
         assert RemoteProcess(remote, "kill -SEGV $$").wait(10) == ExitStatus(None, "SIGSEGV")
         process = RemoteProcess(remote, "exec sleep 1000")
-        deadline = time.monotonic() + 10
-        while (name := Path(f"/proc/{process.pid}/comm").read_text()) != "sleep\n" and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert name == "sleep\n"  # the program's own process, and not a shell's before it
+        # The program's own process, and not a shell's before it.
+        wait_until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")
         run_command(remote, f"kill -9 {process.pid}")
         assert process.wait(10) == ExitStatus(None, "SIGKILL")
 
     def test_a_killed_one_is_gone_with_all_it_started(self, remote: SshRemote) -> None:
         mark = f"{os.getpid()}.25"
         process = RemoteProcess(remote, f"sleep {mark} & sleep {mark} | sleep {mark}")
-        deadline = time.monotonic() + 10
-        while len(_running(mark)) < 3 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(_running(mark)) == 3
+        wait_until(lambda: len(running(lambda p: p.argv == ("sleep", mark))) == 3)
         process.kill()
-        assert not _running(mark)
+        assert not running(lambda p: mark in p.argv)
         assert not process.wait(1).ok
 
     def test_a_flood_waits_for_its_reader(self, remote: SshRemote) -> None:
@@ -358,17 +355,6 @@ class TestPrograms:
         with pytest.raises(ConnectionLostError):
             run_command(remote, "true")
         process.kill()
-
-
-def _running(word: str) -> list[str]:
-    found = []
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if word in cmdline.read_bytes().decode(errors="replace").split("\0"):
-                found.append(cmdline.parent.name)
-        except OSError:
-            continue
-    return found
 
 
 def a_file(folder: Path, size: int) -> DeviceFile:
@@ -414,7 +400,7 @@ class TestFiles:
         placed = driver.push(file)
         assert Path(placed.device_path).read_bytes() == file.path.read_bytes()
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+    @pytest.mark.root
     def test_a_full_disk_is_said_before_and_during(self, board: Sshd, driver: SshDriver, tmp_path: Path) -> None:
         work = board.folder / "work"
         work.mkdir(exist_ok=True)

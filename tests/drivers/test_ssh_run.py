@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,35 +16,26 @@ import melt
 from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
 from tests.doubles.sshd import Sshd
-from tests.drivers.conftest import enrol_all, melt_cli, ssh_profile_of
-from tests.drivers.plans import AtPhase, When, a_plan, last
+from tests.drivers.conftest import enrol_all, ssh_profile_of
+from tests.support.cli import MELT, melt_cli
+from tests.support.plans import AtPhase, When, a_plan, last
+from tests.support.processes import Process, running
+from tests.support.profiles import write_profile
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def profile(board: Sshd, tmp_path: Path) -> Iterator[str]:
     """A host that is known; gives its profile's file."""
     enrol_all(ssh_profile_of(board))
-    path = tmp_path / "board.yaml"
     address = {"host": "127.0.0.1", "port": board.port}
-    path.write_text(
-        yaml.safe_dump(
-            {"name": "board", "driver": "ssh", "address": address, "work_folder": str(board.folder / "work")}
-        )
-    )
-    yield str(path)
+    yield write_profile(tmp_path / "board.yaml", "ssh", address=address, work_folder=str(board.folder / "work"))
     assert not runners(board)
 
 
-def runners(board: Sshd) -> list[int]:
+def runners(board: Sshd) -> list[Process]:
     """Processes whose program lies in the board's work folder."""
-    found = []
-    for exe in Path("/proc").glob("[0-9]*/exe"):
-        try:
-            if str(exe.readlink()).startswith(str(board.folder / "work")):
-                found.append(int(exe.parent.name))
-        except OSError:
-            continue
-    return found
+    return running(lambda p: p.program is not None and p.program.is_relative_to(board.folder / "work"))
 
 
 def test_a_run_on_a_board_is_a_run(profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None) -> None:
@@ -75,8 +66,8 @@ def test_a_board_that_reboots_is_waited_for(
     board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
     def reboot() -> None:
-        for pid in runners(board):
-            os.kill(pid, signal.SIGKILL)
+        for process in runners(board):
+            os.kill(process.pid, signal.SIGKILL)
         board.stop()
         time.sleep(3)
         board.start()
@@ -92,9 +83,9 @@ def test_a_killed_runner_is_told_as_killed(
     board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
     def kill() -> None:
-        for pid in runners(board):
-            if b"\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+        for process in runners(board):
+            if "run" in process.argv:
+                os.kill(process.pid, signal.SIGKILL)
 
     plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,))
     outcome = run(plan, tmp_path / "results", When(ModelLoaded, kill))
@@ -171,17 +162,9 @@ def test_a_runner_ends_when_its_host_dies(
 ) -> None:
     words = ["run", "--device", profile, "--model", str(tiny_model), "--context", "64", "--gen", "100000"]
     words += ["--runner", "native", "--iterations", "1000", "--no-memory-check", "--results", str(tmp_path / "r")]
-    program = [sys.executable, "-c", "from melt.cli import main; main()"]
-    with subprocess.Popen([*program, *words], start_new_session=True, stderr=subprocess.DEVNULL) as host:
+    with subprocess.Popen([*MELT, *words], start_new_session=True, stderr=subprocess.DEVNULL) as host:
         try:
             wait_until(lambda: len(runners(board)) == 2)  # the runner and the sampler
         finally:
             os.killpg(host.pid, signal.SIGKILL)
     wait_until(lambda: not runners(board))
-
-
-def wait_until(what: Callable[[], bool], limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

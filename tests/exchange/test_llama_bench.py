@@ -19,7 +19,7 @@ from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.report import write_report
 from melt.spec.plan import Plan
 from melt.store.store import Store
-from tests.drivers.conftest import melt_cli
+from tests.support.cli import melt_cli
 
 REAL = Path(__file__).parents[1] / "data" / "llama-bench" / "tiny-2-threads.jsonl"
 FIRST = json.loads(REAL.read_text().splitlines()[0])

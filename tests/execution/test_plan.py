@@ -19,11 +19,8 @@ from melt.spec.cell import Cell
 from melt.spec.events import Event, Hello, Iteration, ModelLoaded, UnknownLine
 from melt.spec.plan import Plan
 from melt.store.store import EVENTS, TELEMETRY, Run, Store
-
-
-def plan(*models: Path | str, **fields: object) -> Plan:
-    defaults = {"context": (32,), "gen": (4,), "sessions": 1, "iterations": 2, "idle_s": 0.1, "threads": (2,)}
-    return Plan(devices=("local",), models=tuple(map(str, models)), **{**defaults, **fields})
+from tests.support.plans import a_plan
+from tests.support.profiles import write_profile
 
 
 class Recorder(Watcher):
@@ -61,15 +58,14 @@ def only(outcome: Outcome) -> Run:
 def test_the_profiles_threads_hold_where_the_plan_says_none(
     asked: int | None, expected: int, tiny_model: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "small.yaml").write_text("name: small\ndriver: local\nthreads: 1\n")
-    one = plan(tiny_model, threads=(asked,)).model_copy(update={"devices": (str(tmp_path / "small.yaml"),)})
-    made = only(run(one, tmp_path / "r"))
+    small = write_profile(tmp_path / "small.yaml", "local", threads=1)
+    made = only(run(a_plan(small, tiny_model, threads=(asked,)), tmp_path / "r"))
     assert (made.manifest.job["threads"], made.manifest.cell.threads) == (expected, expected)
 
 
 def test_the_steps_of_a_run_come_in_order(tiny_model: Path, tmp_path: Path) -> None:
     recorder = Recorder()
-    run(plan(tiny_model), tmp_path / "r", recorder)
+    run(a_plan("local", tiny_model), tmp_path / "r", recorder)
     assert recorder.steps == [
         "begin 32",
         "push",
@@ -88,7 +84,7 @@ def test_the_steps_of_a_run_come_in_order(tiny_model: Path, tmp_path: Path) -> N
 
 
 def test_every_kind_of_model_is_measured(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    outcome = run(plan(*tiny_models.values()), tmp_path / "r")
+    outcome = run(a_plan("local", *tiny_models.values()), tmp_path / "r")
     assert outcome.complete
     runs = melt.load(tmp_path / "r").runs
     by_family = runs.set_index("family").to_dict("index")
@@ -105,7 +101,7 @@ def test_every_kind_of_model_is_measured(tiny_models: dict[str, Path], tmp_path:
 def test_either_runner_measures_and_gives_the_same_answer(
     tiny_models: dict[str, Path], tmp_path: Path, kept_builds: None
 ) -> None:
-    wanted = plan(*tiny_models.values(), runners=("python", "native"), profile_ops=True)
+    wanted = a_plan("local", *tiny_models.values(), runners=("python", "native"), profile_ops=True)
     outcome = run(wanted, tmp_path / "r")
     assert outcome.complete
     said: dict[str, dict[str, object]] = {"python": {}, "native": {}}
@@ -128,17 +124,17 @@ def test_either_runner_measures_and_gives_the_same_answer(
 
 
 def test_the_runner_that_auto_chooses_is_no_other_cell(tiny_model: Path, tmp_path: Path) -> None:
-    outcome = run(plan(tiny_model, runners=("auto", "python")), tmp_path / "r")
+    outcome = run(a_plan("local", tiny_model, runners=("auto", "python")), tmp_path / "r")
     assert [c.runner for c in outcome.cells] == ["python"]
     assert len(outcome.made) == 1
-    again = run(plan(tiny_model), tmp_path / "r")
+    again = run(a_plan("local", tiny_model), tmp_path / "r")
     assert (len(again.made), again.already_there) == (0, 1)
 
 
 def test_sessions_made_without_the_operator_pass_are_told(tiny_model: Path, tmp_path: Path) -> None:
-    run(plan(tiny_model), tmp_path / "r")
+    run(a_plan("local", tiny_model), tmp_path / "r")
     recorder = Recorder()
-    assert not run(plan(tiny_model, profile_ops=True), tmp_path / "r", recorder).made
+    assert not run(a_plan("local", tiny_model, profile_ops=True), tmp_path / "r", recorder).made
     assert any("without the operator pass" in said for said in recorder.said)
 
 
@@ -151,16 +147,16 @@ def test_a_cell_of_the_default_runner_keeps_the_id_it_had() -> None:
 
 
 def test_one_seed_gives_the_same_tokens_in_every_session(tiny_model: Path, tmp_path: Path) -> None:
-    outcome = run(plan(tiny_model, sessions=2), tmp_path / "r")
+    outcome = run(a_plan("local", tiny_model, sessions=2), tmp_path / "r")
     said = {e.tokens for r in outcome.made for e in r.events() if isinstance(e, Iteration) and not e.warmup}
     assert len(said) == 1
     assert len(next(iter(said))) == 4
 
 
 def test_only_what_is_missing_is_measured(tiny_model: Path, tmp_path: Path) -> None:
-    first = run(plan(tiny_model), tmp_path / "r")
-    again = run(plan(tiny_model), tmp_path / "r")
-    more = run(plan(tiny_model, sessions=2, context=(32, 64)), tmp_path / "r")
+    first = run(a_plan("local", tiny_model), tmp_path / "r")
+    again = run(a_plan("local", tiny_model), tmp_path / "r")
+    more = run(a_plan("local", tiny_model, sessions=2, context=(32, 64)), tmp_path / "r")
     assert (len(first.made), first.already_there) == (1, 0)
     assert (len(again.made), again.already_there) == (0, 1)
     assert (len(more.made), more.already_there) == (3, 1)
@@ -169,14 +165,14 @@ def test_only_what_is_missing_is_measured(tiny_model: Path, tmp_path: Path) -> N
 def test_a_changed_model_file_is_measured_again(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(tiny_models["transformer"].read_bytes())
-    run(plan(path), tmp_path / "r")
+    run(a_plan("local", path), tmp_path / "r")
     path.write_bytes(tiny_models["ssm"].read_bytes())
-    assert len(run(plan(path), tmp_path / "r").made) == 1
+    assert len(run(a_plan("local", path), tmp_path / "r").made) == 1
 
 
 @pytest.mark.parametrize("what", ["runner", "engine", "device"])
 def test_a_run_by_another_runner_engine_or_device_does_not_count(tiny_model: Path, tmp_path: Path, what: str) -> None:
-    made = only(run(plan(tiny_model), tmp_path / "r"))
+    made = only(run(a_plan("local", tiny_model), tmp_path / "r"))
     path = made.folder / "manifest.json"
     manifest = json.loads(path.read_text())
     if what == "runner":
@@ -186,12 +182,12 @@ def test_a_run_by_another_runner_engine_or_device_does_not_count(tiny_model: Pat
     else:
         manifest["passport"]["kernel"] = "5.4.0"
     path.write_text(json.dumps(manifest))
-    assert len(run(plan(tiny_model), tmp_path / "r").made) == 1
+    assert len(run(a_plan("local", tiny_model), tmp_path / "r").made) == 1
 
 
 def test_another_number_of_iterations_is_another_cell(tiny_model: Path, tmp_path: Path) -> None:
-    run(plan(tiny_model, iterations=1), tmp_path / "r")
-    assert len(run(plan(tiny_model, iterations=3), tmp_path / "r").made) == 1
+    run(a_plan("local", tiny_model, iterations=1), tmp_path / "r")
+    assert len(run(a_plan("local", tiny_model, iterations=3), tmp_path / "r").made) == 1
 
 
 @pytest.mark.parametrize(("signal_number", "kind"), [(signal.SIGKILL, "killed"), (signal.SIGABRT, "SIGABRT")])
@@ -205,7 +201,7 @@ def test_a_runner_that_dies_is_a_failed_run_and_the_plan_goes_on(
             killed.append(event.pid)
             os.kill(event.pid, signal_number)
 
-    outcome = run(plan(tiny_model, context=(32, 64), gen=(200,)), tmp_path / "r", Recorder(kill_the_first))
+    outcome = run(a_plan("local", tiny_model, context=(32, 64), gen=(200,)), tmp_path / "r", Recorder(kill_the_first))
     failed, fine = outcome.made
     assert failed.manifest.status == "failed"
     assert failed.manifest.error is not None
@@ -226,7 +222,7 @@ def test_a_crash_is_tried_again_without_extra_buffers_and_flagged(tiny_model: Pa
             killed.append(event.pid)
             os.kill(event.pid, signal.SIGSEGV)
 
-    outcome = run(plan(tiny_model, context=(32, 64), gen=(200,)), tmp_path / "r", Recorder(crash_once))
+    outcome = run(a_plan("local", tiny_model, context=(32, 64), gen=(200,)), tmp_path / "r", Recorder(crash_once))
     crashed, retried, next_cell = (r.manifest for r in outcome.made)
     assert crashed.error is not None
     assert crashed.error.kind == "SIGSEGV"
@@ -246,8 +242,9 @@ def test_a_runner_that_hangs_is_ended(tiny_model: Path, tmp_path: Path) -> None:
             pids.append(event.pid)
 
     timeouts = {"load_s": 60, "iteration_s": 0.5}
-    a_plan = plan(tiny_model, timeouts=timeouts, iterations=100)  # no machine has done all before it is stopped
-    manifest = only(run(a_plan, tmp_path / "r", Recorder(stop))).manifest
+    # No machine has done all before it is stopped.
+    slow = a_plan("local", tiny_model, timeouts=timeouts, iterations=100)
+    manifest = only(run(slow, tmp_path / "r", Recorder(stop))).manifest
     assert manifest.error is not None
     assert manifest.error.kind == "timeout"
     assert not Path(f"/proc/{pids[0]}").exists()
@@ -256,7 +253,7 @@ def test_a_runner_that_hangs_is_ended(tiny_model: Path, tmp_path: Path) -> None:
 def test_what_cannot_fit_is_skipped_with_the_reason(tiny_model: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     for _ in range(2):
-        outcome = run(plan(tiny_model, memory_fraction=1e-9, sessions=3), tmp_path / "r", recorder)
+        outcome = run(a_plan("local", tiny_model, memory_fraction=1e-9, sessions=3), tmp_path / "r", recorder)
         assert not outcome.made
         assert not outcome.complete
         assert "MiB" in next(iter(outcome.skipped.values()))
@@ -270,7 +267,7 @@ def test_what_cannot_fit_is_skipped_with_the_reason(tiny_model: Path, tmp_path: 
 
 
 def test_what_does_not_fit_by_prediction_can_be_run_all_the_same(tiny_model: Path, tmp_path: Path) -> None:
-    outcome = run(plan(tiny_model, memory_fraction=1e-9, memory_check=False), tmp_path / "r")
+    outcome = run(a_plan("local", tiny_model, memory_fraction=1e-9, memory_check=False), tmp_path / "r")
     assert outcome.complete
     assert not outcome.skipped
 
@@ -278,13 +275,14 @@ def test_what_does_not_fit_by_prediction_can_be_run_all_the_same(tiny_model: Pat
 def test_a_context_beyond_training_is_flagged(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     trained = inspect(tiny_models["transformer"]).context_trained
     recorder = Recorder()
-    outcome = run(plan(tiny_models["transformer"], context=(trained + 1,), iterations=1), tmp_path / "r", recorder)
+    beyond = a_plan("local", tiny_models["transformer"], context=(trained + 1,), iterations=1)
+    outcome = run(beyond, tmp_path / "r", recorder)
     assert str(trained) in recorder.said[0]
     assert [f.name for f in only(outcome).manifest.flags] == ["context_beyond_training"]
 
 
 def test_an_accelerator_that_is_not_there_fails_the_run_and_says_what_is(tiny_model: Path, tmp_path: Path) -> None:
-    manifest = only(run(plan(tiny_model, accelerators=("npu",)), tmp_path / "r")).manifest
+    manifest = only(run(a_plan("local", tiny_model, accelerators=("npu",)), tmp_path / "r")).manifest
     assert manifest.error is not None
     assert manifest.error.kind == "accelerator"
     assert "CPU" in manifest.error.message
@@ -295,12 +293,12 @@ def test_a_device_is_measured_by_one_at_a_time(tiny_model: Path, tmp_path: Path)
     serial_hash = driver.facts().serial_hash
     driver.close()
     with lease(f"local-{serial_hash or 'local'}"), pytest.raises(DeviceError, match=f"process {os.getpid()}"):
-        run(plan(tiny_model), tmp_path / "r")
-    assert run(plan(tiny_model), tmp_path / "r").complete
+        run(a_plan("local", tiny_model), tmp_path / "r")
+    assert run(a_plan("local", tiny_model), tmp_path / "r").complete
 
 
 def test_every_wrong_name_is_reported_at_once(tmp_path: Path) -> None:
-    bad = plan("synth:mamba-131m", "no.gguf").model_copy(update={"devices": ("lcoal",), "backends": ("lama.cpp",)})
+    bad = a_plan("lcoal", "synth:mamba-131m", "no.gguf").model_copy(update={"backends": ("lama.cpp",)})
     with pytest.raises(PlanError) as e:
         run(bad, tmp_path / "r")
     for said in ("lama.cpp", "lcoal", "mamba-131m", "no.gguf"):
@@ -309,7 +307,7 @@ def test_every_wrong_name_is_reported_at_once(tmp_path: Path) -> None:
 
 def test_two_names_of_one_model_are_one_cell(tmp_path: Path) -> None:
     names = ("synth:mamba-130m", "synth:mamba-130m@Q4_0")
-    outcome = run(plan(*names, memory_fraction=1e-9), tmp_path / "r")
+    outcome = run(a_plan("local", *names, memory_fraction=1e-9), tmp_path / "r")
     assert [c.model for c in outcome.cells] == ["synth:mamba-130m@Q4_0"]
 
 
@@ -336,7 +334,7 @@ def test_a_plan_may_be_a_file(tiny_model: Path, tmp_path: Path) -> None:
 def test_bad_input_is_refused_before_anything_is_made(
     tmp_path: Path, tiny_model: Path, fields: dict[str, object], error: type[Exception], said: str
 ) -> None:
-    bad = plan(tiny_model).model_copy(update=fields)
+    bad = a_plan("local", tiny_model).model_copy(update=fields)
     with pytest.raises(error) as e:
         run(bad, tmp_path / "r")
     assert said in str(e.value) + getattr(e.value, "hint", "")
@@ -349,14 +347,14 @@ def test_a_damaged_model_is_refused_before_anything_is_made(tmp_path: Path, tiny
     bad = tmp_path / "bad.gguf"
     bad.write_bytes({"truncated": data[: len(data) // 2], "corrupt": b"GGUF" + os.urandom(4000), "empty": b""}[damage])
     with pytest.raises(ModelError, match=r"bad\.gguf"):
-        run(plan(bad), tmp_path / "r")
+        run(a_plan("local", bad), tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
 def test_a_results_folder_that_cannot_be_is_refused_before_a_model_is_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="is not a folder") as e:
-        run(plan("synth:mamba-130m"), tmp_path / "file" / "r")
+        run(a_plan("local", "synth:mamba-130m"), tmp_path / "file" / "r")
     assert "--results" in e.value.hint
     assert not (tmp_path / "cache" / "models").exists()
 
@@ -373,14 +371,13 @@ def test_a_full_disk_ends_the_plan_with_one_message(
 
     monkeypatch.setattr(Store, "begin", begin_on_full_disk)
     with pytest.raises(StoreError, match="No space left"):
-        run(plan(tiny_model), tmp_path / "r")
+        run(a_plan("local", tiny_model), tmp_path / "r")
     assert not list((tmp_path / "r").iterdir())
 
 
-def profile_with_root(tmp_path: Path, root: Path, text: str) -> None:
-    folder = tmp_path / "profiles"
-    folder.mkdir(exist_ok=True)
-    (folder / "local.yaml").write_text(f"name: local\ndriver: local\nsensors:\n  root: {root}\n{text}")
+def profile_with_root(tmp_path: Path, **conditions: str) -> None:
+    content = {"sensors": {"root": str(tmp_path / "tree")}, "conditions": conditions}
+    write_profile(tmp_path / "profiles" / "local.yaml", "local", **content)
 
 
 def governor_tree(tmp_path: Path) -> Path:
@@ -392,9 +389,12 @@ def governor_tree(tmp_path: Path) -> Path:
 
 def test_conditions_are_set_for_the_run_and_put_back(tiny_model: Path, tmp_path: Path) -> None:
     governor = governor_tree(tmp_path)
-    profile_with_root(tmp_path, tmp_path / "tree", "conditions: {governor: performance, screen: dim}\n")
+    conditions = {"governor": "performance", "screen": "dim"}
+    write_profile(
+        tmp_path / "profiles" / "local.yaml", "local", sensors={"root": str(tmp_path / "tree")}, conditions=conditions
+    )
     during: list[str] = []
-    run(plan(tiny_model), tmp_path / "r", Recorder(lambda _e: during.append(governor.read_text())))
+    run(a_plan("local", tiny_model), tmp_path / "r", Recorder(lambda _e: during.append(governor.read_text())))
     assert set(during) == {"performance"}
     assert governor.read_text().strip() == "schedutil"
     assert any("screen" in w for w in Store(tmp_path / "r").runs()[0][0].manifest.warnings)
@@ -402,7 +402,7 @@ def test_conditions_are_set_for_the_run_and_put_back(tiny_model: Path, tmp_path:
 
 def test_conditions_left_by_a_host_that_crashed_are_put_back(tmp_path: Path) -> None:
     governor = governor_tree(tmp_path)
-    profile_with_root(tmp_path, tmp_path / "tree", "")
+    profile_with_root(tmp_path)
     crash = (
         "import os, melt; from melt.drivers import connect;"
         "connect(melt.load_profile('local')).condition({'governor': 'performance'}); os._exit(9)"
@@ -415,7 +415,7 @@ def test_conditions_left_by_a_host_that_crashed_are_put_back(tmp_path: Path) -> 
 
 def test_looking_at_a_device_does_not_undo_what_another_measures_under(tmp_path: Path) -> None:
     governor = governor_tree(tmp_path)
-    profile_with_root(tmp_path, tmp_path / "tree", "")
+    profile_with_root(tmp_path)
     measuring = connect(melt.load_profile("local"))
     measuring.condition({"governor": "performance"})
     look = "import melt; from melt.drivers import connect; connect(melt.load_profile('local')).close()"
@@ -430,9 +430,9 @@ def test_a_hot_device_is_waited_for_and_flagged(tiny_model: Path, tmp_path: Path
     zone.mkdir(parents=True)
     (zone / "type").write_text("x86_pkg_temp\n")
     (zone / "temp").write_text("81500\n")
-    profile_with_root(tmp_path, tmp_path / "tree", "")
+    profile_with_root(tmp_path)
     cooldown = {"start_below_c": 50, "limit_s": 0.3}
-    manifest = only(run(plan(tiny_model, cooldown=cooldown), tmp_path / "r")).manifest
+    manifest = only(run(a_plan("local", tiny_model, cooldown=cooldown), tmp_path / "r")).manifest
     assert [f.name for f in manifest.flags] == ["start_temperature_out_of_band"]
     assert manifest.start_temp_c == 81.5
     assert manifest.cooldown_s is not None
@@ -440,7 +440,8 @@ def test_a_hot_device_is_waited_for_and_flagged(tiny_model: Path, tmp_path: Path
 
 
 def test_the_manifest_says_what_was_run(tiny_model: Path, tmp_path: Path) -> None:
-    manifest = json.loads((only(run(plan(tiny_model), tmp_path / "r")).folder / "manifest.json").read_text())
+    made = only(run(a_plan("local", tiny_model, threads=(2,)), tmp_path / "r"))
+    manifest = json.loads((made.folder / "manifest.json").read_text())
     assert manifest["job"]["threads"] == 2
     assert manifest["versions"]["engine"].startswith("llama.cpp")
     assert manifest["passport"]["model_sha256"] == manifest["model"]["sha256"]

@@ -10,7 +10,17 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import melt
 from melt.report import write_report
 from melt.store.manifest import Flag, RunFailure
-from tests.store_factory import CONTEXTS, FALCON_H1, MAMBA, MAMBA2, SMOLLM, FakeModel, Recipe, write_run, write_store
+from tests.support.store_factory import (
+    CONTEXTS,
+    FALCON_H1,
+    MAMBA,
+    MAMBA2,
+    SMOLLM,
+    FakeModel,
+    Recipe,
+    write_run,
+    write_store,
+)
 
 ARGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -26,7 +26,17 @@ from melt.report.tables import cells_table
 from melt.report.traces import MAX_POINTS, thinned
 from melt.store.manifest import MANIFEST, Flag
 from melt.store.store import EVENTS
-from tests.store_factory import CONTEXTS, MAMBA, MAMBA2, SMOLLM, FakeModel, Recipe, with_, write_run, write_store
+from tests.support.store_factory import (
+    CONTEXTS,
+    MAMBA,
+    MAMBA2,
+    SMOLLM,
+    FakeModel,
+    Recipe,
+    with_,
+    write_run,
+    write_store,
+)
 
 MAX_PAGE_BYTES = 5_000_000
 

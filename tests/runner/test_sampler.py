@@ -1,6 +1,5 @@
 """The sampler and inventory as the device runs them: as programs, or as plain modules."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.processes import running
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "melt" / "runner" / "python"
 sys.path.insert(0, str(PROGRAM))
@@ -33,11 +35,9 @@ class Sampler:
         self.process = subprocess.Popen([*program, "sample", str(spec)], stdin=subprocess.PIPE)
 
     def __enter__(self) -> "Sampler":
-        deadline = time.monotonic() + 60
-        while not self.out.exists():  # it is there from the moment that the sampler has begun
-            assert self.process.poll() is None, "the sampler did not begin"
-            assert time.monotonic() < deadline, "the sampler did not begin"
-            time.sleep(0.005)
+        # The file is there from the moment that the sampler has begun.
+        wait_until(lambda: self.out.exists() or self.process.poll() is not None, every_s=0.005)
+        assert self.process.poll() is None, "the sampler did not begin"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,10 +80,7 @@ def test_reads_files_again_and_again_under_the_root(program: list[str], tmp_path
 
 def test_flushes_while_running(program: list[str], tmp_path: Path) -> None:
     with Sampler(program, tmp_path, [{"name": "up", "read": "/proc/uptime"}]) as sampler:
-        deadline = time.monotonic() + 60
-        while not (sampler.out.exists() and sampler.rows()):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: sampler.out.exists() and sampler.rows())
 
 
 def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(program: list[str], tmp_path: Path) -> None:
@@ -259,10 +256,7 @@ def test_every_line_of_a_program_that_goes_on_is_a_sample(program: list[str], tm
         assert min(gaps) > 20e6
         assert [r.get("error", r.get("raw")) for r in sampler.rows("ends")] == ["once", "EXIT3"]
         assert [r["error"] for r in sampler.rows("none")] == ["ENOENT"]
-    deadline = time.monotonic() + 10
-    while _running(script):  # killed, and not waited for
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not running(lambda p: script in p.argv))  # killed, and not waited for
 
 
 @pytest.mark.parametrize("flood", ["yes 0123456789", "yes 0123456789 | tr -d '\\n'"])
@@ -287,15 +281,6 @@ def test_what_a_program_has_left_behind_is_not_waited_for(program: list[str], tm
         sampler.end()
         assert time.monotonic() - began < 3
         assert sampler.rows("s")[0]["raw"] == "once"
-
-
-def _running(script: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if script.encode() in path.read_bytes():
-                found.append(path.parent.name)
-    return found
 
 
 def test_it_comes_before_the_runner_where_it_may_and_what_it_starts_does_not(

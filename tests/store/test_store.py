@@ -14,7 +14,7 @@ import pytest
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, SCHEMA, DamagedRunError, migrate
 from melt.store.store import Store
-from tests.store_factory import write_store
+from tests.support.store_factory import write_store
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import fcntl
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from melt.toolchain.targets import TARGETS
 from melt.util.files import cache_folder
 from tests.doubles.sshd import Sshd, make_key
 from tests.drivers.conftest import enrol_all, ssh_profile_of
+from tests.support.waiting import wait_until
 
 # Says what it was called with, and "builds" a program out of the sources: what a test then finds in it, it was given.
 CMAKE = """#!/bin/sh
@@ -272,7 +272,7 @@ def test_a_build_that_was_cut_off_leaves_nothing_that_passes_for_whole(
 
     thread = threading.Thread(target=build_it)
     thread.start()
-    (half,) = wait_for(lambda: list(Path(board.work_folder).glob("on-device-*/build/melt-runner")))
+    (half,) = wait_until(lambda: list(Path(board.work_folder).glob("on-device-*/build/melt-runner")))
     assert half.read_text() == "half\n"
     if how == "killed":
         started[-1].kill()
@@ -284,14 +284,6 @@ def test_a_build_that_was_cut_off_leaves_nothing_that_passes_for_whole(
     assert built_on_device(board.facts(), on_device.GPUS) is None
     stub(tmp_path, monkeypatch, "cmake", CMAKE)
     assert build_on_device(board, "none").read_text() == "exit # main 1\n# llama\n"
-
-
-def wait_for(found: Callable[[], list[Path]]) -> list[Path]:
-    for _ in range(1200):
-        if there := found():
-            return there
-        time.sleep(0.05)
-    raise TimeoutError
 
 
 def test_two_builds_in_one_folder_are_one_too_many(board: ShellDriver, tmp_path: Path) -> None:

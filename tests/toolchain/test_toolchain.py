@@ -24,6 +24,8 @@ from melt.toolchain.build_log import build_log
 from melt.toolchain.compilers import definitions
 from melt.toolchain.source import PROVENANCE, llama_source
 from melt.toolchain.targets import ON_DEVICE, TARGETS, find_target, target_for
+from tests.support.processes import Process, running
+from tests.support.waiting import wait_until
 
 ORIN = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp uscat ilrcpc"
 PI_4 = "fp asimd evtstrm crc32 cpuid"
@@ -167,28 +169,14 @@ def test_an_interrupted_build_leaves_nothing_running(tmp_path: Path) -> None:
     melt = subprocess.Popen(
         [str(Path(sys.executable).with_name("melt")), "runner", "build", "host"], env=env, start_new_session=True
     )
-    deadline = time.monotonic() + 60
-    while "cc1plus" not in " ".join(_running_in(tmp_path)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: any("cc1plus" in p.argv[0] for p in at_work_in(tmp_path)))
     melt.terminate()
     assert melt.wait(20) == 130
-    deadline = time.monotonic() + 20  # the signal is sent; dying of it takes a moment
-    while _running_in(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not at_work_in(tmp_path))  # the signal is sent; dying of it takes a moment
 
 
-def _running_in(folder: Path) -> list[str]:
-    """Command lines of this machine's processes that work inside the folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink().is_relative_to(folder):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return found
+def at_work_in(folder: Path) -> list[Process]:
+    return running(lambda p: p.folder is not None and p.folder.is_relative_to(folder))
 
 
 @pytest.mark.parametrize("cache", ["/proc/nowhere", "/dev/null/x"])

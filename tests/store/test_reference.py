@@ -6,7 +6,7 @@ from pathlib import Path
 import melt
 from melt.spec.plan import load_plan
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_run_of_the_reference_plan_is_there_and_ok() -> None:

@@ -11,39 +11,19 @@ import pytest
 
 import melt
 from melt.execution.plan import run
-from melt.spec.events import Iteration
-from melt.spec.plan import Plan
-from melt.store.store import Run
+from tests.support.plans import a_plan, timed
+from tests.support.profiles import write_profile
 from tests.telemetry.replay import Replay, battery_current, load_tree, rapl
 
 LAPTOP = "laptop-xps15-9560"
 
 
-def write_profile(tmp_path: Path, root: Path, extra: str = "") -> None:
-    folder = tmp_path / "profiles"
-    folder.mkdir()
-    (folder / "local.yaml").write_text(
-        f"name: local\ndriver: local\nsensors:\n  root: {root}\n  period_ms: 20\n{extra}"
-    )
+# A tiny model at a long context, so that each phase lasts long enough to be measured.
+LONG = {"context": (3000,), "gen": (800,), "warmups": 1, "idle_s": 2.0}
 
 
-def a_plan(model: Path) -> Plan:
-    # A tiny model at a long context, so that each phase lasts long enough to be measured.
-    return Plan(
-        devices=("local",),
-        models=(str(model),),
-        context=(3000,),
-        gen=(800,),
-        sessions=1,
-        iterations=2,
-        warmups=1,
-        threads=(1,),
-        idle_s=2.0,
-    )
-
-
-def timed(made: Run) -> list[Iteration]:
-    return [e for e in made.events() if isinstance(e, Iteration) and not e.warmup]
+def read_sensors_of(root: Path, profiles: Path) -> None:
+    write_profile(profiles / "local.yaml", "local", sensors={"root": str(root), "period_ms": 20})
 
 
 def test_joules_of_a_replayed_laptop_meet_the_truth(tmp_path: Path, tiny_model: Path) -> None:
@@ -51,13 +31,13 @@ def test_joules_of_a_replayed_laptop_meet_the_truth(tmp_path: Path, tiny_model: 
     range_uj = int(tree["/sys/class/powercap/intel-rapl:0/max_energy_range_uj"])
     # It wraps a few joules in, in the middle of the run.
     sensors = [rapl("intel-rapl:0", range_uj - 40_000_000, range_uj)]
-    write_profile(tmp_path, tmp_path / "tree")
+    read_sensors_of(tmp_path / "tree", tmp_path / "profiles")
 
     def power_w(t_s: float) -> float:
         return 12.0 + 6.0 * math.sin(t_s) + (3.0 if t_s > 4 else 0.0)
 
     with Replay(tmp_path / "tree", tree, power_w, sensors) as replay:
-        outcome = run(a_plan(tiny_model), tmp_path / "results")
+        outcome = run(a_plan("local", tiny_model, **LONG), tmp_path / "results")
         made = outcome.made[0]
         assert made.manifest.status == "ok"
         row = melt.load(tmp_path / "results").runs.iloc[0]
@@ -76,10 +56,10 @@ def test_joules_of_a_replayed_laptop_meet_the_truth(tmp_path: Path, tiny_model: 
 def test_a_charging_battery_gives_no_joules_but_the_reason(tmp_path: Path, tiny_model: Path) -> None:
     tree = {p: t for p, t in load_tree(LAPTOP).items() if "powercap" not in p}
     tree["/sys/class/power_supply/BAT0/status"] = "Charging\n"
-    write_profile(tmp_path, tmp_path / "tree")
+    read_sensors_of(tmp_path / "tree", tmp_path / "profiles")
     voltage_uv = float(tree["/sys/class/power_supply/BAT0/voltage_now"])
     with Replay(tmp_path / "tree", tree, lambda _t: 15.0, [battery_current("BAT0", voltage_uv)]):
-        run(a_plan(tiny_model), tmp_path / "results")
+        run(a_plan("local", tiny_model, **LONG), tmp_path / "results")
     results = melt.load(tmp_path / "results")
     row = results.runs.iloc[0]
     assert math.isnan(row["energy_decode_j"])
@@ -90,8 +70,8 @@ def test_a_charging_battery_gives_no_joules_but_the_reason(tmp_path: Path, tiny_
 def test_an_absent_sensor_gives_no_joules(tmp_path: Path, tiny_model: Path) -> None:
     empty = tmp_path / "tree"
     empty.mkdir()
-    write_profile(tmp_path, empty)
-    outcome = run(a_plan(tiny_model).model_copy(update={"gen": (8,), "context": (64,)}), tmp_path / "results")
+    read_sensors_of(empty, tmp_path / "profiles")
+    outcome = run(a_plan("local", tiny_model, gen=(8,), context=(64,)), tmp_path / "results")
     row = melt.load(tmp_path / "results").runs.iloc[0]
     assert row[["energy_prefill_j", "energy_decode_j", "idle_power_w", "mean_power_w", "max_temp_c"]].isna().all()
     assert {a.name for a in outcome.made[0].manifest.telemetry.absent} >= {"rapl", "battery"}

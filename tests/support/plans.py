@@ -11,9 +11,10 @@ from melt.spec.plan import Plan
 from melt.store.store import Run
 
 
-def a_plan(profile: str, model: Path, **more: object) -> Plan:
-    few = {"context": (256,), "gen": (32,), "sessions": 1, "iterations": 2, "threads": (1,), "idle_s": 0.5}
-    return Plan.model_validate({"devices": (profile,), "models": (str(model),), **few, **more})
+def a_plan(device: str, *models: Path | str, **more: object) -> Plan:
+    """One session of little work on one thread, but for what a test says otherwise."""
+    few = {"context": (32,), "gen": (4,), "sessions": 1, "iterations": 2, "threads": (1,), "idle_s": 0.1}
+    return Plan.model_validate({"devices": (device,), "models": tuple(map(str, models)), **few, **more})
 
 
 def timed(made: Run) -> list[Iteration]:
