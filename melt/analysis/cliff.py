@@ -12,16 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from melt.analysis.curves import Curve
+from melt.analysis.metrics import ROWS
+from melt.spec.metrics import CostLaw
 
 MIN_CONTEXTS = 4
 SINGLE_SPREAD = 1.1  # assumed of a point with a single session
+MAX_DEGREE = 2.0  # of a family that is not known
 STEP = 1.25  # the smallest unexplained factor between two lengths that is called a cliff
-# The highest power of the context length in each cost law: prefill with and without attention, and so on.
-DEGREES = {
-    "ttft_s": {"transformer": 2.0, "hybrid": 2.0, "ssm": 1.0},
-    "tpot_s": {"transformer": 1.0, "hybrid": 1.0, "ssm": 0.0},
-    "peak_rss_bytes": {"transformer": 1.0, "hybrid": 1.0, "ssm": 1.0},
-}
 
 
 @dataclass(frozen=True)
@@ -38,18 +35,23 @@ class Cliff:
 def cliffs(curve: Curve) -> list[Cliff]:
     """Every cliff of a curve; a curve of fewer than four lengths has none to tell."""
     found = []
-    for metric, degrees in DEGREES.items():
+    for metric, law in ((m.name, m.law) for m in ROWS if m.law):
         known = np.isfinite(curve.of(metric)) & (curve.of(metric) > 0)
         context, value = curve.contexts[known], curve.of(metric)[known]
         if len(context) < MIN_CONTEXTS:
             continue
         spread = _spread(curve, metric)[known]
-        degree = degrees.get(curve.family, 2.0)
+        degree = _degree(law, curve.family)
         for i, excess in enumerate(unexplained(np.log(context), np.log(value), degree)):
             noise = max(spread[i], spread[i + 1])
             if abs(excess) > math.log(STEP) + noise:
                 found.append(Cliff(metric, curve.name, context[i], context[i + 1], math.exp(excess)))
     return found
+
+
+def _degree(law: CostLaw, family: str) -> float:
+    """The highest power of the context length that a family's cost law allows."""
+    return {"transformer": law.with_attention, "hybrid": law.with_attention, "ssm": law.without}.get(family, MAX_DEGREE)
 
 
 def _spread(curve: Curve, metric: str) -> np.ndarray:

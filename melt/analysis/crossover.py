@@ -16,7 +16,6 @@ from melt.analysis.stats import LEVEL, SEED, Floats, resampled_medians
 
 Kind = Literal["crosses", "crosses_back", "better_everywhere", "never_better", "multiple", "not_comparable"]
 RESAMPLES = 4_000
-COMPARED = ("ttft_s", "prefill_tok_per_s", "tpot_s", "peak_rss_bytes", "prefill_j_per_token", "decode_j_per_token")
 MATCHED_SIZE = 1.5  # parameters may differ by this factor and still be called matched
 
 

@@ -1,5 +1,6 @@
 """The live view of a session: one bar over all sessions, with the cell, its phase, the time left and the last speed."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from melt.analysis.measures.latency import THROUGHPUT, latencies, rate
+from melt.analysis.metrics import shown_in
 from melt.cli import printable
 from melt.cli.build_bar import build_bar
 from melt.drivers import is_host
@@ -30,6 +33,7 @@ from melt.execution.progress import Watcher
 from melt.models.info import ModelInfo
 from melt.spec.cell import Cell
 from melt.spec.events import Event, Iteration, ModelLoaded, Repetitions, UnknownLine
+from melt.spec.metrics import Metric
 from melt.spec.plan import Plan
 from melt.store.store import Run
 
@@ -152,12 +156,11 @@ class Live(Watcher):
         if isinstance(event, ModelLoaded):
             self.phase("warm-up" if self._warmups else f"measure 1/{self._iterations}")
         if isinstance(event, Repetitions):
-            speed = event.tokens * len(event.took_ns) / (sum(event.took_ns) / 1e9)
-            self._speed = f"{event.phase} {speed:.1f} tok/s"
+            self._speed = repetitions_speed(event)
             self.phase("measure decode" if event.phase == "prefill" else "end")
         if isinstance(event, Iteration):
             upcoming = 1 if event.warmup else event.index + 2
-            self._speed = self._speed if event.warmup else _speed(event)
+            self._speed = self._speed if event.warmup else pass_speed(event)
             if upcoming <= self._iterations:
                 rests = " (the screen rests while it is timed)" if self._resting else ""
                 self.phase(f"measure {upcoming}/{self._iterations}{rests}")
@@ -210,13 +213,19 @@ def push_text(name: str, done: int, total: int, spent_s: float) -> str:
     return f"push {name}: {done / max(total, 1):.0%} of {total / 2**20:,.0f} MiB, {rate / 1e6:,.1f} MB/s{left}"
 
 
-def _speed(event: Iteration) -> str:
-    prefill_s = (event.prefill.t_end_ns - event.prefill.t_start_ns) / 1e9
-    stamps = event.token_t_ns
-    text = f"prefill {event.prefill.tokens / prefill_s:.0f} tok/s" if prefill_s > 0 else ""
-    if len(stamps) > 1 and stamps[-1] > stamps[0]:
-        text += f", decode {(len(stamps) - 1) / ((stamps[-1] - stamps[0]) / 1e9):.1f} tok/s"
-    return text
+def pass_speed(event: Iteration) -> str:
+    """The throughputs of one pass; empty where its times are none."""
+    values = latencies(event) if len(event.token_t_ns) > 1 else {}
+    return ", ".join(_said(m, values[m.name]) for m in shown_in("live") if math.isfinite(values.get(m.name, math.nan)))
+
+
+def repetitions_speed(event: Repetitions) -> str:
+    """The throughput of one phase, over all of its repetitions."""
+    return _said(THROUGHPUT[event.phase], rate(event.tokens * len(event.took_ns), sum(event.took_ns) / 1e9))
+
+
+def _said(metric: Metric, value: float) -> str:
+    return f"{metric.title} {value * metric.scale.factor:.{metric.scale.decimals}f} {metric.scale.unit}"
 
 
 def duration(seconds: float) -> str:

@@ -8,21 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from melt.analysis.metrics import shown_in
 from melt.cli import printable
 from melt.cli.tables import model_table, print_whole, width_of
+from melt.spec.metrics import Metric
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results
     from melt.execution.plan import Outcome
-
-# Column of the cells frame -> heading, factor, digits
-METRICS = (
-    ("ttft_s", "TTFT s", 1.0, 3),
-    ("prefill_tok_per_s", "prefill/s", 1.0, 0),
-    ("decode_tok_per_s", "decode/s", 1.0, 1),
-    ("peak_rss_bytes", "peak MiB", 2.0**-20, 0),
-    ("decode_j_per_token", "J/token", 1.0, 3),
-)
 
 # What may tell two rows apart beside model and context; a column is shown where it varies.
 TELLING = (
@@ -70,17 +63,17 @@ def _print_table(console: Console, cells: Any) -> None:
 
 
 def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
-    shown = [c for c in METRICS if cells[c[0]].notna().any()]
+    shown = [m for m in shown_in("summary") if cells[m.name].notna().any()]
     telling = _telling(cells)
     if cells.duplicated(["model", "prompt_tokens", *telling]).any():
         telling.append("conditions_id")  # nothing else tells them apart
-    caption = "medians over n sessions; tokens a second"
+    caption = "medians over n sessions"
     caption += "; ± half the 95 % interval" if with_intervals else "; 95 % intervals in the report or a wider terminal"
     rows = cells.sort_values(["model", "prompt_tokens", *telling]).to_dict("records")
     names = [escape(printable(_short(str(row["model"])))) for row in rows]
     columns = {"context": [str(row["prompt_tokens"]) for row in rows], "n": [str(row["n_sessions"]) for row in rows]}
     columns = {k.removesuffix("_tokens"): [escape(printable(str(r[k]))) for r in rows] for k in telling} | columns
-    columns |= {h: [_value(r, c, factor, digits, with_intervals) for r in rows] for c, h, factor, digits in shown}
+    columns |= {m.narrow_heading.replace(" ", "_"): [_value(row, m, with_intervals) for row in rows] for m in shown}
     return model_table(names, columns, room, caption)
 
 
@@ -98,11 +91,11 @@ def _short(name: str) -> str:
     return Path(name).name if name.endswith(".gguf") else name
 
 
-def _value(row: dict[str, Any], column: str, factor: float, digits: int, with_interval: bool) -> str:
-    middle, low, high = (row.get(column + end, math.nan) for end in ("", "_lo", "_hi"))
+def _value(row: dict[str, Any], metric: Metric, with_interval: bool) -> str:
+    middle, low, high = (row.get(metric.name + end, math.nan) for end in ("", "_lo", "_hi"))
     if not _is_number(middle):
         return "-"
-    text = f"{middle * factor:.{digits}f}"
+    text = f"{middle * metric.scale.factor:.{metric.scale.decimals}f}"
     if with_interval and _is_number(low) and _is_number(high) and middle:
         text += f" [dim]±{(high - low) / 2 / abs(middle):.0%}[/dim]"
     return text

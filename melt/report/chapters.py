@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melt.analysis.frames import Results
-from melt.report.figures import Drawing, context_figures, memory_parts, token_intervals
-from melt.report.operators import operators
+from melt.report.figures.context import context_figures
+from melt.report.figures.drawing import Drawing
+from melt.report.figures.intervals import token_intervals
+from melt.report.figures.memory import memory_parts
+from melt.report.figures.operators import operators
+from melt.report.figures.traces import traces
 from melt.report.series import Setting
-from melt.report.traces import traces
 
 MAX_SETTINGS = 6  # of more, the rest are in the tables
 MAX_TRACED = 2  # settings whose runs are shown over time
@@ -54,7 +57,8 @@ LEADS = {
     "pace": ("Pace of the answer", "Two models with one average can feel different: one steady, one that stalls."),
     "traces": (
         "Over time",
-        "One session of each model at its longest context. Shaded: reading the prompt, and writing the answer.",
+        "One session of each model at its longest context. Shaded: prefill, in which it reads the prompt, and decode, "
+        "in which it writes the answer.",
     ),
     "ops": (
         "Where the time goes",

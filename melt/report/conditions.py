@@ -9,10 +9,10 @@ from melt.analysis.cliff import cliffs
 from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.frames import Results
 from melt.analysis.metrics import METRICS
+from melt.analysis.stats import SESSIONS_FOR_INTERVAL
 from melt.report import text
 from melt.report.palette import FAMILY_WORDS
 from melt.report.series import Setting
-from melt.report.story import SESSIONS_FOR_INTERVAL
 from melt.spec.cell import Cell
 from melt.store.manifest import Manifest
 

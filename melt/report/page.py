@@ -8,9 +8,13 @@ from markupsafe import Markup
 
 import melt
 from melt.analysis.frames import Results
+from melt.analysis.metrics import METRICS
 from melt.analysis.passport import passport_id
-from melt.report import conditions, palette, reproduce, story, text
+from melt.report import conditions, palette, reproduce, text
 from melt.report.chapters import MAX_SETTINGS, Chapter
+from melt.report.crossings import crossing_rows
+from melt.report.pairs import pair
+from melt.report.sentences import model_flags, model_sentence
 from melt.report.series import Setting
 from melt.report.svg import inline
 from melt.report.tables import Table, cells_table, rails_table, runs_table
@@ -37,12 +41,13 @@ def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Cha
         version=melt.__version__,
         light=Markup(palette.css_variables(dark=False)),  # noqa: S704 - our own colours
         dark=Markup(palette.css_variables(dark=True)),  # noqa: S704 - our own colours
+        metrics=METRICS,
         devices=conditions.devices(results),
         models=conditions.models(results, list(settings)),
         protocol=conditions.protocol(results),
         caveats=conditions.caveats(results, list(settings)),
         headlines=_headlines(results, settings),
-        crossings=[row for s in settings for row in story.crossing_rows(s)],
+        crossings=[row for s in settings for row in crossing_rows(s)],
         several=len(settings) > 1,
         left_out=max(0, len(settings) - MAX_SETTINGS),
         legends=_legend(settings),
@@ -77,13 +82,12 @@ def _headlines(results: Results, settings: Sequence[Setting]) -> list[dict[str, 
     """For each setting its pairs, the closest matched first; models without a pair in a sentence."""
     out = []
     for setting in settings[:MAX_SETTINGS]:
-        pairs = [story.pair(setting, a, b, results) for a, b in setting.pairs]
+        pairs = [pair(setting, a, b, results) for a, b in setting.pairs]
         pairs.sort(key=lambda p: not p.close)
         in_pairs = {label for p in pairs for label in (p.challenger, p.reference)}
-        alone = [(story.alone(d), story.alone_doubts(d)) for d in setting.drawn if d.label not in in_pairs]
-        out.append(
-            {"title": setting.title, "pairs": pairs[:MAX_PAIRS], "more": max(0, len(pairs) - MAX_PAIRS), "alone": alone}
-        )
+        unpaired = [(model_sentence(d), model_flags(d)) for d in setting.drawn if d.label not in in_pairs]
+        more = max(0, len(pairs) - MAX_PAIRS)
+        out.append({"title": setting.title, "pairs": pairs[:MAX_PAIRS], "more": more, "unpaired": unpaired})
     return out
 
 

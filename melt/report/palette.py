@@ -29,18 +29,17 @@ SHADES: dict[str, tuple[tuple[str, str], ...]] = {
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5a6470", "#dde1e6", "#ffffff"
 CHROME = {INK: "ink", MUTED: "muted", GRID: "grid"}
 CHROME_DARK = {INK: "#e8eaed", MUTED: "#a3adb8", GRID: "#363c44"}
-# Parts of memory: light theme, dark theme.
-PARTS: dict[str, tuple[str, str]] = {
-    "weights": ("#3d5a80", "#86a8d4"),
-    "kv": ("#c86b3c", "#f0a070"),
-    "state": ("#4f9d84", "#7fd0b5"),
-    "compute": ("#a9b4c2", "#6d7986"),
-    "output": ("#8673a1", "#b8a4d6"),
-    "repacked": ("#7796bd", "#56749c"),
-    "baseline": ("#d5d0c5", "#575b50"),
-    "tables": ("#b9ab8f", "#7a735c"),
-}
-SEQUENCE = ("weights", "repacked", "kv", "state", "output", "compute", "tables", "baseline")
+# Parts of memory in the order of their metrics: light theme, dark theme.
+PARTS: tuple[tuple[str, str], ...] = (
+    ("#3d5a80", "#86a8d4"),
+    ("#7796bd", "#56749c"),
+    ("#c86b3c", "#f0a070"),
+    ("#4f9d84", "#7fd0b5"),
+    ("#a9b4c2", "#6d7986"),
+    ("#8673a1", "#b8a4d6"),
+    ("#d5d0c5", "#575b50"),
+    ("#b9ab8f", "#7a735c"),
+)
 # Kinds of operators, from the bottom of a bar to its top.
 KINDS: dict[str, tuple[str, str]] = {
     "gemm": ("#3d5a80", "#86a8d4"),
@@ -86,7 +85,7 @@ def looks(models: list[tuple[str, str]]) -> dict[str, Look]:
 
 
 def _pairs() -> list[tuple[str, str]]:
-    return [*(s for shades in SHADES.values() for s in shades), *PARTS.values(), *KINDS.values(), *PHASES.values()]
+    return [*(s for shades in SHADES.values() for s in shades), *PARTS, *KINDS.values(), *PHASES.values()]
 
 
 def variable(light: str) -> str:

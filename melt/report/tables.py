@@ -3,15 +3,18 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from melt.analysis.frames import Results
+from melt.analysis.metrics import shown_in
 from melt.analysis.stats import median
 from melt.report import text
+from melt.spec.metrics import Metric
 
 Show = Callable[[float], str]
 
@@ -53,32 +56,25 @@ def numeral(value: float, show: Show, low: float = math.nan, high: float = math.
     return Entry(show(number), "" if math.isnan(number) else repr(number), True, bounds)
 
 
-def _rate(value: float) -> str:
-    return text.number(value)
+def _heading(metric: Metric) -> tuple[str, str]:
+    """A metric's name and, for whoever points at it, what it means."""
+    return text.heading(metric), f"{metric.heading}: {metric.meaning}"
 
 
-_CELL_METRICS: tuple[tuple[str, str, str, Show], ...] = (
-    ("ttft_s", "TTFT", "time to the first token", text.seconds),
-    ("prefill_tok_per_s", "Reading tok/s", "prompt tokens a second", _rate),
-    ("tpot_s", "TPOT", "time per further token", text.seconds),
-    ("decode_tok_per_s", "Writing tok/s", "generated tokens a second", _rate),
-    ("compile_s", "Compiling", "the model for its accelerator, once; in no other time", text.seconds),
-    ("itl_p99_s", "ITL p99", "99th percentile of the intervals between tokens", text.seconds),
-    ("peak_rss_bytes", "Peak memory", "peak resident memory of the process", text.size),
-    ("predicted_memory_bytes", "Predicted", "the engine's buffers by the architecture's formula", text.size),
-    ("prefill_j_per_token", "Reading, J/tok", "energy per prompt token", text.energy),
-    ("decode_j_per_token", "Writing, J/tok", "energy per generated token", text.energy),
-)
+def _value(metric: Metric, row: Mapping[Any, Any]) -> Entry:
+    """A metric of a row, with its bounds where the row has them."""
+    bounds = (row.get(metric.name + end, math.nan) for end in ("_lo", "_hi"))
+    return numeral(row[metric.name], partial(text.bare, metric), *bounds)
 
 
 def cells_table(results: Results) -> Table:
     """Every cell, with the metrics that any of them has."""
     cells = results.cells
-    metrics = [m for m in _CELL_METRICS if cells[m[0]].notna().any()]
+    metrics = [m for m in shown_in("cells") if cells[m.name].notna().any()]
     several_devices = cells["device"].nunique() > 1 or cells["accelerator"].nunique() > 1
     header = [("Model", ""), ("Context", "tokens in the prompt")]
     header = ([("Device", "")] if several_devices else []) + header + [("Sessions", "fresh processes measured")]
-    header += [("Flags", "reasons to doubt")] + [(title, meaning) for _, title, meaning, _ in metrics]
+    header += [("Flags", "reasons to doubt")] + [_heading(m) for m in metrics]
     differing = [c for c in _SETTINGS if cells[c].nunique() > 1]
     rows = []
     for row in cells.to_dict("records"):
@@ -87,7 +83,7 @@ def cells_table(results: Results) -> Table:
             words(row["model_name"], row["quant"]),
             replace(numeral(row["prompt_tokens"], text.count), note=_setting(row, differing)),
         ]
-        values = [numeral(row[m], show, row[f"{m}_lo"], row[f"{m}_hi"]) for m, _, _, show in metrics]
+        values = [_value(m, row) for m in metrics]
         rows.append((*device, *identity, numeral(row["n_sessions"], text.count), _flags(row["flags"]), *values))
     return Table("cells", tuple(header), tuple(rows))
 
@@ -117,9 +113,7 @@ def runs_table(results: Results) -> Table:
         ("Context", "tokens in the prompt"),
         ("Session", ""),
         ("Status", ""),
-        ("TTFT", "time to the first token"),
-        ("TPOT", "time per further token"),
-        ("Peak memory", "peak resident memory of the process"),
+        *(_heading(m) for m in shown_in("runs")),
         ("Remarks", "why it failed, and what its flags rest on"),
     )
     evidence: dict[str, list[str]] = {}
@@ -136,9 +130,7 @@ def runs_table(results: Results) -> Table:
                 numeral(row["prompt_tokens"], text.count),
                 numeral(row["session"] + 1, text.count),
                 words(row["status"]),
-                numeral(row["ttft_s"], text.seconds),
-                numeral(row["tpot_s"], text.seconds),
-                numeral(row["peak_rss_bytes"], text.size),
+                *(_value(m, row) for m in shown_in("runs")),
                 words("; ".join(failure + evidence.get(row["run_id"], []))),
             )
         )
@@ -152,11 +144,7 @@ def rails_table(results: Results) -> Table:
         ("Context", "tokens in the prompt"),
         ("Rail", "and the sensor that measures it"),
         ("In the total", "others are inside one that is, or beside the total"),
-        ("Idle", "mean power of the idle baseline"),
-        ("Reading", "mean power while the prompt is read"),
-        ("Writing", "mean power while the answer is written"),
-        ("Reading, J/tok", "energy per prompt token"),
-        ("Writing, J/tok", "energy per generated token"),
+        *(_heading(m) for m in shown_in("rails")),
     )
     rails = results.rails
     if not rails.groupby("run_id").size().gt(1).any():
@@ -167,20 +155,17 @@ def rails_table(results: Results) -> Table:
     rows = []
     for _, group in groups:
         first = group.iloc[0]
-        value = {name: median(group[name]) for name in _RAIL_FIGURES}
+        value = {m.name: median(group[m.name]) for m in shown_in("rails")}
         rows.append(
             (
                 words(first["model_name"], first["quant"]),
                 replace(numeral(first["prompt_tokens"], text.count), note=_or_empty(first["power_mode"])),
                 words(first["rail"] or first["source"], first["sensor"]),
                 words("yes" if first["counts_in_total"] else "no"),
-                *(numeral(value[name], text.power if name.endswith("_w") else text.energy) for name in _RAIL_FIGURES),
+                *(_value(m, value) for m in shown_in("rails")),
             )
         )
     return Table("rails", header, tuple(rows))
-
-
-_RAIL_FIGURES = ("idle_power_w", "power_prefill_w", "power_decode_w", "prefill_j_per_token", "decode_j_per_token")
 
 
 def _or_empty(value: object) -> str:

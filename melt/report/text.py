@@ -3,6 +3,10 @@
 import math
 import re
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from melt.spec.metrics import Metric
 
 # Unicode's bidirectional controls reorder what stands around them; categories C* hold them and all controls.
 _SPACE = re.compile(r"\s+")
@@ -90,6 +94,50 @@ def power(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{number(value * 1e3)} mW" if abs(value) < 1 else f"{number(value)} W"
+
+
+def percent(value: float) -> str:
+    """A share."""
+    return f"{number(value * 100)} %" if math.isfinite(value) else "–"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How numbers of a column's unit are written; ``unit`` is left to the heading, and empty where each has its own."""
+
+    number: Callable[[float], str]
+    unit: str = ""
+
+
+FORMATS = {
+    "s": Format(seconds),
+    "bytes": Format(size),
+    "J": Format(energy),
+    "J/token": Format(energy),
+    "W": Format(power),
+    "0 to 1": Format(percent),
+    "tokens/s": Format(number, "tok/s"),
+    "tokens": Format(count, "tokens"),
+    "prompts": Format(number, "prompts"),
+    "°C": Format(number, "°C"),
+}
+
+
+def heading(metric: Metric) -> str:
+    """A metric over a column of ``bare`` numbers."""
+    unit = FORMATS[metric.unit].unit
+    return f"{metric.label} ({unit})" if unit else metric.label
+
+
+def bare(metric: Metric, value: float) -> str:
+    """A metric's value under its heading."""
+    return FORMATS[metric.unit].number(value)
+
+
+def amount(metric: Metric, value: float) -> str:
+    """A metric's value with its unit."""
+    shown, unit = bare(metric, value), FORMATS[metric.unit].unit
+    return f"{shown} {unit}" if unit and math.isfinite(value) else shown
 
 
 def tokens(value: float) -> str:

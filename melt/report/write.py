@@ -11,10 +11,10 @@ from pathlib import Path
 from melt.analysis.frames import Results
 from melt.report import charts
 from melt.report.chapters import Plate, chapters
+from melt.report.crossings import crossing_rows
 from melt.report.folder import INDEX, replacing
 from melt.report.page import render
 from melt.report.series import settings
-from melt.report.story import crossing_rows
 from melt.report.tables import rows_to_csv, to_csv
 
 FRAMES = ("runs", "iterations", "cells", "rails", "flags", "ops")

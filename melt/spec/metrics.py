@@ -33,6 +33,21 @@ class Scale:
     decimals: int = 0
 
 
+# How a column's unit is drawn and printed.
+SCALES = {
+    "s": Scale("s", decimals=3),
+    "tokens/s": Scale("tok/s", decimals=1),
+    "bytes": Scale("MiB", 2**-20),
+    "J": Scale("J", decimals=3),
+    "J/token": Scale("mJ", 1e3, 1),
+    "W": Scale("W", decimals=2),
+    "0 to 1": Scale("%", 100.0),
+    "°C": Scale("°C", decimals=1),
+    "tokens": Scale("tokens"),
+    "prompts": Scale("prompts"),
+}
+
+
 @dataclass(frozen=True)
 class Words:
     """What follows a factor: 2.4× ``less`` or 2.4× ``more``, as in "2.4× faster"."""
@@ -56,12 +71,13 @@ class Metric(Column):
     Attributes:
         title: its one name, as within a sentence.
         short: the field's abbreviation of the title; empty where there is none.
+        narrow: with its unit over a column of the terminal, where the name is wider than the numbers.
         better: the direction in which it is better; empty where it has none.
         per: ``iteration``: a run's value is the median of its timed iterations'.
         of_time: of a speed, the column of its time: a speed follows from the median time beside it, as the median
             of speeds is another number where the count is even.
-        scale: how it is drawn and printed; of a metric that is shown.
-        words: of a metric that is told as a factor.
+        axis: how it is drawn and printed, where not as usual for its unit.
+        words: how a factor is told.
         shown: where people meet it beside the frames.
         figure: the chapter in which it is drawn against context length.
         plain: for a caption, what it is to someone who does not know the term.
@@ -70,11 +86,12 @@ class Metric(Column):
 
     title: str
     short: str = ""
+    narrow: str = ""
     better: Better = ""
     per: Per = "run"
     of_time: str = ""
-    scale: Scale | None = None
-    words: Words | None = None
+    axis: Scale | None = None
+    words: Words = Words("less", "more")
     shown: tuple[Place, ...] = ()
     figure: Group | None = None
     plain: str = ""
@@ -91,8 +108,21 @@ class Metric(Column):
         return self.short or self.heading
 
     @property
+    def narrow_heading(self) -> str:
+        """Its name and unit over a column of the terminal."""
+        return self.narrow or f"{self.short or self.title} {self.scale.unit}"
+
+    @property
+    def full(self) -> str:
+        """Its name with the abbreviation."""
+        return f"{self.heading} ({self.short})" if self.short else self.heading
+
+    @property
+    def scale(self) -> Scale:
+        """How it is drawn and printed."""
+        return self.axis or SCALES[self.unit]
+
+    @property
     def better_word(self) -> str:
         """How a better value is called: faster, smaller."""
-        if self.words is None:
-            return "better"
         return self.words.less if self.better == "lower" else self.words.more

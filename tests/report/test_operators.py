@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.report.operators import _placement, _rows, dominance, shares_by_kind
+from melt.report.figures.operators import _placement, _rows, dominance, shares_by_kind
 
 
 def ops(*rows: tuple[int, str, str, str, float]) -> pd.DataFrame:

@@ -17,13 +17,15 @@ import melt
 from melt.analysis.crossover import Crossover
 from melt.cli.report import report
 from melt.errors import ReportError
-from melt.report import story, text, write_report
+from melt.report import text, write_report
 from melt.report.charts import fitted_apart, spread
 from melt.report.conditions import caveats, protocol
+from melt.report.crossings import crossing_words
+from melt.report.figures.traces import MAX_POINTS, thinned
 from melt.report.folder import MARKER
+from melt.report.pairs import pair
 from melt.report.series import settings
 from melt.report.tables import cells_table
-from melt.report.traces import MAX_POINTS, thinned
 from melt.store.manifest import MANIFEST, Flag
 from melt.store.store import EVENTS
 from tests.support.store_factory import (
@@ -136,7 +138,7 @@ class TestLittleToTell:
     def test_one_model(self, tmp_path: Path) -> None:
         write_store(tmp_path / "results", models=(SMOLLM,), contexts=(128, 512))
         page = page_of(tmp_path)
-        assert "its first token comes after" in page
+        assert "SmolLM2-135M: time to first token " in page
         assert "Crossovers:" not in page
 
     def test_one_session(self, tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ class TestLittleToTell:
         write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(512, 1024), sessions=1, recipe=recipe)
         page = page_of(tmp_path)
         assert 'id="energy"' in page
-        assert "Energy to write" in page
+        assert "Energy per generated token" in page
 
     def test_other_conditions_are_apart(self, tmp_path: Path) -> None:
         write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(128, 512), sessions=1)
@@ -220,21 +222,29 @@ class TestTold:
         write_store(tmp_path, models=(SMOLLM, MAMBA), contexts=(128, 512), recipe=Recipe(flags=(flag,)))
         results = melt.load(tmp_path)
         (setting,) = settings(results)
-        pair = story.pair(setting, *setting.pairs[0], results)
-        assert re.search(r"first token after [\d.]+ s \([\d.]+ to [\d.]+ s\), SmolLM2", pair.sentence)
-        assert re.search(r"takes [\d.]+ ms \([\d.]+ to [\d.]+ ms\) against", pair.sentence)
-        assert pair.doubts == "Flagged: Mamba-130M at 512 tokens and SmolLM2-135M at 512 tokens (throttled)."
+        told = pair(setting, *setting.pairs[0], results)
+        assert re.search(r"time to first token is [\d.]+ s \([\d.]+ to [\d.]+ s\) with Mamba-130M and ", told.sentence)
+        assert re.search(r"time per output token is [\d.]+ ms \([\d.]+ to [\d.]+ ms\) with ", told.sentence)
+        assert told.flags == "Flagged: Mamba-130M at 512 tokens and SmolLM2-135M at 512 tokens (throttled)."
 
     def test_every_part_of_memory_is_named(self, tmp_path: Path) -> None:
         recipe = Recipe(tables_bytes=2**24, repacked_bytes=2**25)
         write_store(tmp_path / "results", models=(SMOLLM,), contexts=(128, 512), sessions=1, recipe=recipe)
         index = write_report(melt.load(tmp_path / "results"), tmp_path / "report")
         svg = (index.parent / "figures" / "memory-smollm2-135m.svg").read_text(encoding="utf-8")
-        for words in ("weights", "repacked copy", "KV cache", "compute", "output", "vocabulary", "runtime"):
+        for words in (
+            "weights",
+            "repacked",
+            "KV cache",
+            "compute buffers",
+            "output buffers",
+            "vocabulary",
+            "runtime",
+        ):
             assert f">{words}</text>" in svg, words
 
     def test_figures_tell_their_scale_and_their_shades(self, demo: Path) -> None:
-        for slug, words in (("ttft-s", "log scale"), ("trace-mamba-130m", "reading"), ("trace-mamba-130m", "writing")):
+        for slug, words in (("ttft-s", "log scale"), ("trace-mamba-130m", "prefill"), ("trace-mamba-130m", "decode")):
             svg = (demo.parent / "figures" / f"{slug}.svg").read_text(encoding="utf-8")
             assert f">{words}</text>" in svg, slug
 
@@ -402,4 +412,4 @@ def test_crossovers_in_words(kind: str, crossings: tuple[float, ...], low: float
     at = crossings[0] if len(crossings) == 1 else np.nan
     ends = (float(CONTEXTS[0]), float(CONTEXTS[-1]))
     found = Crossover("ttft_s", "A", "B", kind, ends, (1.2, 0.8), crossings, at, low, high)  # type: ignore[arg-type]
-    assert words in story.crossing_words(found)
+    assert words in crossing_words(found)

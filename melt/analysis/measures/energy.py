@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from melt.analysis.integration import PhaseEnergy, closure, gaps, net_energy, total_energy
 from melt.analysis.recorded import Recorded
 from melt.spec.events import Iteration
-from melt.spec.metrics import Metric, Scale, Words
+from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
 
 NS = 1e-9
@@ -93,8 +93,6 @@ METRICS = (
         title="energy per prompt token",
         better="lower",
         per="iteration",
-        scale=Scale("mJ", 1e3, 1),
-        words=Words("less", "more"),
         shown=("cells", "rails", "crossover"),
         figure="energy",
         plain="Energy of the prefill over its tokens, idle power included.",
@@ -104,10 +102,9 @@ METRICS = (
         "J/token",
         "energy_decode_j / (generated tokens - 1)",
         title="energy per generated token",
+        narrow="decode mJ/token",
         better="lower",
         per="iteration",
-        scale=Scale("mJ", 1e3, 1),
-        words=Words("less", "more"),
         shown=("summary", "cells", "rails", "card", "crossover"),
         figure="energy",
         plain="Energy of the decode over its tokens, idle power included.",

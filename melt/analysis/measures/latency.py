@@ -19,7 +19,6 @@ METRICS = (
         short="TTFT",
         better="lower",
         per="iteration",
-        scale=Scale("s", decimals=3),
         words=Words("sooner", "later"),
         shown=("summary", "cells", "runs", "sentence", "card", "crossover"),
         figure="latency",
@@ -39,10 +38,11 @@ METRICS = (
         "tokens/s",
         "prompt_tokens / prefill_s of the same row",
         title="prefill throughput",
+        narrow="prefill tok/s",
         better="higher",
         per="iteration",
         of_time="prefill_s",
-        scale=Scale("tok/s"),
+        axis=Scale("tok/s"),
         words=Words("slower", "faster"),
         shown=("live", "summary", "cells", "crossover"),
         figure="latency",
@@ -56,7 +56,7 @@ METRICS = (
         short="TPOT",
         better="lower",
         per="iteration",
-        scale=Scale("ms", 1e3, 1),
+        axis=Scale("ms", 1e3, 1),
         words=Words("faster", "slower"),
         shown=("cells", "runs", "sentence", "card", "crossover"),
         figure="latency",
@@ -68,10 +68,10 @@ METRICS = (
         "tokens/s",
         "1 / tpot_s of the same row",
         title="decode throughput",
+        narrow="decode tok/s",
         better="higher",
         per="iteration",
         of_time="tpot_s",
-        scale=Scale("tok/s", decimals=1),
         words=Words("slower", "faster"),
         shown=("live", "summary", "cells"),
         figure="latency",
@@ -116,6 +116,7 @@ METRICS = (
     ),
 )
 TIME_OF_SPEED = {m.name: m.of_time for m in METRICS if m.of_time}
+THROUGHPUT = {"prefill": METRICS[2], "decode": METRICS[4]}
 
 
 def latencies(one: Iteration) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What comes before the first pass of a fresh process: compiling and loading the model."""
 
-from melt.spec.metrics import Metric, Scale
+from melt.spec.metrics import Metric
 
 METRICS = (
     Metric(
@@ -9,7 +9,6 @@ METRICS = (
         "compiling the model for its accelerator, in no other time; NaN where that was done before, or never is",
         title="compile time",
         better="lower",
-        scale=Scale("s", decimals=1),
         shown=("cells",),
     ),
     Metric(

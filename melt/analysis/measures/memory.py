@@ -1,6 +1,6 @@
 """Memory: what was measured, what the engine explains of it, and what was predicted."""
 
-from melt.spec.metrics import CostLaw, Metric, Scale, Words
+from melt.spec.metrics import CostLaw, Metric, Words
 
 METRICS = (
     Metric(
@@ -9,7 +9,6 @@ METRICS = (
         "peak resident set of the runner's process",
         title="peak memory",
         better="lower",
-        scale=Scale("MiB", 2**-20),
         words=Words("smaller", "larger"),
         shown=("summary", "cells", "runs", "sentence", "card", "crossover"),
         figure="memory",
@@ -49,6 +48,7 @@ METRICS = (
         "bytes",
         "second copy of weights, repacked for the processor (buffers named *_REPACK)",
         title="repacked weights",
+        short="repacked",
         shown=("memory parts",),
     ),
     Metric("kv_bytes", "bytes", "the engine's KV cache", title="KV cache", shown=("memory parts",)),
@@ -67,6 +67,7 @@ METRICS = (
         "bytes",
         "resident set of the runner just before it loaded the model",
         title="runtime baseline",
+        short="runtime",
         shown=("memory parts",),
     ),
     Metric(
@@ -74,6 +75,7 @@ METRICS = (
         "bytes",
         "what loading took beyond the engine's buffers: the vocabulary's tables and the like",
         title="vocabulary tables",
+        short="vocabulary",
         shown=("memory parts",),
     ),
     Metric(

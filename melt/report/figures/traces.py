@@ -8,7 +8,7 @@ from melt.analysis.frames import Results
 from melt.analysis.measures.energy import windows
 from melt.analysis.recorded import Recorded
 from melt.report import charts, text
-from melt.report.figures import Drawing
+from melt.report.figures.drawing import Drawing
 from melt.report.palette import PHASES
 from melt.report.series import Drawn, Setting, middle_run
 from melt.telemetry.source import Source
@@ -16,7 +16,6 @@ from melt.telemetry.source import Source
 MAX_POINTS = 500
 NS = 1e-9
 ROW_IN = 0.92
-PHASE_WORDS = {"prefill": "reading", "decode": "writing"}
 # quantity and site, part of the source's name, unit, factor
 _ROWS = (
     ("memory_bytes", "process", "rss", "process memory (MiB)", 2**-20),
@@ -64,7 +63,7 @@ def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing
         charts.trace_axis(ax, value[shown])
         ax.set_xlim(-min(2.0, (end - zero) * NS * 0.1), (end - zero) * NS * 1.02)
         numbers.append((unit, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
-    charts.key(axes[0], [(PHASE_WORDS[p], PHASES[p][0]) for p in PHASES])
+    charts.key(axes[0], [(p, PHASES[p][0]) for p in PHASES])
     charts.across(axes[-1], "Seconds since the model began to load")
     caption = (
         f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one whose total time is in "

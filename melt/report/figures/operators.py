@@ -5,11 +5,10 @@ import pandas as pd
 
 from melt.analysis.frames import Results
 from melt.report import charts, text
-from melt.report.figures import Drawing
-from melt.report.palette import KINDS
+from melt.report.figures.drawing import Drawing
+from melt.report.palette import KINDS, PHASES
 from melt.report.series import Drawn, Setting
 
-PHASE_WORDS = {"prefill": "reading the prompt", "decode": "writing the answer"}
 KIND_WORDS = {"gemm": "matmul", "conv": "convolution", "copy": "copies", "output": "vocabulary"}
 NAMED = 2  # kinds that the caption names
 LEAST_LABELLED = 3.0  # percent of the last bar that a name beside it needs
@@ -22,7 +21,7 @@ def operators(setting: Setting, results: Results) -> list[Drawing]:
     for one in setting.drawn:
         ops = results.ops
         ops = ops[ops["run_id"].isin(one.curve.sessions["run_id"])] if len(ops) else ops
-        for phase in PHASE_WORDS:
+        for phase in PHASES:
             of_phase = ops[ops["phase"] == phase] if len(ops) else ops
             if len(of_phase):
                 found.append(_shares(one, phase, of_phase))
@@ -60,7 +59,7 @@ def _shares(one: Drawn, phase: str, ops: pd.DataFrame) -> Drawing:
     charts.across(ax, "Context length (tokens in the prompt)")
     charts.part_labels(ax, ends)
     slug = f"ops-{phase}-{text.file_name(one.label)}"
-    heading = f"{one.label}: {PHASE_WORDS[phase]}"
+    heading = f"{one.label}: {phase}"
     header = ("Context (tokens)", "Kind", "Device", "Percent", "Calls")
     asked = str(one.curve.sessions["accelerator"].iloc[0])
     caption = f"{dominance(shares)} {_placement(ops, asked)}{CAPTION}"

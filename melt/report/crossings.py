@@ -1,0 +1,94 @@
+"""Crossovers in words: from which context length on one model is better than another, and how sure that is."""
+
+import math
+from dataclasses import dataclass
+
+from melt.analysis.crossover import Crossover
+from melt.analysis.metrics import METRICS, shown_in
+from melt.report import text
+from melt.report.series import Setting
+
+
+@dataclass(frozen=True)
+class CrossingRow:
+    """A crossover as a row of the table."""
+
+    setting: str
+    challenger: str
+    reference: str
+    metric: str
+    answer: str
+    interval: str
+    range: str
+
+
+def crossing_rows(setting: Setting) -> list[CrossingRow]:
+    """Every crossover of a setting for the table."""
+    rows = []
+    for challenger, reference in setting.pairs:
+        for metric in shown_in("crossover"):
+            found = setting.crossover(challenger, reference, metric.name)
+            if found.kind == "not_comparable":
+                continue
+            span = f"{text.count(found.contexts[0])} to {text.count(found.contexts[-1])}"
+            rows.append(
+                CrossingRow(
+                    setting.title,
+                    challenger.label,
+                    reference.label,
+                    metric.heading,
+                    crossing_answer(found),
+                    crossing_interval(found) or "–",
+                    span,
+                )
+            )
+    return rows
+
+
+def crossing_answer(found: Crossover) -> str:
+    """The answer of a crossover for a table cell."""
+    places = text.joined([text.count(_round(c)) for c in found.crossings])
+    return {
+        "crosses": f"better from about {places} tokens",
+        "crosses_back": f"better up to about {places} tokens",
+        "better_everywhere": "better at every measured length",
+        "never_better": "none within the range",
+        "multiple": f"crosses more than once: {places} tokens",
+    }[found.kind]
+
+
+def crossing_words(found: Crossover) -> str:
+    """From which context length on the challenger is better, in a few words."""
+    verdict = METRICS[found.metric].better_word
+    if found.kind == "not_comparable":
+        return "Too few shared context lengths to tell where this changes."
+    span = f"{text.count(found.contexts[0])} to {text.tokens(found.contexts[-1])}"
+    if found.kind == "better_everywhere":
+        return f"{verdict.capitalize()} at every measured length ({span})."
+    if found.kind == "never_better":
+        return f"Not {verdict} at any measured length ({span}): no crossover within the range."
+    if found.kind == "multiple":
+        places = text.joined([text.count(_round(c)) for c in found.crossings])
+        return f"The lines cross more than once: near {places} tokens."
+    if found.lo <= 0 and math.isinf(found.hi):
+        place = text.count(_round(found.context))
+        return f"The medians cross near {place} tokens, but sessions differ too much to tell: anywhere in {span}."
+    start, onward = ("From", " on") if found.kind == "crosses" else ("Up to", "")
+    interval = crossing_interval(found)
+    aside = f" ({interval})" if " " in interval else ""
+    return f"{start} about {text.count(_round(found.context))} tokens{onward}{aside}: {verdict}."
+
+
+def crossing_interval(found: Crossover) -> str:
+    """The interval of a crossover in words; empty where there is none."""
+    if math.isnan(found.lo) or math.isnan(found.hi):
+        return ""
+    low = f"below {text.count(found.contexts[0])}" if found.lo <= 0 else text.count(_round(found.lo))
+    high = f"beyond {text.count(found.contexts[-1])}" if math.isinf(found.hi) else text.count(_round(found.hi))
+    return low if low == high else f"{low} to {high}"
+
+
+def _round(value: float) -> float:
+    """Two and a half digits: a crossover is not known better."""
+    step = 10 ** max(0, math.floor(math.log10(value)) - 1) / 2
+    return round(value / step) * step if step >= 1 else round(value)
