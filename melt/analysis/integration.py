@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from melt.telemetry.registry import has_parser
 from melt.telemetry.series import Series, Values
 from melt.telemetry.source import Discovery, Source
 
@@ -69,6 +70,8 @@ def phase_energy(
         return PhaseEnergy(reason=f"{source.name} measures {source.quantity}, not energy")
     if t1_ns <= t0_ns:
         return PhaseEnergy(reason="the phase has no length")
+    if one is None and not has_parser(source):
+        return PhaseEnergy(reason=f"{source.name}: its parser {source.parser!r} is of a package that is not installed")
     if one is None or len(one.t_ns) < 2:
         return PhaseEnergy(reason=f"{source.name} gave no samples")
     period_ns = int((period_s or source.native_period_s) * 1e9)

@@ -76,6 +76,11 @@ def unusable(kind: str, error: Exception) -> Absent:
     return Absent(name=f"sensor kind {kind}", reason=reason, hint="Mend or uninstall the package that brings it.")
 
 
+def has_parser(source: Source) -> bool:
+    """Whether the source's parser is installed here: a third party's need not be, where its results are read."""
+    return source.parser in registry().parsers
+
+
 def parse(source: Source, raw: str) -> float | None:
     """The number that a source's parser finds in the text, before ``scale`` and sign; never raises.
 

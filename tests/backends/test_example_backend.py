@@ -1,33 +1,18 @@
 """A backend of somebody else's: installed as a package of its own, found by its entry point, and run."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import melt
+from tests.support.packages import TESTS, install, melt_with
 
-PACKAGE = Path(__file__).parents[1] / "example_backend"
+PACKAGE = TESTS / "example_backend"
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the package was installed into."""
-    source = tmp_path_factory.mktemp("package") / "example_backend"
-    shutil.copytree(PACKAGE, source)
-    site = tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--no-build-isolation", "--target", str(site), str(source)], check=True, capture_output=True)
-    return site
-
-
-def melt_with(installed: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    argv = [str(Path(sys.executable).with_name("melt")), *words]
-    environment = os.environ | {"PYTHONPATH": str(installed)}
-    return subprocess.run(argv, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    return install("example_backend", tmp_path_factory.mktemp("package"))
 
 
 def test_it_is_found_and_measures(installed: Path, tmp_path: Path, tiny_model: Path) -> None:
