@@ -22,7 +22,7 @@ Building = Callable[[str], AbstractContextManager[Progress]]
 class Bundle:
     """What goes to a device for one run.
 
-    ``argv`` and ``sampler`` name files by their keys in ``files``; the session puts their places on the device
+    ``argv`` and ``sampler`` name files by their keys in ``files``; each attempt puts their places on the device
     instead. So does it with the job's ``model``; the other files of a model that is a folder are keyed ``model/NAME``.
     A driver whose device samples by itself has no use for ``sampler``.
     """
@@ -36,10 +36,14 @@ class Bundle:
     translate: Callable[[str], Sequence[str]] | None = None
 
     @property
+    def programs(self) -> dict[str, DeviceFile]:
+        """The files that are no part of the model."""
+        return {key: file for key, file in self.files.items() if key.split("/")[0] != self.job.model}
+
+    @property
     def runner_sha256(self) -> str | None:
         """The program's content, where the bundle brings it along; of several files, the hash of their hashes."""
-        of_model = {key for key in self.files if key.split("/")[0] == self.job.model}
-        found = sorted({self.files[a].sha256 for a in self.argv if a in self.files and a not in of_model})
+        found = sorted({self.programs[a].sha256 for a in self.argv if a in self.programs})
         return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else next(iter(found), None)
 
 
@@ -57,21 +61,32 @@ class Backend(Protocol):
         """Raises ``RunnerError`` where the device cannot run this engine, saying how it could."""
         ...
 
-    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
-        """What ``prepare`` would make first, in words with how long it takes; None where all is there."""
-        ...
+    def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
+        """The cell with what it left to choose decided for this device, so that one setting is one cell.
 
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
-        """Makes on the host what a run of the cell needs and is not there yet, a runner for one.
-
-        Returns:
-            The cell with what it left to choose decided for this device, so that one setting is one cell.
+        Nothing is made: a dry run decides as a run does.
 
         Raises:
-            RunnerError: it cannot be made, or the device lacks what this cell asks for.
+            RunnerError: the device lacks what this cell asks for.
+        """
+        ...
+
+    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
+        """What ``prepare`` would make of a decided cell, in words; None where all is there.
+
+        Raises:
+            RunnerError: it could not be made.
+        """
+        ...
+
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+        """Makes on the host what a run of a decided cell needs and is not there yet, a runner for one.
+
+        Raises:
+            RunnerError: it cannot be made.
         """
         ...
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
-        """What a run of the cell needs."""
+        """What a run of a decided cell needs; nothing is made where ``to_build`` names nothing."""
         ...

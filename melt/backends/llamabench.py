@@ -14,7 +14,7 @@ from melt.backends.llama_bench_rows import LlamaBenchOutput
 from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file, runner_file
-from melt.errors import MeltError, RunnerError
+from melt.errors import RunnerError
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job
@@ -52,25 +52,26 @@ class LlamaBench:
         """Raises RunnerError where no program that was added fits the device."""
         _fitting(facts)
 
+    def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
+        """The cell with its program."""
+        cpu_mask(cell.cores, facts)
+        if facts.python is None:
+            target_for(facts)  # of the runner that samples beside it
+        return cell.model_copy(update={"runner": _program(cell, facts).name})
+
     def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
         """The native runner, which samples beside llama-bench on a device without Python."""
         if facts.python is not None:
             return None
-        try:
-            target = target_for(facts)
-        except MeltError:
-            return None  # prepare tells it as the error it is
+        target = target_for(facts)
         return None if built(target).exists() else f"the native runner for {target.name}, which takes the telemetry"
 
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
-        """Chooses the program, and builds what samples beside it where that is not there yet."""
-        cpu_mask(cell.cores, facts)
-        program = _program(cell, facts)
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+        """Builds what samples beside the program, where that is not there yet."""
         if facts.python is None:
             target = target_for(facts)
             with building(target.name) as progress:
                 build(target, progress)
-        return cell.model_copy(update={"runner": program.name})
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """The program with its libraries, the script that starts it, the model, and a sampler."""

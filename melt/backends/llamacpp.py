@@ -54,36 +54,30 @@ class LlamaCpp:
                 "What `melt runner add` took goes with --backend llamabench.",
             )
 
-    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
-        """The native runner, where the cell takes it and it is not there yet."""
-        if self._flavour(cell, facts) == "python" or facts.installed_runner or self._own_build(cell, facts):
-            return None
-        try:
-            target = self._target(cell, facts)
-        except MeltError:
-            return None  # prepare tells it as the error it is
-        return None if built(target).exists() else f"the native runner for {target.name}"
-
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
-        """Builds the native runner where the cell takes it and it is not there yet; the cell with its runner."""
+    def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
+        """The cell with its runner: Python's where the device has llama-cpp-python, else the native one."""
         cpu_mask(cell.cores, facts)
         flavour = self._flavour(cell, facts)
-        decided = cell.model_copy(update={"runner": flavour})
-        if flavour == "python":
-            if not self._has_python(facts):
-                raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
-            return decided
-        if facts.installed_runner:
-            return decided
-        try:
-            self._programs[_place(cell)] = self._program(cell, facts, building)
-        except RunnerError as e:
-            if not facts.is_host or cell.runner == "native":
-                raise
-            raise RunnerError(
-                f"{_NO_PYTHON}, and the native runner cannot be built: {e.message}", f"{_INSTALL} Or: {e.hint}"
-            ) from e
-        return decided
+        if flavour == "python" and not self._has_python(facts):
+            raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
+        if self._brings_program(flavour, facts) and not self._own_build(cell, facts):
+            with self._native_alone(facts):
+                self._target(cell, facts)
+        return cell.model_copy(update={"runner": flavour})
+
+    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
+        """The native runner, where the cell takes it and it is not there yet."""
+        if not self._brings_program(self._flavour(cell, facts), facts) or self._own_build(cell, facts):
+            return None
+        with self._native_alone(facts):
+            target = self._target(cell, facts)
+            return None if built(target).exists() else f"the native runner for {target.name}"
+
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+        """Builds the native runner where the cell takes it and it is not there yet."""
+        if self._brings_program(self._flavour(cell, facts), facts):
+            with self._native_alone(facts):
+                self._programs[_place(cell)] = self._program(cell, facts, building)
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """The runner, the model and the job."""
@@ -100,6 +94,22 @@ class LlamaCpp:
         python = facts.python or ""
         files = {"runner": runner_file(), "model": weights}
         return Bundle(files, (python, "runner", "run"), job, (python, "runner", "sample"))
+
+    @contextmanager
+    def _native_alone(self, facts: DeviceFacts) -> Iterator[None]:
+        """For what fails where the native runner is the only one: on this machine the other could be installed."""
+        try:
+            yield
+        except RunnerError as e:
+            if not facts.is_host or self._has_python(facts):
+                raise
+            raise RunnerError(
+                f"{_NO_PYTHON}, and the native runner cannot be built: {e.message}", f"{_INSTALL} Or: {e.hint}"
+            ) from e
+
+    def _brings_program(self, flavour: str, facts: DeviceFacts) -> bool:
+        """Whether a program of melt's goes to the device: not to one that has it installed."""
+        return flavour == "native" and not facts.installed_runner
 
     def _program(self, cell: Cell, facts: DeviceFacts, building: Building) -> Path:
         own = self._own_build(cell, facts)

@@ -55,16 +55,19 @@ class OnnxRuntime:
                 "pip install 'melt-bench[local]'.",
             )
 
-    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
-        """Nothing is ever built."""
-        return None
-
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
+    def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
         """The cell with its runner, once the device is known to have what it takes."""
         self.check(facts)
         _check_npu(cell, facts)
         cpu_mask(cell.cores, facts)
         return cell.model_copy(update={"runner": "python"})
+
+    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
+        """Nothing is ever built."""
+        return None
+
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+        """Nothing is ever built."""
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """The runner, the job, and the model's folder file by file: each is known on the device by its content."""

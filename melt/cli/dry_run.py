@@ -1,136 +1,109 @@
-"""``melt run --dry-run``: what would be done, without a measurement or a download."""
+"""``melt run --dry-run``: what a run would do, with nothing measured, downloaded, built or pushed."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from melt.backends.base import Backend
 from melt.cli import print_error, printable
-from melt.cli.progress import duration as time_text
+from melt.cli.progress import duration
 from melt.cli.tables import model_table, print_whole
-from melt.drivers import connect
-from melt.drivers.profiles import load_profile
-from melt.errors import MeltError
+from melt.execution.agenda import Agenda, agenda
 from melt.execution.estimate import Rate
-from melt.execution.plan import check_power_mode, does_not_fit, read_names
-from melt.execution.unit import beyond_training
+from melt.execution.fit import predicted
+from melt.execution.preflight import Preflight, preflight
 from melt.models.info import ModelInfo
-from melt.models.memory import predict_memory
-from melt.models.refs import peek
 from melt.spec.cell import AXES, Cell
-from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan
 from melt.store.store import Store
+from melt.util.text import byte_count, plural
 
 
 def show_dry_run(plan: Plan, results: Path) -> int:
-    """Prints the cells, the expected time, and what would be pushed to each device; returns the exit code."""
+    """Prints the cells by the ids that a run gives them, the expected time, and what would be made, built and pushed.
+
+    Returns:
+        The exit code: of the first thing that stands in the way of a run, or 0.
+    """
     console = Console(emoji=False)
-    cells = plan.cells()
-    backends, _, _ = read_names(cells)
-    devices, missing = _devices({c.device for c in cells})
-    known = {ref: info for ref in dict.fromkeys(c.model for c in cells) if (info := peek(ref)) is not None}
-    rate, measured = Rate(plan, known), 0
-    if results.is_dir():
-        runs, _ = Store(results).runs()
-        measured = len({(r.manifest.cell_id, r.manifest.session) for r in runs if r.manifest.status == "ok"})
-        for run in runs:
-            rate.learn(run)
-    print_whole(console, cells_table(cells, known, rate, console.width))
-    iterations = " or ".join(str(n) for n in dict.fromkeys(c.iterations for c in cells))
-    console.print(f"{len(cells)} cells x {plan.sessions} sessions x {iterations} iterations", highlight=False)
-    if measured:
-        where = escape(printable(str(results)))
-        console.print(f"{measured} sessions in {where} are measured; those of this plan would not be made again")
-    console.print(_expected(plan, known, rate))
-    for warning in beyond_training(cells, known):
-        console.print(f"[yellow]warning[/yellow] {escape(printable(warning))}", highlight=False)
-    for cell in cells:
-        reason = _skipped(cell, known, devices, plan)
-        if reason:
-            console.print(f"[yellow]skipped[/yellow] {escape(printable(cell.label()))}: {reason}", highlight=False)
-    to_build, unready = _readiness([c for c in cells if c.device in devices], backends, devices)
-    for what in to_build:
-        console.print(f"built first: {escape(printable(what))}", highlight=False)
-    missing += unready
-    for error in missing:
-        print_error(error)
-    for ref, info in known.items():
-        console.print(
-            f"model {escape(printable(ref))}: {info.file_bytes / 2**20:.1f} MiB on the device", highlight=False
-        )
-    return missing[0].exit_code if missing else 0
+    admitted = preflight(plan)
+    left = agenda(admitted, Store(results))
+    table = cells_table(admitted.cells, admitted.models, left.rate, console.width, admitted.undecided)
+    print_whole(console, table)
+    for line in (*_counts(admitted, left, results), *_unknown(admitted), *_made_first(admitted), *_pushed(admitted)):
+        console.print(escape(printable(line)), highlight=False)
+    for warning in (*left.warnings, *(f"warning: {w}" for w in admitted.warnings)):
+        console.print(f"[yellow]{escape(printable(warning))}[/yellow]", highlight=False)
+    for cell, reason in admitted.skipped.items():
+        console.print(f"[yellow]skipped[/yellow] {escape(printable(f'{cell.label()}: {reason}'))}", highlight=False)
+    for problem in admitted.problems:
+        print_error(problem)
+    return admitted.problems[0].exit_code if admitted.problems else 0
 
 
-def _devices(names: set[str]) -> tuple[dict[str, DeviceFacts], list[MeltError]]:
-    """What each device that is there says of itself, and the reasons of those that are not."""
-    found: dict[str, DeviceFacts] = {}
-    missing = []
-    for name in sorted(names):
-        profile = load_profile(name)
-        try:
-            driver = connect(profile)
-            try:
-                found[name] = driver.facts()
-            finally:
-                driver.close()
-        except MeltError as e:
-            missing.append(e)
-    return found, missing
+def _counts(admitted: Preflight, left: Agenda, results: Path) -> list[str]:
+    plan = admitted.plan
+    cells, sessions = plural(len(admitted.cells), "cell"), plural(plan.sessions, "session")
+    lines = [f"{cells} x {sessions}: {plural(len(left.todo), 'run')} to make"]
+    if left.already_there:
+        lines.append(f"{left.already_there} measured already in {results}")
+    known = [cell for cell, _ in left.todo if cell.model in admitted.models]
+    basis = "from earlier runs here" if left.rate.learned else "a rough guess: nothing of this was measured here yet"
+    missing = len(left.todo) - len(known)
+    without = f", without {plural(missing, 'run')} whose model is not here yet" if missing else ""
+    return [*lines, f"expected time: {duration(left.rate.total_s(known))} ({basis}{without})"]
 
 
-def _readiness(
-    cells: Iterable[Cell], backends: Mapping[str, Backend], devices: Mapping[str, DeviceFacts]
-) -> tuple[list[str], list[MeltError]]:
-    """What would be built first, and why some cells could not be run; each once."""
-    to_build: dict[str, None] = {}
-    unready: dict[str, MeltError] = {}
-    for cell in cells:
-        backend, facts = backends[cell.backend], devices[cell.device]
-        try:
-            check_power_mode(cell, facts)
-            if what := backend.to_build(cell, facts):
-                to_build[what] = None
-            else:  # there is nothing to make, so that this only says what is wrong
-                backend.prepare(cell, facts, lambda _what: nullcontext(lambda _done, _total: None))
-        except MeltError as e:
-            unready.setdefault(e.message, e)
-    return list(to_build), list(unready.values())
+def _unknown(admitted: Preflight) -> list[str]:
+    """What cannot be known before the run."""
+    models = dict.fromkeys(c.model for c in admitted.cells if c.model not in admitted.models)
+    devices = dict.fromkeys(c.device for c in admitted.cells if c in admitted.undecided)
+    return [
+        *(f"not known yet: memory and time with {ref}, which is not on this machine" for ref in models),
+        *(f"not known yet: what {name} would choose for its cells, and so their ids (marked ?)" for name in devices),
+    ]
 
 
-def _skipped(cell: Cell, known: dict[str, ModelInfo], devices: dict[str, DeviceFacts], plan: Plan) -> str:
-    if not plan.memory_check or cell.model not in known or cell.device not in devices:
-        return ""
-    available = devices[cell.device].available_bytes
-    return does_not_fit(_memory(cell, known[cell.model]), available, plan.memory_fraction)
+def _made_first(admitted: Preflight) -> list[str]:
+    """What the run would build, and which models it would download or write."""
+    built = dict.fromkeys(what for what in admitted.to_build.values() if what)
+    models = dict.fromkeys(c.model for c in admitted.cells)
+    absent = [ref for ref in models if ref not in admitted.models or not admitted.models[ref].path]
+    return [*(f"built first: {what}" for what in built), *(f"made ready first: model {ref}" for ref in absent)]
 
 
-def _memory(cell: Cell, info: ModelInfo) -> int:
-    tokens = cell.prompt_tokens + cell.gen_tokens
-    return predict_memory(info, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1).total_bytes
+def _pushed(admitted: Preflight) -> list[str]:
+    lines = []
+    for device in admitted.profiles:
+        sizes = admitted.files(device)
+        if not sizes:
+            continue
+        here = device in admitted.facts and admitted.facts[device].is_host
+        what = f"used in place on {device}" if here else f"pushed to {device}, but for what is there already"
+        parts = ", ".join(f"{name} {byte_count(size_bytes)}" for name, size_bytes in sizes.items())
+        lines.append(f"{what}: {byte_count(sum(sizes.values()))} ({parts})")
+    return lines
 
 
-def cells_table(cells: Sequence[Cell], known: Mapping[str, ModelInfo], rate: Rate, room: int) -> Table:
+def cells_table(
+    cells: Sequence[Cell],
+    known: Mapping[str, ModelInfo],
+    rate: Rate,
+    room: int,
+    undecided: Collection[Cell] = (),
+) -> Table:
     """A row a cell: its model and context, the settings in which cells differ, and what to expect of it."""
-    columns: dict[str, list[str]] = {"cell": [c.id[:6] for c in cells]}
+    columns: dict[str, list[str]] = {"cell": [c.id + ("?" if c in undecided else "") for c in cells]}
     for name, axis in AXES.items():
         values = [getattr(c, name) for c in cells]
         if axis.separates == "context" or (axis.separates != "model" and len(set(values)) > 1):
             columns[axis.word] = [escape(printable(axis.text(v))) for v in values]
-    infos = [known.get(c.model) for c in cells]
-    columns["memory_MiB"] = [f"{_memory(c, i) / 2**20:.0f}" if i else "?" for c, i in zip(cells, infos, strict=True)]
-    columns["a_session"] = [time_text(rate.session_s(c)) if i else "?" for c, i in zip(cells, infos, strict=True)]
+    columns["memory_MiB"] = [_memory(c, known.get(c.model)) for c in cells]
+    columns["a_session"] = [duration(rate.session_s(c)) if c.model in known else "?" for c in cells]
     return model_table([escape(printable(c.model)) for c in cells], columns, room)
 
 
-def _expected(plan: Plan, known: dict[str, ModelInfo], rate: Rate) -> str:
-    cells = [c for c in plan.cells() if c.model in known]
-    total = time_text(rate.total_s(cells) * plan.sessions)
-    basis = "from earlier runs here" if rate.learned else "a rough guess: nothing of this was measured here yet"
-    missing = len(plan.cells()) - len(cells)
-    unknown = f", without {missing} cells whose model is not here yet" if missing else ""
-    return f"expected time: {total} ({basis}{unknown})"
+def _memory(cell: Cell, model: ModelInfo | None) -> str:
+    return f"{predicted(cell, model).total_bytes / 2**20:.0f}" if model else "?"

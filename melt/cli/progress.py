@@ -1,8 +1,7 @@
-"""The live view of a session: one bar over all sessions, with the cell, its phase, the time left and the last speed."""
+"""The live view of a plan at work: one bar over its runs, with the cell, its phase, the time left, the last speed."""
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -25,17 +24,17 @@ from melt.analysis.measures.latency import THROUGHPUT, latencies, rate
 from melt.analysis.metrics import shown_in
 from melt.cli import printable
 from melt.cli.build_bar import build_bar
-from melt.drivers import is_host
 from melt.drivers.base import Progress as ByteProgress
-from melt.drivers.profiles import load_profile
+from melt.execution.agenda import Agenda
 from melt.execution.estimate import Rate
+from melt.execution.preflight import Preflight
 from melt.execution.progress import Watcher
-from melt.models.info import ModelInfo
 from melt.spec.cell import Cell
 from melt.spec.events import Event, Iteration, ModelLoaded, Repetitions, UnknownLine
 from melt.spec.metrics import Metric
 from melt.spec.plan import Plan
 from melt.store.store import Run
+from melt.util.text import plural
 
 _REDRAW_S = 0.25
 
@@ -49,7 +48,7 @@ class Live(Watcher):
 
     def __init__(self, plan: Plan, console: Console | None = None) -> None:
         self._plan = plan
-        self._resting = any(is_host(load_profile(name)) for name in {c.device for c in plan.cells()})
+        self._resting = False
         self._console = console or Console(stderr=True, emoji=False)
         self._files = Progress(
             TextColumn("{task.description}"),
@@ -75,13 +74,7 @@ class Live(Watcher):
         self._cell = self._phase = self._speed = ""
         self._warmups = self._iterations = 0
         self._began = time.monotonic()
-        self._drawn = DrawnLive(
-            console=self._console,
-            get_renderable=self._render,
-            refresh_per_second=4,
-            auto_refresh=not self._resting,
-            transient=True,
-        )
+        self._drawn: DrawnLive | None = None
 
     def __enter__(self) -> "Live":
         return self
@@ -90,7 +83,8 @@ class Live(Watcher):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.stop()
-        self._drawn.stop()
+        if self._drawn is not None:
+            self._drawn.stop()
 
     def model_progress(self, ref: str) -> ByteProgress:
         """A bar for a model being made ready; it appears with the first bytes."""
@@ -125,18 +119,30 @@ class Live(Watcher):
 
         return show
 
-    def plan(self, todo: Sequence[tuple[Cell, int]], already_there: int, models: Mapping[str, ModelInfo]) -> None:
+    def plan(self, left: Agenda, admitted: Preflight) -> None:
         """Says what is to be done, and starts the bar."""
         self._files.stop()
-        self._rate = Rate(self._plan, dict(models))
-        self._left = [cell for cell, _ in todo]
-        self._total = len(todo)
-        already = f", {already_there} measured already" if already_there else ""
-        about = f", about {duration(self._rate.total_s(self._left))} by a rough first guess" if todo else ""
-        self._console.print(f"{len(todo)} runs to make{already}{about}", soft_wrap=True)
-        if todo and self._console.is_terminal:
-            self._task = self._bar.add_task("", total=len(todo), left="")
+        self._rate = left.rate
+        self._left = [cell for cell, _ in left.todo]
+        self._total = len(left.todo)
+        self._resting = any(facts.is_host for facts in admitted.facts.values())
+        already = f", {left.already_there} measured already" if left.already_there else ""
+        basis = "" if left.rate.learned else " by a rough first guess"
+        about = f", about {duration(left.rate.total_s(self._left))}{basis}" if left.todo else ""
+        self._console.print(f"{plural(self._total, 'run')} to make{already}{about}", soft_wrap=True)
+        if left.todo and self._console.is_terminal:
+            self._task = self._bar.add_task("", total=self._total, left="")
+            self._drawn = self._live()
             self._drawn.start()
+
+    def _live(self) -> DrawnLive:
+        return DrawnLive(
+            console=self._console,
+            get_renderable=self._render,
+            refresh_per_second=4,
+            auto_refresh=not self._resting,
+            transient=True,
+        )
 
     def begin(self, cell: Cell, session: int) -> None:
         """Names the cell."""
@@ -148,7 +154,7 @@ class Live(Watcher):
     def phase(self, name: str) -> None:
         """Names the phase."""
         self._phase = name
-        if self._task is not None:
+        if self._drawn is not None:
             self._drawn.refresh()
 
     def event(self, event: Event | UnknownLine) -> None:

@@ -144,11 +144,9 @@ def _measure(plan: "Plan", results: Path, out: Path | None, with_report: bool) -
     from melt.analysis.frames import load
     from melt.cli.progress import Live
     from melt.cli.summary import print_summary
-    from melt.execution.plan import read_names
     from melt.execution.plan import run as run_plan
 
     end_cleanly_when_stopped()
-    read_names(plan.cells())  # every wrong name at once, before anything is drawn
     with Live(plan) as live:
         outcome = run_plan(plan, results, live)
     measured = load(results)

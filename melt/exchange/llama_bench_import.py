@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from melt.backends.llama_bench_rows import LlamaBenchOutput, Row, hello, read_row, told
 from melt.errors import ModelError, PlanError, StoreError
-from melt.execution.unit import model_record
 from melt.models.info import ModelInfo
 from melt.models.refs import peek
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.store.manifest import Flag, Manifest
+from melt.store.model_record import model_record
 from melt.store.store import EVENTS, Run, Store, cannot_write
 from melt.util.yaml import describe_problems
 from melt.version import __version__

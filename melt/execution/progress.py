@@ -1,12 +1,12 @@
-"""What a session tells of its progress, for a progress bar or for nobody."""
+"""What a plan at work tells of its progress, for a progress bar or for nobody."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from melt.drivers.base import Progress
-    from melt.models.info import ModelInfo
+    from melt.execution.agenda import Agenda
+    from melt.execution.preflight import Preflight
     from melt.spec.cell import Cell
     from melt.spec.events import Event, UnknownLine
     from melt.store.store import Run
@@ -25,11 +25,11 @@ class Watcher:
     def pushing(self, name: str) -> "Progress | None":
         """A callback for bytes done of a file that goes to a device."""
 
-    def plan(self, todo: "Sequence[tuple[Cell, int]]", already_there: int, models: "Mapping[str, ModelInfo]") -> None:
-        """Everything is ready; these sessions are to be measured, and so many are there already."""
+    def plan(self, left: "Agenda", admitted: "Preflight") -> None:
+        """Everything is ready, and so much is left to measure."""
 
     def begin(self, cell: "Cell", session: int) -> None:
-        """A session of a cell begins."""
+        """A unit begins: a cell, and the index of its session."""
 
     def phase(self, name: str) -> None:
         """What is going on: push, cool, idle, load, collect."""

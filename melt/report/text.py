@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from melt.spec.metrics import Metric
 
+from melt.util.text import joined as joined
+from melt.util.text import plural as plural
+
 # Unicode's bidirectional controls reorder what stands around them; categories C* hold them and all controls.
 _SPACE = re.compile(r"\s+")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -156,16 +159,6 @@ def short_tokens(value: float) -> str:
 def times(ratio: float) -> str:
     """A factor: 2.4×, and 1.04× close to one."""
     return f"{number(ratio, 3 if 0.905 < ratio < 1.095 else 2)}×"
-
-
-def plural(n: int, one: str, many: str = "") -> str:
-    """A count with its noun."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def joined(items: list[str]) -> str:
-    """a, b and c."""
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""
 
 
 def cell(value: object) -> str:

@@ -152,7 +152,7 @@ class TestRefusals:
         LlamaBench().check(PHONE)
         cell = Cell(device="pixel8", model="m", backend="llamabench", runner="desktop")
         with pytest.raises(RunnerError, match=r"desktop is llama-bench for x86_64, glibc .* the device is android"):
-            LlamaBench().prepare(cell, PHONE, NotImplemented)
+            LlamaBench().decide(cell, PHONE)
 
     def test_several_that_fit(self, archive: Path, tiny_model: Path, tmp_path: Path) -> None:
         add_program(archive, "one")

@@ -5,7 +5,6 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import onnx
@@ -16,7 +15,8 @@ import melt
 from melt.analysis.curves import MATCHED, curves
 from melt.backends.onnxruntime import OnnxRuntime
 from melt.errors import ModelError, RunnerError
-from melt.execution.plan import read_names, run
+from melt.execution.plan import run
+from melt.execution.preflight import read_names
 from melt.models import resolve
 from melt.models.onnx.synth import Lengths, synthesise_onnx
 from melt.models.shapes.zoo import find_shape, scaled_down
@@ -176,7 +176,7 @@ def test_a_cell_that_a_fixed_cache_has_no_room_for_is_refused_beforehand() -> No
 def test_a_device_without_a_provider_for_npus_is_told_what_to_install() -> None:
     cell = Cell(device="x", model="synth:smollm2-135m@onnx-w8a16", backend="onnxruntime", accelerator="npu")
     with pytest.raises(RunnerError, match="no execution provider for an NPU") as caught:
-        OnnxRuntime().prepare(cell, HERE, lambda what: nullcontext(lambda done, total: None))
+        OnnxRuntime().decide(cell, HERE)
     assert "onnxruntime-qnn" in caught.value.hint
 
 

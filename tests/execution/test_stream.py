@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
+from melt.analysis.judge import why_no_measurement
 from melt.drivers.process import HostProcess
-from melt.execution.stream import Heard, explain_end, follow
+from melt.execution.stream import explain_end, follow
+from melt.spec.cell import Cell
 from melt.spec.events import Event, UnknownLine
 from melt.spec.plan import Timeouts
+from melt.spec.transcript import Transcript
 from melt.store.manifest import RunFailure
 
 RECORDED = (Path(__file__).parents[1] / "data" / "events" / "smollm2-135m-2-cores.jsonl").read_text().splitlines()
+CELL = Cell(device="d", model="m", prompt_tokens=512, gen_tokens=16, iterations=2)
 FEWER = json.dumps(json.loads(RECORDED[3]) | {"token_t_ns": json.loads(RECORDED[3])["token_t_ns"][:-1]})
 STANDING = json.dumps(json.loads(RECORDED[3]) | {"token_t_ns": [10**15] * 16})
 # Linux 6.18, x86-64, memory cgroup of 12 MB around a runner; recorded 2026-11-22.
@@ -35,7 +39,7 @@ class Notes:
         return self.notes
 
 
-def ended(code: str, notes: str = "", **timeouts: float) -> tuple[Heard, RunFailure | None, str]:
+def ended(code: str, notes: str = "", **timeouts: float) -> tuple[Transcript, RunFailure | None, str]:
     """Follows a Python program to its end."""
     process = HostProcess([sys.executable, "-c", code])
     raw = io.StringIO()
@@ -43,8 +47,9 @@ def ended(code: str, notes: str = "", **timeouts: float) -> tuple[Heard, RunFail
     limits = {"load_s": 20.0, "iteration_s": 20.0, **timeouts}
     try:
         driver: Any = Notes(notes)
-        heard, failure = follow(process, raw, Timeouts(**limits), 16, seen.append)
-        return heard, failure or explain_end(heard, process, driver), raw.getvalue()
+        said, failure = follow(process, raw, Timeouts(**limits), seen.append)
+        failure = failure or explain_end(said, process, driver) or why_no_measurement(said, CELL)
+        return said, failure, raw.getvalue()
     finally:
         process.kill()
 
@@ -54,9 +59,9 @@ def saying(lines: list[str], then: str = "") -> str:
 
 
 def test_a_whole_stream_is_a_measurement_and_is_kept_as_it_came() -> None:
-    heard, failure, raw = ended(saying(RECORDED))
+    said, failure, raw = ended(saying(RECORDED))
     assert failure is None
-    assert heard.iterations == 2
+    assert said.n_timed == 2
     assert raw.splitlines() == RECORDED
 
 
@@ -66,14 +71,15 @@ def test_a_whole_stream_is_a_measurement_and_is_kept_as_it_came() -> None:
         (RECORDED[:-1], "", "runner", "without a done event"),
         (RECORDED[:-1], "sys.exit('llama: no such op')", "runner", "llama: no such op"),
         (RECORDED, "sys.exit(5)", "runner", "exit code 5"),
-        ([RECORDED[0], RECORDED[-1]], "", "runner", "without a timed iteration"),
+        ([RECORDED[0], RECORDED[-1]], "", "incomplete_events", "0 of 2 timed iterations"),
+        ([*RECORDED[:4], RECORDED[-1]], "", "incomplete_events", "1 of 2 timed iterations"),
         (RECORDED[:3], "os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV", "SIGSEGV"),
         (RECORDED[:3], "os.kill(os.getpid(), signal.SIGKILL)", "killed", "SIGKILL"),
         (['{"event":"error","kind":"nan_logits","message":"NaN"}'], "sys.exit(1)", "nan_logits", "NaN"),
         ([RECORDED[0].replace('"protocol":1', '"protocol":7')], "time.sleep(60)", "protocol", "7"),
         ([], "", "runner", "exit code 0"),
-        ([*RECORDED[:3], FEWER, RECORDED[-1]], "", "invalid_events", "15 token stamps for 16"),
-        ([*RECORDED[:3], STANDING, RECORDED[-1]], "", "invalid_events", "do not increase"),
+        ([*RECORDED[:3], FEWER, *RECORDED[4:]], "", "invalid_events", "15 token stamps for 16"),
+        ([*RECORDED[:3], STANDING, *RECORDED[4:]], "", "invalid_events", "do not increase"),
     ],
 )
 def test_every_other_end_is_a_failed_run_with_its_cause(lines: list[str], then: str, kind: str, said: str) -> None:
@@ -90,7 +96,7 @@ def test_an_out_of_memory_kill_is_named_by_the_kernels_own_words() -> None:
     assert "anon-rss:34544kB" in failure.message
 
 
-@pytest.mark.parametrize(("lines", "said"), [([], "did not load"), (RECORDED[:4], "after 1 timed iterations")])
+@pytest.mark.parametrize(("lines", "said"), [([], "did not load"), (RECORDED[:4], "after 1 timed iteration")])
 def test_silence_is_a_timeout(lines: list[str], said: str) -> None:
     load_s, iteration_s = (20.0, 0.5) if lines else (0.5, 20.0)
     _, failure, _ = ended(saying(lines, "time.sleep(60)"), load_s=load_s, iteration_s=iteration_s)
@@ -101,17 +107,17 @@ def test_silence_is_a_timeout(lines: list[str], said: str) -> None:
 
 def test_what_is_no_event_is_kept_counted_and_no_failure() -> None:
     noise = ["ggml_vulkan: found 1 device", '{"event":"progress","share":0.5}']
-    heard, failure, raw = ended(saying([*noise, *RECORDED]))
+    said, failure, raw = ended(saying([*noise, *RECORDED]))
     assert failure is None
-    assert len(heard.unknown) == 2
-    assert "2 lines" in heard.unknown_warning()[0]
+    assert said.n_unknown_lines == 2
+    assert "2 lines" in said.spoken_warnings[-1]
     assert raw.splitlines()[:2] == noise
 
 
 def test_bytes_that_are_no_text_do_not_stop_it() -> None:
     code = "import sys\nsys.stdout.buffer.write(b'\\xff\\xfe\\x00{\\n' * 3)"
-    heard, failure, _ = ended(code)
-    assert len(heard.unknown) == 3
+    said, failure, _ = ended(code)
+    assert said.n_unknown_lines == 3
     assert failure is not None
 
 

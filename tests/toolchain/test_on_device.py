@@ -232,7 +232,8 @@ def test_one_plan_is_measured_with_one_program(
         stub(tmp_path, monkeypatch, name, f"#!/bin/sh\necho {name} release 1\n")
     cell, facts, backend = Cell(device="local", model="m", accelerator="gpu"), board.facts(), LlamaCpp()
     first = build_on_device(board, "cuda")
-    decided = backend.prepare(cell, facts, lambda what: pytest.fail(what))
+    decided = backend.decide(cell, facts)
+    backend.prepare(decided, facts, lambda what: pytest.fail(what))
     build_on_device(board, "vulkan")
     assert backend.bundle(decided, inspect(tiny_model), facts, "j").files["runner"].path == first
 
@@ -247,7 +248,7 @@ def test_a_processor_that_melt_has_no_target_for_may_build_its_own(board: ShellD
     own = here.with_name(f"{on_device._stem(riscv, 'none')}-x")
     own.write_bytes(here.read_bytes())
     backend.check(riscv)
-    assert backend.prepare(cell, riscv, lambda what: pytest.fail(what)).runner == "native"
+    assert backend.decide(cell, riscv).runner == "native"
 
 
 @pytest.mark.parametrize("how", ["killed", "its host has gone"])
@@ -337,7 +338,7 @@ def test_the_devices_own_settings_do_not_get_into_a_build(
 def test_a_gpu_without_a_build_for_it_is_refused_with_the_command_that_makes_one() -> None:
     orin = DeviceFacts(platform="linux", machine="aarch64", cpu_features=("asimddp", "asimdhp"))
     with pytest.raises(RunnerError, match=r"orin: .* not the GPU") as failed:
-        LlamaCpp().prepare(Cell(device="orin", model="m", accelerator="gpu"), orin, lambda what: pytest.fail(what))
+        LlamaCpp().decide(Cell(device="orin", model="m", accelerator="gpu"), orin)
     assert "melt runner build on-device --device orin" in failed.value.hint
 
 

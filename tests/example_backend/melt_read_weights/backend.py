@@ -28,14 +28,17 @@ class ReadWeights:
         if facts.python is None:
             raise RunnerError(f"{self.name}: this device has no Python", "Install one there.")
 
+    def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
+        """The cell with nothing left to choose."""
+        self.check(facts)
+        return cell.model_copy(update={"runner": "python"})
+
     def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
         """Nothing has to be compiled."""
         return None
 
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> Cell:
-        """The cell with nothing left to choose."""
-        self.check(facts)
-        return cell.model_copy(update={"runner": "python"})
+    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
+        """Nothing has to be made."""
 
     def bundle(self, cell: Cell, model: ModelInfo, facts: DeviceFacts, job_id: str) -> Bundle:
         """The files, what starts the program, the job, and what records telemetry beside it."""

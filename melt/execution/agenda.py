@@ -1,0 +1,97 @@
+"""What a plan has left to do: which of its units the results hold already, and in which order the rest is measured.
+
+A unit is a cell and the index of a session, which is a fresh process.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from melt.execution.conditions import facts_as_asked, facts_as_found
+from melt.execution.estimate import Rate
+from melt.execution.manifest import known_passport
+from melt.execution.preflight import Preflight
+from melt.spec.cell import Cell
+from melt.spec.plan import Plan
+from melt.spec.schedule import interleave
+from melt.store.manifest import Manifest
+from melt.store.store import Run, Store
+from melt.util.text import plural
+
+_ENGINE = "engine as the device tells it"
+Unit = tuple[Cell, int]
+Passport = Mapping[str, frozenset[str]]  # what each value may be
+
+
+@dataclass(frozen=True)
+class Agenda:
+    """The units that are to be measured, in order; how many there are already; and what to say of that."""
+
+    todo: tuple[Unit, ...]
+    already_there: int
+    known_skips: frozenset[str]  # ids of the cells whose skip is in the results
+    rate: Rate
+    warnings: tuple[str, ...] = ()
+
+
+def agenda(admitted: Preflight, store: Store) -> Agenda:
+    """What is left of a plan; what cannot be known yet (a model that is not here) is taken to be as it was."""
+    runs, damaged = store.runs() if store.folder.is_dir() else ([], [])
+    warnings = [f"{broken.folder.name} is damaged and left alone: {broken.reason}" for broken in damaged]
+    expected = {c.id: _expected_passport(c, admitted) for c in admitted.cells}
+    counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
+    measured = {(m.cell_id, m.session) for m in counted}
+    order = _order([c for c in admitted.cells if c not in admitted.skipped], admitted.plan)
+    todo = tuple((cell, session) for cell, session in order if (cell.id, session) not in measured)
+    skips = frozenset(r.manifest.cell_id for r in runs if r.manifest.status == "skipped")
+    warnings += _without_operators(counted, admitted.plan)
+    return Agenda(todo, len(order) - len(todo), skips, _rate(admitted, runs), tuple(warnings))
+
+
+def _order(cells: Sequence[Cell], plan: Plan) -> list[Unit]:
+    order = interleave(cells, plan.sessions, plan.seed[0])
+    if plan.order == "sequential":
+        order.sort(key=lambda unit: (cells.index(unit[0]), unit[1]))
+    return order
+
+
+def _rate(admitted: Preflight, runs: Sequence[Run]) -> Rate:
+    rate = Rate(admitted.plan, dict(admitted.models))
+    for run in runs:
+        rate.learn(run)
+    return rate
+
+
+def _without_operators(counted: Sequence[Manifest], plan: Plan) -> list[str]:
+    without = sum(not m.job.get("profile_ops") for m in counted) if plan.profile_ops else 0
+    if not without:
+        return []
+    made = plural(without, "session was", "sessions were")
+    again = "is not made again" if without == 1 else "are not made again"
+    return [
+        f"warning: {made} made without the operator pass and {again}; name another --results folder to have it of all"
+    ]
+
+
+def _expected_passport(cell: Cell, admitted: Preflight) -> Passport:
+    """The passport that a run of this cell would have now, and the engine's version as the device tells it.
+
+    Of a condition that the profile asks for, the run has what was asked, or what was found where it was refused.
+    """
+    facts, model = admitted.facts.get(cell.device), admitted.models.get(cell.model)
+    if facts is None or model is None:
+        return {}
+    profile, runner_sha256 = admitted.profiles[cell.device], admitted.runner_sha256(cell)
+    asked, found = (
+        known_passport(profile, under, model, runner_sha256)
+        for under in (facts_as_asked(cell, profile, facts), facts_as_found(cell, facts))
+    )
+    allowed = {k: frozenset((v, found.get(k, v))) for k, v in asked.items() if v or k != "model_sha256"}
+    return allowed | {_ENGINE: frozenset((facts.engines.get(cell.backend, ""),))}
+
+
+def _counts(m: Manifest, expected: Mapping[str, Passport]) -> bool:
+    """Whether a run is a measurement of one of these cells, with the same device, engine, runner and model."""
+    if m.status != "ok" or m.cell_id not in expected:
+        return False
+    had = m.passport | {_ENGINE: m.device.engines.get(m.cell.backend, "")}
+    return all(had.get(k) in allowed for k, allowed in expected[m.cell_id].items())

@@ -1,0 +1,67 @@
+"""A cell's device conditions: what is set before it is measured, and what it is measured under.
+
+The profile names conditions for every cell of its device, and a cell may name some for itself.
+"""
+
+from collections.abc import Mapping
+
+from melt.errors import PlanError
+from melt.spec.cell import AXES, Cell
+from melt.spec.facts import DeviceFacts
+from melt.spec.profile import DeviceProfile
+
+# Conditions of which the passport tells what held; of any other it tells what was asked for.
+HELD = ("governor", "clocks", "power_mode")
+
+
+# The axes of a cell that ask for a condition of its device, by the condition's name.
+CELL_CONDITIONS = {axis.condition: axis for axis in AXES.values() if axis.condition}
+
+
+def named_by(cell: Cell) -> dict[str, str]:
+    """The conditions that the cell itself names, and their values."""
+    values = {condition: getattr(cell, axis.name) for condition, axis in CELL_CONDITIONS.items()}
+    return {condition: value for condition, value in values.items() if value is not None}
+
+
+def conditions_of(cell: Cell, profile: DeviceProfile) -> dict[str, str]:
+    """What is to be set for the cell: the profile's conditions, and the cell's own over them."""
+    return {**profile.conditions, **named_by(cell)}
+
+
+def check_conditions(cell: Cell, facts: DeviceFacts) -> None:
+    """Raises PlanError where the cell names what its device does not have."""
+    for name, value in named_by(cell).items():
+        has = getattr(facts, f"{name}s")  # the fact that lists what the device has
+        if value not in has:
+            raise PlanError(
+                f"{cell.device}: has no {words_of(name)} {value!r}",
+                f"It has {', '.join(has)}." if has else "It tells of none.",
+            )
+
+
+def facts_as_found(cell: Cell, facts: DeviceFacts) -> DeviceFacts:
+    """The device as it is, but under the conditions that the cell names."""
+    return facts.model_copy(update=named_by(cell))
+
+
+def facts_as_asked(cell: Cell, profile: DeviceProfile, facts: DeviceFacts) -> DeviceFacts:
+    """The device as the cell will have it, if nothing is refused."""
+    asked = {name: value for name, value in profile.conditions.items() if name in HELD}
+    return facts.model_copy(update=asked | named_by(cell))
+
+
+def words_of(name: str) -> str:
+    """What people call a condition."""
+    return name.replace("_", " ")
+
+
+def not_held(cell: Cell, facts: DeviceFacts) -> str:
+    """Which condition of the cell the device says it is not under; empty where all hold."""
+    wrong = [(name, value) for name, value in named_by(cell).items() if getattr(facts, name) != value]
+    return "; ".join(f"{words_of(n)} {v}: the device is in {getattr(facts, n)}" for n, v in wrong)
+
+
+def moved(before: DeviceFacts, now: Mapping[str, str]) -> dict[str, str]:
+    """The conditions that changed while a run went on, each with what it was and is."""
+    return {k: f"{k} was {getattr(before, k)} and is {v}" for k, v in now.items() if v != getattr(before, k)}

@@ -1,0 +1,224 @@
+"""The one admission of a plan: what can be known of it before anything is measured, made, built or pushed.
+
+A dry run shows it and a run begins with it, so that both speak of the same cells by the same ids.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from melt.backends import load_backend
+from melt.drivers.profiles import load_profile
+from melt.errors import MeltError, ProfileError
+from melt.execution.conditions import check_conditions
+from melt.execution.devices import look_at
+from melt.execution.fit import beyond_training, does_not_fit, predicted
+from melt.models.info import ModelInfo, inspect
+from melt.models.refs import PathRef, Ref, parse_ref, peek
+from melt.spec.cell import Cell
+from melt.spec.facts import DeviceFacts
+from melt.spec.plan import Plan, check_complete
+from melt.spec.profile import DeviceProfile
+
+if TYPE_CHECKING:
+    from melt.backends.base import Backend
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the names in a plan's cells stand for; nothing is opened or fetched."""
+
+    backends: Mapping[str, "Backend"]
+    profiles: Mapping[str, DeviceProfile]
+    refs: Mapping[str, Ref]
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A plan with everything about it that is known before it is measured.
+
+    ``cells`` are as results will name them: the device by its profile's name, the model by its reference in full,
+    threads and runner decided. Those in ``undecided`` have a device that is not there or cannot run them; their ids
+    may still change.
+    """
+
+    plan: Plan
+    cells: tuple[Cell, ...]
+    profiles: Mapping[str, DeviceProfile]  # by the names in cells
+    backends: Mapping[str, "Backend"]
+    facts: Mapping[str, DeviceFacts]  # of the devices that are there
+    models: Mapping[str, ModelInfo]  # of the models that are here, or are known without being here
+    undecided: frozenset[Cell] = frozenset()
+    to_build: Mapping[Cell, str] = field(default_factory=dict)  # by cell that can be run; empty: nothing
+    problems: tuple[MeltError, ...] = ()  # what stands in the way of a run, each once
+
+    def require_ready(self) -> None:
+        """Raises MeltError where something stands in the way of a run."""
+        if self.problems:
+            raise _all_as_one(self.problems)
+
+    @property
+    def skipped(self) -> dict[Cell, str]:
+        """The cells that do not fit in memory by prediction, each with the reason."""
+        known = [c for c in self.cells if c.model in self.models and c.device in self.facts and self.plan.memory_check]
+        reasons = {c: self._does_not_fit(c) for c in known}
+        return {cell: reason for cell, reason in reasons.items() if reason}
+
+    def _does_not_fit(self, cell: Cell) -> str:
+        needed_bytes = predicted(cell, self.models[cell.model]).total_bytes
+        return does_not_fit(needed_bytes, self.facts[cell.device].available_bytes, self.plan.memory_fraction)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One for each model that is asked for more context than it was trained for, by its longest cell."""
+        longest = {c.model: c for c in sorted(self.cells, key=lambda c: c.prompt_tokens + c.gen_tokens)}
+        found = {ref: beyond_training(c, self.models[ref]) for ref, c in longest.items() if ref in self.models}
+        return [f"{ref}: {evidence}" for ref, evidence in found.items() if evidence]
+
+    def runner_sha256(self, cell: Cell) -> str | None:
+        """Of the program that measures the cell; None where it is not brought, or not here yet."""
+        if not self._is_whole(cell):
+            return None
+        bundle = self.backends[cell.backend].bundle(cell, self.models[cell.model], self.facts[cell.device], job_id="")
+        return bundle.runner_sha256
+
+    def files(self, device: str) -> dict[str, int]:
+        """What the device needs of this host, by name in bytes, as far as it is known: models and programs.
+
+        What the device has already is not sent again.
+        """
+        sizes: dict[str, int] = {}
+        skipped = self.skipped
+        for cell in (c for c in self.cells if c.device == device and c not in skipped):
+            if cell.model in self.models:
+                sizes[cell.model] = self.models[cell.model].file_bytes
+            if self._is_whole(cell):
+                model, facts = self.models[cell.model], self.facts[device]
+                bundle = self.backends[cell.backend].bundle(cell, model, facts, job_id="")
+                sizes |= {f.name: f.size_bytes for f in bundle.programs.values()}
+        return sizes
+
+    def _is_whole(self, cell: Cell) -> bool:
+        """Whether all of it that goes to the device is known."""
+        return self.to_build.get(cell) == "" and cell.model in self.models
+
+
+def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = look_at) -> Preflight:
+    """Admits a plan.
+
+    Args:
+        plan: what to measure.
+        facts_of: what a device says of itself; a run opens and holds the device here.
+
+    Raises:
+        MeltError: something is wrong with the plan itself or with a name in it; no device is touched then. What is
+            wrong with a device is among the result's ``problems``.
+    """
+    check_complete(plan)
+    asked = plan.cells()
+    names = read_names(asked)
+    profiles = by_name(names.profiles.values())
+    # One model and one device have one name each, so that two ways to write it are one cell, and no path is in it.
+    named = dict.fromkeys(_in_full(c, names.profiles[c.device], names.refs[c.model]) for c in asked)
+    infos = {ref: peek(ref) for ref in dict.fromkeys(c.model for c in named)}
+    problems = _Problems()
+    facts = problems.collect(lambda name: facts_of(profiles[name]), profiles)
+    there = [c for c in named if c.device in facts]
+    decided = problems.collect(lambda c: _decided(c, names.backends[c.backend], facts[c.device]), there)
+    ready = dict.fromkeys(decided.values())
+    builds = problems.collect(lambda c: names.backends[c.backend].to_build(c, facts[c.device]), ready)
+    cells = tuple(dict.fromkeys(decided.get(c, c) for c in named))
+    return Preflight(
+        plan=plan,
+        cells=cells,
+        profiles=profiles,
+        backends=names.backends,
+        facts=facts,
+        models={ref: info for ref, info in infos.items() if info is not None},
+        undecided=frozenset(cells) - frozenset(ready),
+        to_build={c: what or "" for c, what in builds.items()},
+        problems=problems.each_once(),
+    )
+
+
+def read_names(cells: Sequence[Cell]) -> Names:
+    """What cells name; nothing is opened or fetched.
+
+    Raises:
+        MeltError: of the first problem's kind, with every problem in its message.
+    """
+    problems = _Problems()
+    backends = problems.collect(load_backend, (c.backend for c in cells))
+    profiles = problems.collect(load_profile, (c.device for c in cells))
+    refs = problems.collect(_read_ref, (c.model for c in cells))
+    problems.collect(lambda c: backends[c.backend].check_cell(c), (c for c in cells if c.backend in backends))
+    problems.raise_any()
+    return Names(backends, profiles, refs)
+
+
+def by_name(profiles: Iterable[DeviceProfile]) -> dict[str, DeviceProfile]:
+    """Profiles by their names.
+
+    Raises:
+        ProfileError: two files have one name, and results could not tell the devices apart.
+    """
+    known: dict[str, DeviceProfile] = {}
+    for profile in profiles:
+        other = known.setdefault(profile.name, profile)
+        if other.path != profile.path:
+            raise ProfileError(
+                f"{other.path} and {profile.path} are both named {profile.name!r}", "Rename one of them."
+            )
+    return known
+
+
+def _read_ref(text: str) -> Ref:
+    ref = parse_ref(text)
+    if isinstance(ref, PathRef):
+        inspect(ref.path, ref.text)  # the header alone: a file that is gone or damaged is known now
+    return ref
+
+
+def _in_full(cell: Cell, profile: DeviceProfile, ref: Ref) -> Cell:
+    """By the names that results keep, and with the profile's threads where neither they nor cores are asked for."""
+    threads = cell.threads or (profile.threads if cell.cores == "all" else None)
+    return cell.model_copy(update={"model": ref.text, "device": profile.name, "threads": threads})
+
+
+def _decided(cell: Cell, backend: "Backend", facts: DeviceFacts) -> Cell:
+    check_conditions(cell, facts)
+    return backend.decide(cell, facts)
+
+
+class _Problems:
+    """Errors gathered on the way, so that all are told at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[MeltError] = []
+
+    def collect(self, reader: Callable[[K], T], asked: Iterable[K]) -> dict[K, T]:
+        """What a reader makes of each thing, once each; its errors are kept."""
+        results = {}
+        for one in dict.fromkeys(asked):
+            try:
+                results[one] = reader(one)
+            except MeltError as e:
+                self._errors.append(e)
+        return results
+
+    def each_once(self) -> tuple[MeltError, ...]:
+        """The errors by their messages, in order."""
+        return tuple({e.message: e for e in self._errors}.values())
+
+    def raise_any(self) -> None:
+        """Raises all errors as one, of the first one's kind."""
+        if self._errors:
+            raise _all_as_one(self.each_once())
+
+
+def _all_as_one(errors: Sequence[MeltError]) -> MeltError:
+    hints = dict.fromkeys(e.hint for e in errors if e.hint)
+    return type(errors[0])("\n".join(e.message for e in errors), "\n".join(hints))

@@ -1,0 +1,25 @@
+"""A model as its runs keep it."""
+
+from melt.models.info import ModelInfo
+from melt.models.refs import parse_ref
+from melt.store.manifest import ModelRecord
+
+
+def model_record(model: ModelInfo) -> ModelRecord:
+    """The model as a run keeps it: no path of this host."""
+    keys = ("n_layers", "d_model", "n_heads", "n_kv_heads", "vocab_size", "d_state")
+    shape = {k: v for k in keys if isinstance(v := getattr(model, k, None), int)}
+    return ModelRecord(
+        ref=model.ref,
+        name=parse_ref(model.ref).short,
+        sha256=model.sha256,
+        file_bytes=model.file_bytes,
+        family=model.family,
+        arch=model.arch,
+        quant=model.quant,
+        synthetic=model.synthetic,
+        n_params=model.n_params,
+        context_trained=model.context_trained or None,
+        source=model.revision,
+        shape=shape,
+    )

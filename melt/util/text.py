@@ -1,0 +1,18 @@
+"""Counts with their nouns, sizes, and names side by side."""
+
+from collections.abc import Sequence
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """A count with its noun: 1 cell, 2,000 cells."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def joined(items: Sequence[str]) -> str:
+    """a, b and c; empty where there is nothing."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""
+
+
+def byte_count(n: int) -> str:
+    """Bytes in KiB or MiB: 12.3 KiB, 1,234.5 MiB."""
+    return f"{n / 2**20:,.1f} MiB" if n >= 2**20 else f"{n / 2**10:,.1f} KiB"
