@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from melt.errors import StoreError
+
 
 @click.group(
     "import", epilog="\b\nExample:\n  melt import llama-bench bench.jsonl --device pixel8 --results results/pixel8"
@@ -23,7 +25,6 @@ def llama_bench(path: Path, results: Path, device: str, model: str | None) -> No
     A cell is a prompt and the tokens written behind it, so each length needs two tests: -p 512 -n 0, and
     -p 0 -n 64 -d 512. The results folder is the last line.
     """
-    from melt.errors import StoreError
     from melt.exchange.llama_bench_import import import_llama_bench
 
     found = import_llama_bench(path, results, device, model)

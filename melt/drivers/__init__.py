@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
 
+from melt.drivers.plugin import Agree, ConnectOnly, DriverPlugin
 from melt.errors import DeviceError, MeltError
 from melt.util.yaml import did_you_mean
 
 if TYPE_CHECKING:
     from melt.drivers.base import Driver
-    from melt.drivers.plugin import Agree, DriverPlugin
     from melt.spec.profile import DeviceProfile
 
 GROUP = "melt.drivers"
@@ -36,8 +36,6 @@ def load_driver(name: str, whose: str = "") -> "DriverPlugin":
     Raises:
         DeviceError: there is none of that name, or it cannot be loaded.
     """
-    from melt.drivers.plugin import ConnectOnly, DriverPlugin
-
     installed = {e.name: e for e in entry_points(group=GROUP)}
     if name not in installed:
         raise DeviceError(

@@ -6,7 +6,6 @@ from dataclasses import replace
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import melt
 from melt.analysis.frames import Results
 from melt.analysis.metrics import METRICS
 from melt.analysis.passport import passport_id
@@ -18,6 +17,7 @@ from melt.report.sentences import model_flags, model_sentence
 from melt.report.series import Setting
 from melt.report.svg import inline
 from melt.report.tables import Table, cells_table, rails_table, runs_table
+from melt.version import __version__
 
 MAX_PAIRS = 6
 MAX_TITLE_MODELS = 4
@@ -38,7 +38,7 @@ def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Cha
     environment.filters["plural"] = text.plural
     return environment.get_template("page.html.j2").render(
         title=_title(results, settings),
-        version=melt.__version__,
+        version=__version__,
         light=Markup(palette.css_variables(dark=False)),  # noqa: S704 - our own colours
         dark=Markup(palette.css_variables(dark=True)),  # noqa: S704 - our own colours
         metrics=METRICS,

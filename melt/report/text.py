@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from melt.spec.metrics import Metric
-
 from melt.util.text import joined as joined
 from melt.util.text import plural as plural
 
