@@ -4,19 +4,15 @@ What the session already flagged is kept; a flag is never given twice.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from melt.analysis.measures.energy import NO_TIMES
+from melt.analysis.measures.thermal import throttling
+from melt.analysis.observation import Observation
 from melt.analysis.recorded import Recorded
-from melt.analysis.stats import median
-from melt.analysis.telemetry import Observed
-from melt.spec.events import Iteration
 from melt.store.manifest import Flag
 
 MEMORY_GAP = 0.10
-THROTTLED_BELOW = 0.90
-MIN_PASSES_TO_SEE_THROTTLING = 6
 BUSY_WHEN_IDLE = 0.15
 OTHERS_CORES = 0.15  # quiet machines show up to 0.06 of a core, one busy process 0.4 and more
 SWAPPED_BYTES = 2**20
@@ -28,16 +24,7 @@ FAMILY_DISAGREEMENT = "family_disagreement"
 NOT_COMPARED = (EMULATED, FAMILY_DISAGREEMENT)
 
 
-@dataclass(frozen=True)
-class Throttle:
-    """Where decode speed fell and stayed down."""
-
-    time_s: float
-    tokens: int
-    ratio: float
-
-
-def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observed) -> list[Flag]:
+def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observation) -> list[Flag]:
     """The manifest's flags and those of the data, each name once, in the order they were found."""
     found = [*rec.manifest.flags]
     if rec.ok:
@@ -110,31 +97,6 @@ def _mib(value: float) -> str:
     return f"{value / 2**20:.0f} MiB"
 
 
-def throttling(timed: Sequence[Iteration]) -> Throttle | None:
-    """A sustained fall of decode speed over the passes of one process, or None.
-
-    The speed of every pass of the last third, of two passes or more, is under 90 % of the median of the
-    first third. Throttling starts with the first pass from which all are.
-    """
-    if len(timed) < MIN_PASSES_TO_SEE_THROTTLING:
-        return None
-    speed = [_decode_speed(p) for p in timed]
-    third = len(timed) // 3
-    fresh = median(speed[:third])
-    slow = [s < THROTTLED_BELOW * fresh for s in speed]
-    if not all(slow[-third:]):
-        return None
-    start = next(i for i in range(len(slow)) if all(slow[i:]))
-    time_s = (timed[start].prefill.t_start_ns - timed[0].prefill.t_start_ns) * 1e-9
-    tokens = sum(len(p.token_t_ns) for p in timed[:start])
-    return Throttle(time_s, tokens, median(speed[start:]) / fresh)
-
-
-def _decode_speed(one: Iteration) -> float:
-    span = one.token_t_ns[-1] - one.token_t_ns[0]
-    return (len(one.token_t_ns) - 1) / (span * 1e-9) if span else math.nan
-
-
 def _throttling(rec: Recorded) -> list[Flag]:
     found = throttling(rec.timed)
     if found is None:
@@ -143,24 +105,24 @@ def _throttling(rec: Recorded) -> list[Flag]:
     return [Flag(name="throttled", evidence=evidence)]
 
 
-def _surroundings(observed: Observed) -> list[Flag]:
+def _surroundings(observed: Observation) -> list[Flag]:
     found = []
-    if observed.throttled:
-        found.append(Flag(name="throttled", evidence=observed.throttled))
-    if observed.charging:
-        found.append(Flag(name="charging", evidence=observed.charging))
-    if observed.swapped_bytes > SWAPPED_BYTES:
-        found.append(Flag(name="swapped", evidence=f"{_mib(observed.swapped_bytes)} swapped during the run"))
+    if observed.heat.throttled:
+        found.append(Flag(name="throttled", evidence=observed.heat.throttled))
+    if observed.background.charging:
+        found.append(Flag(name="charging", evidence=observed.background.charging))
+    if observed.background.swapped_bytes > SWAPPED_BYTES:
+        found.append(Flag(name="swapped", evidence=f"{_mib(observed.background.swapped_bytes)} swapped during the run"))
     busy = _background_load(observed)
     return [*found, Flag(name="background_load", evidence="; ".join(busy))] if busy else found
 
 
-def _background_load(observed: Observed) -> list[str]:
+def _background_load(observed: Observation) -> list[str]:
     """What else ran, before the run and during its timed iterations."""
     found = []
-    if observed.idle_utilisation > BUSY_WHEN_IDLE:
-        found.append(f"processor {observed.idle_utilisation:.0%} busy during the idle baseline")
-    others = observed.others
+    if observed.background.idle_utilisation > BUSY_WHEN_IDLE:
+        found.append(f"processor {observed.background.idle_utilisation:.0%} busy during the idle baseline")
+    others = observed.background.other_load
     if others is not None and others.mean_cores > OTHERS_CORES:
         start_s, end_s = others.peak_s
         found.append(
@@ -170,7 +132,7 @@ def _background_load(observed: Observed) -> list[str]:
     return found
 
 
-def _energy(row: Mapping[str, float], observed: Observed) -> list[Flag]:
+def _energy(row: Mapping[str, float], observed: Observation) -> list[Flag]:
     """Energy was measured, and yet cannot be given for a phase."""
     missing = [p for p in ("prefill", "decode") if math.isnan(row[f"energy_{p}_j"])]
     energy = observed.energy

@@ -17,17 +17,17 @@ from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
+from melt.analysis.observation import Observation, observe
 from melt.analysis.recorded import Recorded, read
-from melt.analysis.telemetry import Observed, observe
 from melt.store.manifest import MANIFEST, read_manifest
 from melt.store.store import Run
 
 MAX_HELPERS = 7
 _SERVE = "from melt.analysis.processes import serve; serve()"
-_ANSWER: TypeAdapter[list[Observed]] = TypeAdapter(list[Observed])
+_ANSWER: TypeAdapter[list[Observation]] = TypeAdapter(list[Observation])
 
 
-def observe_all(recorded: Sequence[Recorded], least: int) -> list[Observed]:
+def observe_all(recorded: Sequence[Recorded], least: int) -> list[Observation]:
     """``observe`` of each run, in order.
 
     Args:
@@ -40,7 +40,7 @@ def observe_all(recorded: Sequence[Recorded], least: int) -> list[Observed]:
     answers = [[observe(r) for r in parts[0]]]
     for helper, part in zip(helpers, parts[1:], strict=True):
         answers.append(_collect(*helper, len(part)) or [observe(r) for r in part])
-    out = [Observed()] * len(recorded)
+    out = [Observation()] * len(recorded)
     for i, answer in enumerate(answers):
         out[i :: len(parts)] = answer
     return out
@@ -76,7 +76,7 @@ def _start(folders: list[str]) -> tuple["subprocess.Popen[bytes] | None", IO[byt
     return helper, answer
 
 
-def _collect(helper: "subprocess.Popen[bytes] | None", answer: IO[bytes], expected: int) -> list[Observed] | None:
+def _collect(helper: "subprocess.Popen[bytes] | None", answer: IO[bytes], expected: int) -> list[Observation] | None:
     """A helper's answer; None where it failed."""
     with answer:
         if helper is None or helper.wait() != 0:

@@ -9,21 +9,16 @@ import numpy as np
 import pandas as pd
 
 from melt.analysis.columns import names
-from melt.analysis.flags import throttling
-from melt.analysis.measures import energy
-from melt.analysis.measures.energy import PHASES
-from melt.analysis.measures.latency import cold_ttft_s, latencies, speeds
+from melt.analysis.measures import energy, latency, loading, memory, thermal
 from melt.analysis.metrics import PER_ITERATION, PER_RUN
+from melt.analysis.observation import Observation
 from melt.analysis.passport import conditions, passport_id
 from melt.analysis.recorded import Recorded
 from melt.analysis.stats import median
-from melt.analysis.telemetry import Observed
 from melt.store.manifest import Flag
 from melt.telemetry.series import Series
 
 NS = 1e-9
-BUFFER_KINDS = ("weights", "kv", "state", "compute", "output")
-REPACKED = "_REPACK"  # ends the name of the device that holds llama.cpp's second copy of weights
 
 
 @dataclass(frozen=True)
@@ -31,12 +26,12 @@ class Summary:
     """A run in numbers: its timed iterations as rows of ``iterations``, and its own metrics."""
 
     rec: Recorded
-    observed: Observed
+    observed: Observation
     iterations: tuple[dict[str, Any], ...]
     metrics: dict[str, float]
 
 
-def summary(rec: Recorded, observed: Observed) -> Summary:
+def summary(rec: Recorded, observed: Observation) -> Summary:
     """What the frames need of a run, worked out once."""
     iterations = tuple(_iteration_rows(rec, observed))
     return Summary(rec, observed, iterations, _metrics(rec, observed, iterations))
@@ -110,85 +105,27 @@ def _compiled(rec: Recorded) -> Any:
     return "cached" if all(c.cached for c in rec.compiled) else "cold"
 
 
-def _compile_s(rec: Recorded) -> float:
-    """Of all graphs together; NaN where some were there already, since half of it is no measurement."""
-    spans = [(c.t_start_ns, c.t_end_ns) for c in rec.compiled]
-    known = [(end - start) * NS for start, end in spans if start is not None and end is not None]
-    return sum(known) if known and len(known) == len(spans) else math.nan
-
-
 def _runner(rec: Recorded) -> str:
     """The program's flavour by its own word; where it said none, by what the cell asked for."""
     return rec.hello.runner.removeprefix("melt-runner-") if rec.hello else rec.manifest.cell.runner
 
 
-def _metrics(rec: Recorded, observed: Observed, per_pass: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _metrics(rec: Recorded, observed: Observation, per_pass: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Every metric of a run; NaN where it is missing, all of them where the run is not ok."""
     if not rec.ok:
         return {m.name: math.nan for m in PER_RUN}
     values = {m.name: median([p[m.name] for p in per_pass]) for m in PER_ITERATION}
-    load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * NS if rec.loaded else math.nan
-    throttle = throttling(rec.timed)
-    values |= speeds(values, rec.manifest.cell.prompt_tokens)
-    values |= _memory(rec, observed)
-    values |= {
-        "compile_s": _compile_s(rec),
-        "load_s": load_s,
-        "cold_ttft_s": cold_ttft_s(load_s, rec.passes, rec.manifest.cell.prompt_tokens),
-        "idle_power_w": observed.energy.idle_power_w,
-        "prompts_per_charge": _prompts_per_charge(rec, values),
-        "max_temp_c": observed.max_temp_c,
-        "start_temp_c": _or_nan(rec.manifest.start_temp_c),
-        "time_to_throttle_s": throttle.time_s if throttle else math.nan,
-        "tokens_to_throttle": float(throttle.tokens) if throttle else math.nan,
-    }
+    values |= latency.speeds(values, rec.manifest.cell.prompt_tokens)
+    values |= loading.of_run(rec)
+    values |= memory.of_run(rec, observed.memory)
+    values |= energy.of_run(rec, observed.energy, values)
+    values |= thermal.of_run(rec, observed.heat)
     return {m.name: values[m.name] for m in PER_RUN}
 
 
-def _memory(rec: Recorded, observed: Observed) -> dict[str, float]:
-    peaks = [p.memory.peak_rss_bytes for p in rec.passes if p.memory.peak_rss_bytes is not None]
-    shares = [p.memory.pss_bytes for p in rec.passes if p.memory.pss_bytes is not None]
-    peak = float(max(peaks)) if peaks else observed.peak_rss_bytes
-    explained, buffers = _buffers(rec)
-    baseline = observed.runtime_baseline_bytes
-    tables = _or_nan(rec.loaded.tables_bytes if rec.loaded else None)
-    predicted = rec.manifest.prediction
-    return {
-        "peak_rss_bytes": peak,
-        "peak_pss_bytes": float(np.fmax(observed.peak_pss_bytes, max(shares, default=math.nan))),
-        "available_drop_bytes": observed.available_drop_bytes,
-        "gpu_memory_rise_bytes": observed.gpu_memory_rise_bytes,
-        **buffers,
-        "explained_memory_bytes": explained,
-        "runtime_baseline_bytes": baseline,
-        "tables_bytes": tables,
-        "unexplained_memory_bytes": peak - explained - np.nansum([baseline, tables]),
-        "predicted_memory_bytes": float(predicted.total_bytes) if predicted else math.nan,
-    }
-
-
-def _buffers(rec: Recorded) -> tuple[float, dict[str, float]]:
-    """The engine's buffers by kind; a kind that it does not have is 0 where it said which it has."""
-    columns = [f"{k}_bytes" for k in (*BUFFER_KINDS, "repacked")]
-    listed = rec.loaded.buffers if rec.loaded else ()
-    if not listed:
-        return math.nan, dict.fromkeys(columns, math.nan)
-    sums = dict.fromkeys(columns, 0.0)
-    for buffer in listed:
-        is_copy = buffer.kind == "weights" and buffer.device.endswith(REPACKED)
-        sums["repacked_bytes" if is_copy else f"{buffer.kind}_bytes"] += buffer.bytes
-    return sum(sums.values()), sums
-
-
-def _prompts_per_charge(rec: Recorded, values: Mapping[str, float]) -> float:
-    capacity = rec.manifest.device.battery_capacity_j
-    used = values["energy_prefill_j"] + values["energy_decode_j"]
-    return capacity / used if capacity and used > 0 else math.nan
-
-
-def _iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any]]:
+def _iteration_rows(rec: Recorded, observed: Observation) -> Iterator[dict[str, Any]]:
     """A run's timed iterations as rows of ``iterations``."""
-    absent = {m.name: math.nan for m in energy.METRICS if m.per == "iteration"}
+    cell = rec.manifest.cell
     for i, one in enumerate(rec.timed):
         yield {
             "run_id": rec.run_id,
@@ -196,28 +133,25 @@ def _iteration_rows(rec: Recorded, observed: Observed) -> Iterator[dict[str, Any
             "t_start_ns": one.prefill.t_start_ns,
             "prompt_tokens": one.prefill.tokens,
             "gen_tokens": len(one.token_t_ns),
-            **latencies(one),
-            **(observed.energy.columns[i] if observed.energy.columns else absent),
+            **latency.of_pass(one),
+            **energy.of_pass(observed.energy, i),
             **_energy_reasons(observed, i),
         }
-    cell = rec.manifest.cell
-    for i, (prefill_s, tpot_s) in enumerate(rec.durations):
-        times = {"prefill_s": prefill_s, "tpot_s": tpot_s}
+    for i, durations in enumerate(rec.durations):
         yield {
             "run_id": rec.run_id,
             "iteration": i,
             "prompt_tokens": cell.prompt_tokens,
             "gen_tokens": cell.gen_tokens,
-            **{m.name: math.nan for m in PER_ITERATION},
-            **times,
-            **speeds(times, cell.prompt_tokens),
+            **latency.of_durations(*durations, cell.prompt_tokens),
+            **energy.of_pass(observed.energy, i),
             **_energy_reasons(observed, i),
         }
 
 
-def _energy_reasons(observed: Observed, iteration: int) -> dict[str, Any]:
+def _energy_reasons(observed: Observation, iteration: int) -> dict[str, Any]:
     reasons = observed.energy.reasons[iteration] if observed.energy.reasons else {}
-    return {f"energy_{phase}_reason": reasons.get(phase) or np.nan for phase in PHASES}
+    return {f"energy_{phase}_reason": reasons.get(phase) or np.nan for phase in energy.PHASES}
 
 
 def tokens_frame(recorded: Sequence[Recorded]) -> pd.DataFrame:
@@ -282,7 +216,3 @@ def ops_rows(rec: Recorded) -> Iterator[dict[str, Any]]:
                 "total_s": row.total_ns * NS,
                 "share": row.total_ns / total_ns if total_ns else math.nan,
             }
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)

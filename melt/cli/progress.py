@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from melt.analysis.measures.latency import THROUGHPUT, latencies, rate
+from melt.analysis.measures.latency import THROUGHPUT, of_pass, rate
 from melt.analysis.metrics import shown_in
 from melt.cli import printable
 from melt.cli.build_bar import build_bar
@@ -221,7 +221,7 @@ def push_text(name: str, done: int, total: int, spent_s: float) -> str:
 
 def pass_speed(event: Iteration) -> str:
     """The throughputs of one pass; empty where its times are none."""
-    values = latencies(event) if len(event.token_t_ns) > 1 else {}
+    values = of_pass(event) if len(event.token_t_ns) > 1 else {}
     return ", ".join(_said(m, values[m.name]) for m in shown_in("live") if math.isfinite(values.get(m.name, math.nan)))
 
 

@@ -17,8 +17,8 @@ import melt
 from melt.analysis import processes
 from melt.analysis.columns import COLUMNS, FRAMES, names, page_table
 from melt.analysis.metrics import METRICS, TIME_OF_SPEED
+from melt.analysis.observation import observe
 from melt.analysis.processes import observe_all
-from melt.analysis.telemetry import observe
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, Flag, RunFailure
 from melt.store.store import EVENTS, TELEMETRY, Run

@@ -1,11 +1,13 @@
-"""What other processes took of the processor while a run was timed."""
+"""What else went on beside a run: other processes, swapping, and power from outside."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from melt.analysis.recorded import Recorded
+from melt.analysis.telemetry import Telemetry, Values, finite
 from melt.telemetry.series import Series
 
 NS = 1e-9
@@ -13,7 +15,7 @@ MIN_COVERED = 0.5  # of the timed part
 
 
 @dataclass(frozen=True)
-class Others:
+class OtherLoad:
     """Processor cores that other processes used during the timed iterations; ``peak_s`` counts from their start."""
 
     mean_cores: float
@@ -21,7 +23,34 @@ class Others:
     peak_s: tuple[float, float]
 
 
-def others_load(rec: Recorded, by_name: Mapping[str, Series]) -> Others | None:
+@dataclass(frozen=True)
+class Background:
+    """What the sampler saw beside a run; ``charging`` is the evidence that the device was fed from outside."""
+
+    idle_utilisation: float = math.nan
+    swapped_bytes: float = 0.0
+    charging: str = ""
+    other_load: OtherLoad | None = None
+
+
+def background(telemetry: Telemetry) -> Background:
+    """What the sampler saw beside a run."""
+    busy = telemetry.values(telemetry.sources("utilisation", "system"), telemetry.idle)
+    swapped = telemetry.values(telemetry.sources("swap_bytes"), telemetry.run)
+    return Background(
+        idle_utilisation=next((float(v.mean()) for v in (finite([b]) for b in busy) if v.size), math.nan),
+        swapped_bytes=sum((_rise(v) for v in swapped), 0.0),
+        charging=telemetry.ever("charging", "says that the device was fed from outside"),
+        other_load=other_load(telemetry.rec, telemetry.by_name),
+    )
+
+
+def _rise(values: Values) -> float:
+    known = finite([values])
+    return float(known[-1] - known[0]) if known.size > 1 else 0.0
+
+
+def other_load(rec: Recorded, by_name: Mapping[str, Series]) -> OtherLoad | None:
     """The load of the whole device less the runner's own; None where either was not sampled well enough."""
     cores = rec.manifest.device.logical_cores
     device, own = (_utilisation(rec, by_name, site) for site in ("system", "process"))
@@ -38,7 +67,7 @@ def others_load(rec: Recorded, by_name: Mapping[str, Series]) -> Others | None:
         return None
     others = (device.value - np.interp(device.t_ns, own.t_ns, own.value))[inside] * cores
     most = int(np.argmax(others))
-    return Others(
+    return OtherLoad(
         mean_cores=float(np.average(others, weights=(to_ns - from_ns)[inside])),
         peak_cores=float(others[most]),
         peak_s=(float(from_ns[inside][most] - start) * NS, float(to_ns[inside][most] - start) * NS),

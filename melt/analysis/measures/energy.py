@@ -182,6 +182,22 @@ def phase_energies(rec: Recorded, series: Mapping[str, Series]) -> PhaseEnergies
     )
 
 
+def of_pass(energies: PhaseEnergies, index: int) -> dict[str, float]:
+    """The energy metrics of a timed iteration; NaN where there is no power sensor, or no times."""
+    absent = {m.name: math.nan for m in METRICS if m.per == "iteration"}
+    return energies.columns[index] if energies.columns else absent
+
+
+def of_run(rec: Recorded, energies: PhaseEnergies, medians: Mapping[str, float]) -> dict[str, float]:
+    """The energy metrics of a run beside the medians over its iterations."""
+    capacity_j = rec.manifest.device.battery_capacity_j
+    used_j = medians["energy_prefill_j"] + medians["energy_decode_j"]
+    return {
+        "idle_power_w": energies.idle_power_w,
+        "prompts_per_charge": capacity_j / used_j if capacity_j and used_j > 0 else math.nan,
+    }
+
+
 def windows(one: Iteration) -> dict[str, tuple[int, int]]:
     """The phases of one pass: the prefill, and from the first token to the last."""
     return {

@@ -119,7 +119,7 @@ TIME_OF_SPEED = {m.name: m.of_time for m in METRICS if m.of_time}
 THROUGHPUT = {"prefill": METRICS[2], "decode": METRICS[4]}
 
 
-def latencies(one: Iteration) -> dict[str, float]:
+def of_pass(one: Iteration) -> dict[str, float]:
     """Latencies in seconds and speeds in tokens per second of one pass with two or more tokens.
 
     ttft_s runs from the submission of the prompt to the first token's stamp; tpot_s is
@@ -156,14 +156,10 @@ def ttft_s(one: Iteration) -> float:
     return (one.token_t_ns[0] - one.prefill.t_start_ns) * NS if one.token_t_ns else math.nan
 
 
-def cold_ttft_s(load_s: float, passes: tuple[Iteration, ...], prompt_tokens: int) -> float:
-    """Loading plus the first pass's time to first token: what the user of a fresh process waits for.
-
-    NaN where the first pass did not process the whole prompt.
-    """
-    if not passes or passes[0].prefill.tokens != prompt_tokens:
-        return math.nan
-    return load_s + ttft_s(passes[0])
+def of_durations(prefill_s: float, tpot_s: float, prompt_tokens: int) -> dict[str, float]:
+    """The same of a program that tells how long a phase took and not when; what follows from stamps is NaN."""
+    times = {"prefill_s": prefill_s, "tpot_s": tpot_s}
+    return {**{m.name: math.nan for m in METRICS}, **times, **speeds(times, prompt_tokens)}
 
 
 def speeds(times: Mapping[str, float], prompt_tokens: float) -> dict[str, float]:

@@ -1,6 +1,12 @@
 """What comes before the first pass of a fresh process: compiling and loading the model."""
 
+import math
+
+from melt.analysis.measures.latency import ttft_s
+from melt.analysis.recorded import Recorded
 from melt.spec.metrics import Metric
+
+NS = 1e-9
 
 METRICS = (
     Metric(
@@ -27,3 +33,26 @@ METRICS = (
         better="lower",
     ),
 )
+
+
+def of_run(rec: Recorded) -> dict[str, float]:
+    """What a run's process did before its first pass, and how long its user waited in all."""
+    load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * NS if rec.loaded else math.nan
+    return {"compile_s": _compile_s(rec), "load_s": load_s, "cold_ttft_s": _cold_ttft_s(rec, load_s)}
+
+
+def _compile_s(rec: Recorded) -> float:
+    """Of all graphs together; NaN where some were there already, since half of it is no measurement."""
+    spans = [(c.t_start_ns, c.t_end_ns) for c in rec.compiled]
+    known = [(end - start) * NS for start, end in spans if start is not None and end is not None]
+    return sum(known) if known and len(known) == len(spans) else math.nan
+
+
+def _cold_ttft_s(rec: Recorded, load_s: float) -> float:
+    """Loading plus the first pass's time to first token: what the user of a fresh process waits for.
+
+    NaN where the first pass did not process the whole prompt.
+    """
+    if not rec.passes or rec.passes[0].prefill.tokens != rec.manifest.cell.prompt_tokens:
+        return math.nan
+    return load_s + ttft_s(rec.passes[0])

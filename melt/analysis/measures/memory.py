@@ -1,6 +1,15 @@
 """Memory: what was measured, what the engine explains of it, and what was predicted."""
 
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from melt.analysis.recorded import Recorded
+from melt.analysis.stats import median
+from melt.analysis.telemetry import Telemetry, Values, finite, largest, within
 from melt.spec.metrics import CostLaw, Metric, Words
+from melt.telemetry.source import Memory, Source
 
 METRICS = (
     Metric(
@@ -92,3 +101,112 @@ METRICS = (
         shown=("cells",),
     ),
 )
+SETTLED_WITHIN = 0.01  # a high-water mark that rose by more between two samples may have risen since
+BUFFERS = tuple(f"{kind}_bytes" for kind in ("weights", "kv", "state", "compute", "output", "repacked"))
+REPACKED_DEVICE = "_REPACK"  # ends the name of the device that holds llama.cpp's second copy of weights
+
+
+@dataclass(frozen=True)
+class SampledMemory:
+    """What the sampler saw of memory, in bytes."""
+
+    peak_rss_bytes: float = math.nan
+    peak_pss_bytes: float = math.nan
+    runtime_baseline_bytes: float = math.nan
+    available_drop_bytes: float = math.nan
+    gpu_memory_rise_bytes: float = math.nan
+
+
+def sampled_memory(telemetry: Telemetry) -> SampledMemory:
+    """What the sampler saw of a run's memory."""
+
+    def of_process(*memory: Memory) -> list[Values]:
+        return telemetry.values(telemetry.sources("memory_bytes", "process", memory), telemetry.run)
+
+    return SampledMemory(
+        peak_rss_bytes=_settled(finite(of_process("peak_rss"))),
+        peak_pss_bytes=largest(of_process("pss")),
+        runtime_baseline_bytes=_before_loading(telemetry),
+        available_drop_bytes=_available_drop(telemetry),
+        gpu_memory_rise_bytes=_gpu_rise(telemetry),
+    )
+
+
+def only_before_loading(source: Source) -> bool:
+    """Whether only the time before the model was loaded matters of a source: the bulk of it need not be parsed."""
+    return source.site == "process" and source.memory == "rss"
+
+
+def superseded(source: Source, rec: Recorded) -> bool:
+    """Whether the runner's own reading is used instead of a source."""
+    return source.memory == "peak_rss" and any(p.memory.peak_rss_bytes is not None for p in rec.passes)
+
+
+def of_run(rec: Recorded, sampled: SampledMemory) -> dict[str, float]:
+    """The memory metrics of a run."""
+    peaks = [p.memory.peak_rss_bytes for p in rec.passes if p.memory.peak_rss_bytes is not None]
+    shares = [p.memory.pss_bytes for p in rec.passes if p.memory.pss_bytes is not None]
+    peak = float(max(peaks)) if peaks else sampled.peak_rss_bytes
+    buffers = _buffers(rec)
+    explained = sum(buffers.values())
+    tables = rec.loaded.tables_bytes if rec.loaded and rec.loaded.tables_bytes is not None else math.nan
+    predicted = rec.manifest.prediction
+    return {
+        "peak_rss_bytes": peak,
+        "peak_pss_bytes": float(np.fmax(sampled.peak_pss_bytes, max(shares, default=math.nan))),
+        "available_drop_bytes": sampled.available_drop_bytes,
+        "gpu_memory_rise_bytes": sampled.gpu_memory_rise_bytes,
+        **buffers,
+        "explained_memory_bytes": explained,
+        "runtime_baseline_bytes": sampled.runtime_baseline_bytes,
+        "tables_bytes": float(tables),
+        "unexplained_memory_bytes": peak - explained - np.nansum([sampled.runtime_baseline_bytes, tables]),
+        "predicted_memory_bytes": float(predicted.total_bytes) if predicted else math.nan,
+    }
+
+
+def _buffers(rec: Recorded) -> dict[str, float]:
+    """The engine's buffers by kind; a kind that it does not have is 0 where it said which it has, else NaN."""
+    listed = rec.loaded.buffers if rec.loaded else ()
+    sums = dict.fromkeys(BUFFERS, 0.0 if listed else math.nan)
+    for buffer in listed:
+        is_copy = buffer.kind == "weights" and buffer.device.endswith(REPACKED_DEVICE)
+        sums["repacked_bytes" if is_copy else f"{buffer.kind}_bytes"] += buffer.bytes
+    return sums
+
+
+def _settled(high_water: Values) -> float:
+    """The last of a high-water mark, where the one before it was nearly the same: else it may have risen unread."""
+    if len(high_water) < 2 or high_water[-1] > high_water[-2] * (1 + SETTLED_WITHIN):
+        return math.nan
+    return float(high_water[-1])
+
+
+def _before_loading(telemetry: Telemetry) -> float:
+    """The runner's resident set before it loaded the model: its own reading, else the last sample before."""
+    loaded = telemetry.rec.loaded
+    if loaded is None:
+        return math.nan
+    if loaded.base_rss_bytes is not None:
+        return float(loaded.base_rss_bytes)
+    resident = telemetry.sources("memory_bytes", "process", ("rss", "peak_rss"))[:1]
+    before = finite(telemetry.values(resident, (0, loaded.t_start_ns)))
+    return float(before[-1]) if before.size else math.nan
+
+
+def _available_drop(telemetry: Telemetry) -> float:
+    """Median of the device's available memory while idle less the smallest while running."""
+    for source in telemetry.sources("memory_bytes", "system", ("available",))[:1]:
+        one = telemetry.by_name[source.name]
+        before, during = finite([within(one, telemetry.idle)]), finite([within(one, telemetry.run)])
+        if before.size and during.size:
+            return float(np.median(before) - during.min())
+    return math.nan
+
+
+def _gpu_rise(telemetry: Telemetry) -> float:
+    """The most that the GPU's driver had given out while running less the median while idle."""
+    for source in telemetry.sources("memory_bytes", "gpu", ("allocated",))[:1]:
+        one = telemetry.by_name[source.name]
+        return largest([within(one, telemetry.run)]) - median(within(one, telemetry.idle))
+    return math.nan

@@ -1,5 +1,8 @@
 """What went on during a run over time, with its phases shaded."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,21 +14,33 @@ from melt.report import charts, text
 from melt.report.figures.drawing import Drawing
 from melt.report.palette import PHASES
 from melt.report.series import Drawn, Setting, middle_run
-from melt.telemetry.source import Source
+from melt.telemetry.source import Memory, Quantity, Site, Source
 
 MAX_POINTS = 500
 NS = 1e-9
 ROW_IN = 0.92
-# quantity and site, part of the source's name, unit, factor
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a row shows: of ``power`` the sources of the device's total; of memory one kind."""
+
+    title: str
+    factor: float
+    quantity: Quantity | Literal["power"]
+    site: Site | None = None
+    memory: Memory = ""
+
+
 _ROWS = (
-    ("memory_bytes", "process", "rss", "process memory (MiB)", 2**-20),
-    ("memory_bytes", "process", "footprint", "process memory, as the system counts it (MiB)", 2**-20),
-    ("memory_bytes", "process", "avail", "memory left to the process (MiB)", 2**-20),
-    ("memory_bytes", "system", "avail", "available memory of the device (GiB)", 2**-30),
-    ("utilisation", "system", "", "processor in use (%)", 100.0),
-    ("frequency_hz", "cpu", "", "processor clock, mean of cores (GHz)", 1e-9),
-    ("temperature_c", "", "", "hottest sensor (°C)", 1.0),
-    ("power", "", "", "power (W)", 1.0),
+    _Row("process memory (MiB)", 2**-20, "memory_bytes", "process", "rss"),
+    _Row("process memory, as the system counts it (MiB)", 2**-20, "memory_bytes", "process", "footprint"),
+    _Row("memory left to the process (MiB)", 2**-20, "memory_bytes", "process", "available"),
+    _Row("available memory of the device (GiB)", 2**-30, "memory_bytes", "system", "available"),
+    _Row("processor in use (%)", 100.0, "utilisation", "system"),
+    _Row("processor clock, mean of cores (GHz)", 1e-9, "frequency_hz", "cpu"),
+    _Row("hottest sensor (°C)", 1.0, "temperature_c"),
+    _Row("power (W)", 1.0, "power"),
 )
 
 
@@ -48,21 +63,21 @@ def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing
     samples = results.samples_of(run_id)
     zero = rec.loaded.t_start_ns if rec.loaded else rec.passes[0].prefill.t_start_ns
     end = rec.timed[-1].token_t_ns[-1]
-    rows = [(spec[3], *_row(rec, samples, spec)) for spec in _ROWS]
-    rows = [(unit, t, v) for unit, t, v in rows if len(t) > 1]
+    rows = [(row.title, *_series(rec, samples, row)) for row in _ROWS]
+    rows = [(title, t, v) for title, t, v in rows if len(t) > 1]
     if not rows:
         return None
     figure, axes = charts.new(len(rows), label_room=0.25, height_in=0.85 + ROW_IN * len(rows))
     numbers = []
-    for ax, (unit, t_ns, value) in zip(axes, rows, strict=True):
+    for ax, (title, t_ns, value) in zip(axes, rows, strict=True):
         t_s = (t_ns - zero) * NS
         shown = (t_ns >= zero - 2e9) & (t_ns <= end + 1e9)
-        charts.title(ax, unit)
+        charts.title(ax, title)
         _shade(ax, rec, zero)
         ax.plot(*thinned(t_s[shown], value[shown]), color=one.look.colour, linewidth=1.5, zorder=3)
         charts.trace_axis(ax, value[shown])
         ax.set_xlim(-min(2.0, (end - zero) * NS * 0.1), (end - zero) * NS * 1.02)
-        numbers.append((unit, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
+        numbers.append((title, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
     charts.key(axes[0], [(p, PHASES[p][0]) for p in PHASES])
     charts.across(axes[-1], "Seconds since the model began to load")
     caption = (
@@ -74,28 +89,26 @@ def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing
     return Drawing(slug, f"{one.label} over time", caption, figure, header, tuple(numbers))
 
 
-def _row(rec: Recorded, samples: pd.DataFrame, spec: tuple[str, str, str, str, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Stamps and values of one row of the trace; empty where it was not measured."""
-    quantity, site, part, _, factor = spec
-    chosen = [s for s in rec.manifest.telemetry.sources if _belongs(s, quantity, site, part)]
+def _series(rec: Recorded, samples: pd.DataFrame, row: _Row) -> tuple[np.ndarray, np.ndarray]:
+    """Stamps and values of one row; empty where it was not measured."""
+    chosen = [s for s in rec.manifest.telemetry.sources if _belongs(s, row)]
     series = [(s, *_values(samples, s)) for s in chosen]
     series = [(s, t, v) for s, t, v in series if len(t) > 1]
     if not series:
         return np.empty(0), np.empty(0)
-    if quantity in ("memory_bytes", "utilisation"):
+    if row.quantity in ("memory_bytes", "utilisation"):
         _, t, v = series[0]
-        return t, v * factor
+        return t, v * row.factor
     grid = series[0][1]
     together = np.stack([np.interp(grid, t, v) for _, t, v in series])
     merged = {"frequency_hz": together.mean(0), "temperature_c": together.max(0), "power": together.sum(0)}
-    return grid, merged[quantity] * factor
+    return grid, merged[row.quantity] * row.factor
 
 
-def _belongs(source: Source, quantity: str, site: str, part: str) -> bool:
-    if quantity == "power":
+def _belongs(source: Source, row: _Row) -> bool:
+    if row.quantity == "power":
         return source.counts_in_total and source.quantity in ("power_w", "energy_j")
-    named = part in f"{source.name} {source.key}".lower() and "peak" not in source.name
-    return source.quantity == quantity and site in ("", source.site) and named
+    return source.quantity == row.quantity and row.site in (None, source.site) and source.memory == row.memory
 
 
 def _values(samples: pd.DataFrame, source: Source) -> tuple[np.ndarray, np.ndarray]:
