@@ -3,7 +3,7 @@
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from melt.errors import PlanError
+from melt.errors import PlanError, RunnerError
 from melt.util.yaml import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,11 +22,17 @@ def load_backend(name: str) -> "Backend":
 
     Raises:
         PlanError: no such backend is installed; the nearest name is suggested.
+        RunnerError: it cannot be loaded.
     """
-    found = {e.name: e for e in entry_points(group=GROUP)}
-    if name not in found:
+    installed = {e.name: e for e in entry_points(group=GROUP)}
+    if name not in installed:
         raise PlanError(
-            f"unknown backend {name!r}{did_you_mean(name, found)}", f"Installed: {', '.join(sorted(found))}."
+            f"unknown backend {name!r}{did_you_mean(name, installed)}", f"Installed: {', '.join(sorted(installed))}."
         )
-    backend: Backend = found[name].load()()
+    try:
+        backend: Backend = installed[name].load()()
+    except Exception as e:  # a third party's module may raise anything
+        raise RunnerError(
+            f"backend {name!r} cannot be loaded: {type(e).__name__}: {e}", "Mend or uninstall the package it is from."
+        ) from e
     return backend

@@ -10,6 +10,7 @@ from melt.drivers.base import DeviceFile, Progress
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job
+from melt.spec.options import Option
 
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
@@ -51,6 +52,8 @@ class Backend(Protocol):
     """One engine, as the host sees it."""
 
     name: str
+    options: Sequence[Option]  # settings that it alone has
+    fixed_axes: Sequence[str]  # fields of a cell that its engine leaves no choice in
     has_extra_buffers: bool  # its programs obey ``Job.extra_buffers``, so that a run that crashed may go without
 
     def check_cell(self, cell: Cell) -> None:

@@ -4,6 +4,7 @@ The archive is one that ``melt runner add`` took: with it a phone's GPU or NPU i
 """
 
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from melt.errors import RunnerError
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job
+from melt.spec.options import Option
 from melt.toolchain.archives import Program, find_program, programs
 from melt.toolchain.build import build, built
 from melt.toolchain.targets import target_for
@@ -36,6 +38,8 @@ class LlamaBench:
     """See ``melt.backends.base.Backend``."""
 
     name = "llamabench"
+    options: Sequence[Option] = ()
+    fixed_axes: Sequence[str] = ()
     has_extra_buffers = False
 
     def check_cell(self, cell: Cell) -> None:

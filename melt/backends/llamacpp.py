@@ -1,7 +1,7 @@
 """llama.cpp: by the Python runner where the device has llama-cpp-python, else by the native runner, which is brought
 unless the device has one installed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +14,7 @@ from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
+from melt.spec.options import Option
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import built_on_device
 from melt.toolchain.targets import ON_DEVICE, Target, has_target, phone_gpu_target, target_for
@@ -30,6 +31,8 @@ class LlamaCpp:
     """See ``melt.backends.base.Backend``."""
 
     name = "llama.cpp"
+    options: Sequence[Option] = ()
+    fixed_axes: Sequence[str] = ()
     has_extra_buffers = True
 
     def __init__(self) -> None:

@@ -1,11 +1,12 @@
 """ONNX Runtime: by the Python runner, with model folders; CPU, GPU and NPU by its execution providers."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from melt.backends.base import Building, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.workload import check_format, job_for
+from melt.backends.workload import check_fixed, check_format, job_for
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import runner_file
 from melt.errors import RunnerError
@@ -14,6 +15,7 @@ from melt.models.onnx.npu import check_for_npu
 from melt.models.refs import peek
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
+from melt.spec.options import Option
 from melt.util.files import cache_folder
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
 # Where compiled graphs are kept (the runner's own name for it).
 _COMPILED = "MELT_COMPILED"
 _NPU_PACKAGES = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-vitisai")
-_FIXED = {"flash_attn": "auto", "type_k": "f16", "type_v": "f16"}  # the plan's defaults
 
 
 class OnnxRuntime:
     """See ``melt.backends.base.Backend``."""
 
     name = "onnxruntime"
+    options: Sequence[Option] = ()
+    fixed_axes: Sequence[str] = ("flash_attn", "type_k", "type_v")
     has_extra_buffers = True  # matrices packed anew for its products
 
     def check_cell(self, cell: Cell) -> None:
@@ -36,12 +39,7 @@ class OnnxRuntime:
         check_format(cell, "onnx", self.name)
         if cell.runner not in ("auto", "python"):
             raise RunnerError(f"runner {cell.runner!r}: {self.name} has python alone", "Leave --runner out.")
-        for field, default in _FIXED.items():
-            if getattr(cell, field) != default:
-                raise RunnerError(
-                    f"{self.name}: {field} {getattr(cell, field)} cannot be set: an ONNX graph has it in itself",
-                    f"Leave {field} out; `melt models show` tells the cache's type.",
-                )
+        check_fixed(cell, self.fixed_axes, "an ONNX graph has it in itself, as `melt models show` tells")
         if cell.accelerator == "npu" and not cell.cpu_fallback:
             check_for_npu(cell.model)
         _check_room(cell)

@@ -7,11 +7,12 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-from melt.backends import backend_names
+from melt.backends import backend_names, load_backend
 from melt.drivers import ask_drivers, driver_names
 from melt.drivers.profiles import load_profile, profile_paths
 from melt.errors import MeltError
 from melt.spec.check import LOW_DISK_BYTES, Check, State
+from melt.telemetry.registry import registry
 from melt.toolchain.compilers import identity, program
 from melt.toolchain.targets import TARGETS
 from melt.util.files import cache_folder
@@ -26,7 +27,8 @@ def check_host() -> list[Check]:
         _disk(cache_folder()),
         Check("drivers", "ok", ", ".join(driver_names())),
         *_drivers(),
-        Check("backends", "ok", ", ".join(backend_names())),
+        *_backends(),
+        *_sensors(),
         *_profiles(),
     ]
 
@@ -48,6 +50,26 @@ def _drivers() -> list[Check]:
         else:
             checks += answer
     return checks
+
+
+def _backends() -> list[Check]:
+    """Those that are installed, and the options of those that have any."""
+    checks = [Check("backends", "ok", ", ".join(backend_names()))]
+    for name in backend_names():
+        try:
+            options = load_backend(name).options
+        except MeltError as e:
+            checks.append(Check(f"backend {name}", "problem", e.message, e.hint))
+            continue
+        checks += [Check(f"backend {name}", "ok", f"option {option.described}") for option in options]
+    return checks
+
+
+def _sensors() -> list[Check]:
+    """The kinds of sensors that are looked for on devices, and those that cannot be."""
+    known = registry()
+    broken = [Check(a.name, "warning", a.reason, a.hint) for a in known.broken]
+    return [Check("sensors", "ok", ", ".join(known.kinds)), *broken]
 
 
 def _native_runner() -> Check:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from melt.backends import load_backend
+from melt.backends.options import admitted_cells
 from melt.drivers.profiles import load_profile
 from melt.errors import MeltError, ProfileError
 from melt.execution.conditions import check_conditions
@@ -118,7 +119,7 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
             wrong with a device is among the result's ``problems``.
     """
     check_complete(plan)
-    asked = plan.cells()
+    asked = admitted_cells(plan)
     names = read_names(asked)
     profiles = by_name(names.profiles.values())
     # One model and one device have one name each, so that two ways to write it are one cell, and no path is in it.

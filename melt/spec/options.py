@@ -1,10 +1,11 @@
-"""Options of a backend's own: by name, each with a text, a number, or yes or no."""
+"""Options of a backend's own: what one is, and a cell's values by name, each a text, a number, or yes or no."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
 Value = bool | int | Annotated[float, Field(allow_inf_nan=False)] | Annotated[str, Field(max_length=200)]
@@ -37,3 +38,47 @@ def every_combination(given: Any) -> Any:
     if isinstance(given, list | tuple) and all(isinstance(part, Mapping) for part in given):
         return tuple(one for part in given for one in every_combination(part))
     return given
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting that a backend alone has; a plan's ``options`` give it values.
+
+    ``type`` is a value's type with its range, as pydantic reads it: ``Annotated[int, Field(ge=4, le=65536)]``.
+    """
+
+    name: str
+    type: Any
+    default: Value
+    meaning: str
+
+    @property
+    def values(self) -> str:
+        """The values that it takes, in words."""
+        schema = TypeAdapter(self.type).json_schema()
+        if "enum" in schema:
+            return ", ".join(map(str, schema["enum"]))
+        least, most = schema.get("minimum"), schema.get("maximum")
+        if least is not None and most is not None:
+            return f"{least} to {most}"
+        kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+        kind = kinds.get(schema.get("type", ""), "a value")
+        return f"{kind} from {least}" if least is not None else f"{kind} up to {most}" if most is not None else kind
+
+    @property
+    def described(self) -> str:
+        """Its name, values, default and meaning, for people."""
+        return f"{self.name} ({self.values}; default {self.default}): {self.meaning}"
+
+    def takes(self, value: Value) -> bool:
+        """Whether it is one of its values."""
+        try:
+            TypeAdapter(self.type).validate_python(value, strict=True)
+        except ValidationError:
+            return False
+        return True
+
+
+def option_values(declared: Sequence[Option], given: Sequence[tuple[str, Value]]) -> dict[str, Value]:
+    """Every option that is declared, with the value that a cell gives it, or its default."""
+    return {option.name: option.default for option in declared} | dict(given)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import melt
+from melt.store.store import Store
 from tests.support.packages import TESTS, install, melt_with
 
 PACKAGE = TESTS / "example_backend"
@@ -25,6 +26,28 @@ def test_it_is_found_and_measures(installed: Path, tmp_path: Path, tiny_model: P
     assert (row["backend"], row["status"], row["effective_accelerator"]) == ("read-weights", "ok", "cpu")
     assert row["decode_tok_per_s"] > 0
     assert row["weights_bytes"] == tiny_model.stat().st_size
+
+
+def test_its_option_changes_what_it_does_and_stands_in_results(
+    installed: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    few = ["--context", "8", "--gen", "4", "--sessions", "1", "--iterations", "1", "--results", str(tmp_path / "r")]
+    where = ["--device", "local", "--model", str(tiny_model), "--backend", "read-weights"]
+    done = melt_with(installed, "run", *where, *few, "--no-report", "--set", "options={block_kib: [64, 512, 256]}")
+    assert done.returncode == 0, done.stderr
+    cells = {r.manifest.run_id: dict(r.manifest.cell.options) for r in Store(tmp_path / "r").runs()[0]}
+    runs = melt.load(tmp_path / "r").runs.set_index("run_id")["compute_bytes"]
+    made = sorted((cells[run_id].get("block_kib", 0), size / 1024) for run_id, size in runs.items())
+    assert made == [(0, 256), (64, 64), (512, 512)]
+
+
+def test_an_option_that_nobody_has_is_told_with_the_nearest(installed: Path, tmp_path: Path, tiny_model: Path) -> None:
+    where = ["--device", "local", "--model", str(tiny_model), "--backend", "read-weights", "--results", str(tmp_path)]
+    for command in (["run", *where], ["run", *where, "--dry-run"]):
+        done = melt_with(installed, *command, "--set", "options={blok_kib: 64}")
+        assert done.returncode == 2
+        assert "has 'blok_kib' (did you mean 'block_kib'?)" in done.stderr.replace("\n", " ")
+    assert "block_kib (1 to 65536; default 256)" in melt_with(installed, "doctor").stdout.replace("\n", " ")
 
 
 def test_what_it_refuses_is_told_as_melts_own_errors_are(installed: Path, tiny_model: Path, tmp_path: Path) -> None:

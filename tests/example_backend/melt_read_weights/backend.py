@@ -1,25 +1,34 @@
 """What melt has to know of the engine (``melt.backends.base.Backend``); ``program.py`` is what runs on the device."""
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from melt.backends.base import Building, Bundle
-from melt.backends.workload import check_format, job_for, model_file
+from melt.backends.workload import check_fixed, check_format, job_for, model_file
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import RunnerError
 from melt.models.info import ModelInfo
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
+from melt.spec.options import Option, option_values
+
+BLOCK_KIB = Option("block_kib", Annotated[int, Field(ge=1, le=65536)], 256, "how much is read at a time, KiB")
 
 
 class ReadWeights:
     """One engine, as the host sees it."""
 
     name = "read-weights"
+    options = (BLOCK_KIB,)
+    fixed_axes = ("flash_attn", "type_k", "type_v")
     has_extra_buffers = False
 
     def check_cell(self, cell: Cell) -> None:
         """Before any device is touched."""
         check_format(cell, "gguf", self.name)
+        check_fixed(cell, self.fixed_axes, "nothing is computed")
         if cell.accelerator != "cpu":
             raise RunnerError(f"{self.name} reads memory with the CPU, not the {cell.accelerator}", "--accelerator cpu")
 
@@ -44,6 +53,6 @@ class ReadWeights:
         """The files, what starts the program, the job, and what records telemetry beside it."""
         program, python = Path(__file__).with_name("program.py"), facts.python or ""
         files = {"program": program_file(program), "model": model_file(model), "sampler": runner_file()}
-        return Bundle(
-            files, (python, "program"), job_for(cell, facts, job_id, self.name), (python, "sampler", "sample")
-        )
+        block_kib = option_values(self.options, cell.options)[BLOCK_KIB.name]
+        job = job_for(cell, facts, job_id, self.name)
+        return Bundle(files, (python, "program", str(block_kib)), job, (python, "sampler", "sample"))
