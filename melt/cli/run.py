@@ -87,7 +87,13 @@ def _complete_device(_ctx: click.Context, _param: click.Parameter, incomplete: s
     default=None,
     help="Skip what by prediction does not fit in memory.  [default: check]",
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key of a plan (docs/plans.md).")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other key of a plan, as a backend's options (docs/plans.md).",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the prompt, the order and the statistics.")
 @click.option(
     "--results", default="results", type=click.Path(path_type=Path), show_default=True, help="Where runs land."
