@@ -37,7 +37,7 @@ def test_its_option_changes_what_it_does_and_stands_in_results(
     assert done.returncode == 0, done.stderr
     cells = {r.manifest.run_id: dict(r.manifest.cell.options) for r in Store(tmp_path / "r").runs()[0]}
     runs = melt.load(tmp_path / "r").runs.set_index("run_id")["compute_bytes"]
-    made = sorted((cells[run_id].get("block_kib", 0), size / 1024) for run_id, size in runs.items())
+    made = sorted((cells[str(run_id)].get("block_kib", 0), size / 1024) for run_id, size in runs.items())
     assert made == [(0, 256), (64, 64), (512, 512)]
 
 
