@@ -1,13 +1,10 @@
 """Backends: from a cell, a model and a device to what runs there."""
 
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
+from melt.backends.base import Backend
 from melt.errors import PlanError, RunnerError
 from melt.util.yaml import did_you_mean
-
-if TYPE_CHECKING:
-    from melt.backends.base import Backend
 
 GROUP = "melt.backends"
 
@@ -17,7 +14,7 @@ def backend_names() -> tuple[str, ...]:
     return tuple(sorted({e.name for e in entry_points(group=GROUP)}))
 
 
-def load_backend(name: str) -> "Backend":
+def load_backend(name: str) -> Backend:
     """A backend by name.
 
     Raises:
@@ -30,7 +27,9 @@ def load_backend(name: str) -> "Backend":
             f"unknown backend {name!r}{did_you_mean(name, installed)}", f"Installed: {', '.join(sorted(installed))}."
         )
     try:
-        backend: Backend = installed[name].load()()
+        backend = installed[name].load()()
+        if not isinstance(backend, Backend):
+            raise TypeError("it is no melt.backends.base.Backend")
     except Exception as e:  # a third party's module may raise anything
         raise RunnerError(
             f"backend {name!r} cannot be loaded: {type(e).__name__}: {e}", "Mend or uninstall the package it is from."

@@ -1,13 +1,15 @@
 """What a backend gives: from a cell, a model and a device to the files, the program and the job."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from melt.drivers.base import DeviceFile, Progress
 from melt.spec.cell import Cell
+from melt.spec.check import Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job
 from melt.spec.options import Option
@@ -48,22 +50,28 @@ class Bundle:
         return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else next(iter(found), None)
 
 
-class Backend(Protocol):
-    """One engine, as the host sees it."""
+class Backend(ABC):
+    """One engine, as the host sees it; what its entry point of the group ``melt.backends`` names, without arguments."""
 
     name: str
-    options: Sequence[Option]  # settings that it alone has
-    fixed_axes: Sequence[str]  # fields of a cell that its engine leaves no choice in
-    has_extra_buffers: bool  # its programs obey ``Job.extra_buffers``, so that a run that crashed may go without
+    options: Sequence[Option] = ()  # settings that it alone has
+    fixed_axes: Sequence[str] = ()  # fields of a cell that its engine leaves no choice in
+    # Its programs obey ``Job.extra_buffers``, so that a run that crashed may go without.
+    has_extra_buffers: bool = False
 
+    def checks(self) -> Sequence[Check]:
+        """What it finds of the machine that melt itself runs on, for ``melt doctor``."""
+        return ()
+
+    @abstractmethod
     def check_cell(self, cell: Cell) -> None:
         """Raises ``RunnerError`` where no device could run the cell: it asks for what this backend does not have."""
-        ...
 
+    @abstractmethod
     def check(self, facts: DeviceFacts) -> None:
         """Raises ``RunnerError`` where the device cannot run this engine, saying how it could."""
-        ...
 
+    @abstractmethod
     def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
         """The cell with what it left to choose decided for this device, so that one setting is one cell.
 
@@ -72,7 +80,6 @@ class Backend(Protocol):
         Raises:
             RunnerError: the device lacks what this cell asks for.
         """
-        ...
 
     def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
         """What ``prepare`` would make of a decided cell, in words; None where all is there.
@@ -80,7 +87,7 @@ class Backend(Protocol):
         Raises:
             RunnerError: it could not be made.
         """
-        ...
+        return None
 
     def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
         """Makes on the host what a run of a decided cell needs and is not there yet, a runner for one.
@@ -88,8 +95,8 @@ class Backend(Protocol):
         Raises:
             RunnerError: it cannot be made.
         """
-        ...
+        return
 
+    @abstractmethod
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """What a run of a decided cell needs; nothing is made where ``to_build`` names nothing."""
-        ...

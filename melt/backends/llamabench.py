@@ -4,12 +4,11 @@ The archive is one that ``melt runner add`` took: with it a phone's GPU or NPU i
 """
 
 import hashlib
-from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melt.backends.base import Building, Bundle
+from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
 from melt.backends.llama_bench_rows import LlamaBenchOutput
 from melt.backends.workload import check_format, job_for, model_file
@@ -19,7 +18,6 @@ from melt.errors import RunnerError
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job
-from melt.spec.options import Option
 from melt.toolchain.archives import Program, find_program, programs
 from melt.toolchain.build import build, built
 from melt.toolchain.targets import target_for
@@ -34,13 +32,10 @@ _FLASH_ATTENTION = {"on": "1", "off": "0"}  # auto is what it does unasked, and 
 _DEVICES = {"gpu": ("libggml-opencl.so", "GPUOpenCL"), "npu": ("libggml-hexagon.so", "HTP0")}
 
 
-class LlamaBench:
+class LlamaBench(Backend):
     """See ``melt.backends.base.Backend``."""
 
     name = "llamabench"
-    options: Sequence[Option] = ()
-    fixed_axes: Sequence[str] = ()
-    has_extra_buffers = False
 
     def check_cell(self, cell: Cell) -> None:
         """Raises RunnerError where the model is no GGUF file, the program was not added, or the workload is another."""

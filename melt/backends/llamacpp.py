@@ -1,20 +1,21 @@
 """llama.cpp: by the Python runner where the device has llama-cpp-python, else by the native runner, which is brought
 unless the device has one installed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from melt.backends.base import Building, Bundle
+from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
+from melt.backends.llamacpp_checks import host_checks
 from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
 from melt.spec.cell import Cell
+from melt.spec.check import Check
 from melt.spec.facts import DeviceFacts
-from melt.spec.options import Option
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import built_on_device
 from melt.toolchain.targets import ON_DEVICE, Target, has_target, phone_gpu_target, target_for
@@ -27,17 +28,19 @@ _NO_PYTHON = "llama.cpp: llama-cpp-python is not installed on this device"
 _INSTALL = "On the machine at hand: pip install 'melt-bench[local]' (it compiles for some minutes)."
 
 
-class LlamaCpp:
+class LlamaCpp(Backend):
     """See ``melt.backends.base.Backend``."""
 
     name = "llama.cpp"
-    options: Sequence[Option] = ()
-    fixed_axes: Sequence[str] = ()
     has_extra_buffers = True
 
     def __init__(self) -> None:
         # By device and accelerator: one plan is measured with one program throughout.
         self._programs: dict[tuple[str, str], Path] = {}
+
+    def checks(self) -> tuple[Check, ...]:
+        """Whether each of its runners can be had on this machine."""
+        return host_checks()
 
     def check(self, facts: DeviceFacts) -> None:
         """Raises RunnerError where neither runner can be had on the device."""

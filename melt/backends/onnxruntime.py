@@ -1,10 +1,9 @@
 """ONNX Runtime: by the Python runner, with model folders; CPU, GPU and NPU by its execution providers."""
 
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from melt.backends.base import Building, Bundle
+from melt.backends.base import Backend, Bundle
 from melt.backends.cores import cpu_mask
 from melt.backends.workload import check_fixed, check_format, job_for
 from melt.drivers.base import DeviceFile
@@ -15,7 +14,6 @@ from melt.models.onnx.npu import check_for_npu
 from melt.models.refs import peek
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
-from melt.spec.options import Option
 from melt.util.files import cache_folder
 
 if TYPE_CHECKING:
@@ -26,12 +24,11 @@ _COMPILED = "MELT_COMPILED"
 _NPU_PACKAGES = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-vitisai")
 
 
-class OnnxRuntime:
+class OnnxRuntime(Backend):
     """See ``melt.backends.base.Backend``."""
 
     name = "onnxruntime"
-    options: Sequence[Option] = ()
-    fixed_axes: Sequence[str] = ("flash_attn", "type_k", "type_v")
+    fixed_axes = ("flash_attn", "type_k", "type_v")
     has_extra_buffers = True  # matrices packed anew for its products
 
     def check_cell(self, cell: Cell) -> None:
@@ -59,13 +56,6 @@ class OnnxRuntime:
         _check_npu(cell, facts)
         cpu_mask(cell.cores, facts)
         return cell.model_copy(update={"runner": "python"})
-
-    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
-        """Nothing is ever built."""
-        return None
-
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
-        """Nothing is ever built."""
 
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """The runner, the job, and the model's folder file by file: each is known on the device by its content."""

@@ -13,7 +13,7 @@ from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry.registry import parse
-from melt.telemetry.source import Discovery
+from melt.telemetry.source import Discovery, Source
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
 from melt.toolchain.on_device import built_on_device
 
@@ -53,7 +53,7 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     free = driver.free_bytes()
     fix = f"melt devices clean {profile.name} removes what melt put there."
     checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
-    energy = [s.name for s in found.sources if s.counts_in_total]
+    energy = [s for s in found.sources if s.counts_in_total]
     checks += [_energy(energy, _is_charging(driver, found))] if energy else []
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
     checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
@@ -88,9 +88,9 @@ def gpu_build(tools: DeviceTools, facts: DeviceFacts, name: str) -> list[Check]:
     ]
 
 
-def _energy(sources: Sequence[str], charging: bool) -> Check:
-    names = ", ".join(sources)
-    if charging and all(name.startswith("battery:") for name in sources):
+def _energy(sources: Sequence[Source], charging: bool) -> Check:
+    names = ", ".join(s.name for s in sources)
+    if charging and all(s.site == "battery" for s in sources):
         fix = (
             "Take the cable out (a phone: over Wi-Fi), or suspend charging: docs/android.md#energy, docs/ios.md#energy."
         )

@@ -1,6 +1,5 @@
 """The checks of the machine that melt itself runs on."""
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -13,8 +12,6 @@ from melt.drivers.profiles import load_profile, profile_paths
 from melt.errors import MeltError
 from melt.spec.check import LOW_DISK_BYTES, Check, State
 from melt.telemetry.registry import registry
-from melt.toolchain.compilers import identity, program
-from melt.toolchain.targets import TARGETS
 from melt.util.files import cache_folder
 
 
@@ -22,8 +19,6 @@ def check_host() -> list[Check]:
     """The machine that melt itself runs on."""
     return [
         Check("Python", "ok", f"{platform.python_version()}, melt-bench {version('melt-bench')}"),
-        _engine("llama_cpp", "llama-cpp-python"),
-        _native_runner(),
         _disk(cache_folder()),
         Check("drivers", "ok", ", ".join(driver_names())),
         *_drivers(),
@@ -31,13 +26,6 @@ def check_host() -> list[Check]:
         *_sensors(),
         *_profiles(),
     ]
-
-
-def _engine(module: str, distribution: str) -> Check:
-    if importlib.util.find_spec(module) is None:
-        fix = "pip install 'melt-bench[local]' (it compiles for some minutes); not needed to measure other devices."
-        return Check(distribution, "warning", "not installed, so this machine itself cannot be measured", fix)
-    return Check(distribution, "ok", version(distribution))
 
 
 def _drivers() -> list[Check]:
@@ -53,15 +41,16 @@ def _drivers() -> list[Check]:
 
 
 def _backends() -> list[Check]:
-    """Those that are installed, and the options of those that have any."""
+    """Those that are installed, their options, and what each finds of this host."""
     checks = [Check("backends", "ok", ", ".join(backend_names()))]
     for name in backend_names():
         try:
-            options = load_backend(name).options
+            backend = load_backend(name)
         except MeltError as e:
             checks.append(Check(f"backend {name}", "problem", e.message, e.hint))
             continue
-        checks += [Check(f"backend {name}", "ok", f"option {option.described}") for option in options]
+        checks += [Check(f"backend {name}", "ok", f"option {option.described}") for option in backend.options]
+        checks += backend.checks()
     return checks
 
 
@@ -70,24 +59,6 @@ def _sensors() -> list[Check]:
     known = registry()
     broken = [Check(a.name, "warning", a.reason, a.hint) for a in known.broken]
     return [Check("sensors", "ok", ", ".join(known.kinds)), *broken]
-
-
-def _native_runner() -> Check:
-    missing: dict[str, str] = {}
-    for name in ("host", "linux-aarch64-musl"):
-        try:
-            identity(TARGETS[name])
-        except MeltError as e:
-            missing[e.message] = e.hint
-    for tool in ("cmake", "ninja"):
-        try:
-            program(tool)
-        except MeltError as e:
-            missing[e.message] = e.hint
-    if not missing:
-        return Check("native runner", "ok", "can be built: melt runner list")
-    found = f"cannot be built for everything: {'; '.join(missing)}"
-    return Check("native runner", "warning", found, " ".join(dict.fromkeys(missing.values())))
 
 
 def _disk(folder: Path) -> Check:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from melt.backends.base import Building, Bundle
+from melt.backends.base import Backend, Bundle
 from melt.backends.workload import check_fixed, check_format, job_for, model_file
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import RunnerError
@@ -17,13 +17,12 @@ from melt.spec.options import Option, option_values
 BLOCK_KIB = Option("block_kib", Annotated[int, Field(ge=1, le=65536)], 256, "how much is read at a time, KiB")
 
 
-class ReadWeights:
+class ReadWeights(Backend):
     """One engine, as the host sees it."""
 
     name = "read-weights"
     options = (BLOCK_KIB,)
     fixed_axes = ("flash_attn", "type_k", "type_v")
-    has_extra_buffers = False
 
     def check_cell(self, cell: Cell) -> None:
         """Before any device is touched."""
@@ -41,13 +40,6 @@ class ReadWeights:
         """The cell with nothing left to choose."""
         self.check(facts)
         return cell.model_copy(update={"runner": "python"})
-
-    def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
-        """Nothing has to be compiled."""
-        return None
-
-    def prepare(self, cell: Cell, facts: DeviceFacts, building: Building) -> None:
-        """Nothing has to be made."""
 
     def bundle(self, cell: Cell, model: ModelInfo, facts: DeviceFacts, job_id: str) -> Bundle:
         """The files, what starts the program, the job, and what records telemetry beside it."""
