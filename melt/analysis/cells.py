@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from melt.analysis.columns import SETTINGS, names
-from melt.analysis.metrics import METRICS, TIME_OF_SPEED
+from melt.analysis.metrics import METRICS, SPEEDS
 from melt.analysis.stats import median_with_bounds
 
 KEY = ["cell_id", "passport_id"]
@@ -77,9 +77,9 @@ def _bounds(table: np.ndarray, groups: list[list[int]]) -> dict[str, np.ndarray]
 def _speeds(numbers: Mapping[str, np.ndarray], prompt_tokens: np.ndarray) -> dict[str, np.ndarray]:
     """The speeds that belong to the median times; the longest time is the lowest speed."""
     out = {}
-    for speed, time in TIME_OF_SPEED.items():
-        tokens = prompt_tokens if speed == "prefill_tok_per_s" else np.ones(len(prompt_tokens))
+    for speed in SPEEDS:
+        tokens = prompt_tokens if speed.of_tokens else np.ones(len(prompt_tokens))
         for bound, other in (("", ""), ("_lo", "_hi"), ("_hi", "_lo")):
-            seconds = numbers[time + other]
-            out[speed + bound] = np.divide(tokens, seconds, out=np.full(len(tokens), np.nan), where=seconds > 0)
+            seconds = numbers[speed.of_time + other]
+            out[speed.name + bound] = np.divide(tokens, seconds, out=np.full(len(tokens), np.nan), where=seconds > 0)
     return out

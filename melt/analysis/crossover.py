@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from melt.analysis.curves import Curve, shared_contexts
-from melt.analysis.metrics import METRICS, TIME_OF_SPEED
+from melt.analysis.metrics import METRICS
 from melt.analysis.stats import LEVEL, SEED, Floats, resampled_medians
 
 Kind = Literal["crosses", "crosses_back", "better_everywhere", "never_better", "multiple", "not_comparable"]
@@ -107,8 +107,8 @@ def _bounds(
     """Percentiles of the last crossing over resampled sessions; outside the range it is 0 or infinite."""
     rng = np.random.default_rng([SEED, len(contexts)])
     # A median speed is that of the median time; at one length the tokens cancel out.
-    power = -1.0 if metric in TIME_OF_SPEED else 1.0
-    metric = TIME_OF_SPEED.get(metric, metric)
+    time = METRICS[metric].of_time
+    power, metric = (-1.0, time) if time else (1.0, metric)
     drawn = []
     for curve in (challenger, reference):
         raw = [curve.raw(metric, c) for c in contexts]

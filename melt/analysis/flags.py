@@ -6,7 +6,7 @@ What the session already flagged is kept; a flag is never given twice.
 import math
 from collections.abc import Mapping
 
-from melt.analysis.measures.energy import NO_TIMES
+from melt.analysis.measures.energy import NO_TIMES, PHASES
 from melt.analysis.measures.thermal import throttling
 from melt.analysis.observation import Observation
 from melt.analysis.recorded import Recorded
@@ -134,7 +134,7 @@ def _background_load(observed: Observation) -> list[str]:
 
 def _energy(row: Mapping[str, float], observed: Observation) -> list[Flag]:
     """Energy was measured, and yet cannot be given for a phase."""
-    missing = [p for p in ("prefill", "decode") if math.isnan(row[f"energy_{p}_j"])]
+    missing = [p for p in PHASES if math.isnan(row[f"energy_{p}_j"])]
     energy = observed.energy
     if energy.first_reason("decode") == NO_TIMES:
         return []  # so is every run of such a program: that is no fault of this one

@@ -17,7 +17,7 @@ PER_RUN = (
 METRICS = {m.name: m for m in PER_RUN}
 PER_RAIL = rails.METRICS
 
-TIME_OF_SPEED = {m.name: m.of_time for m in ROWS if m.of_time}
+SPEEDS = tuple(m for m in ROWS if m.of_time)
 
 
 def shown_in(place: Place) -> tuple[Metric, ...]:

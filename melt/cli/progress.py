@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from melt.analysis.measures.latency import THROUGHPUT, of_pass, rate
+from melt.analysis.measures.latency import DECODE_THROUGHPUT, PREFILL_THROUGHPUT, of_pass, rate
 from melt.analysis.metrics import shown_in
 from melt.cli import printable
 from melt.cli.build_bar import build_bar
@@ -227,7 +227,8 @@ def pass_speed(event: Iteration) -> str:
 
 def repetitions_speed(event: Repetitions) -> str:
     """The throughput of one phase, over all of its repetitions."""
-    return _said(THROUGHPUT[event.phase], rate(event.tokens * len(event.took_ns), sum(event.took_ns) / 1e9))
+    throughput = PREFILL_THROUGHPUT if event.phase == "prefill" else DECODE_THROUGHPUT
+    return _said(throughput, rate(event.tokens * len(event.took_ns), sum(event.took_ns) / 1e9))
 
 
 def _said(metric: Metric, value: float) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from melt.analysis.cliff import cliffs
 from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.frames import Results
+from melt.analysis.measures.energy import PHASES
 from melt.analysis.metrics import METRICS
 from melt.analysis.stats import SESSIONS_FOR_INTERVAL
 from melt.report import text
@@ -222,9 +223,9 @@ def _virtual(results: Results) -> list[str]:
 def _energy(results: Results) -> list[str]:
     out = []
     for device, group in results.runs[results.runs["status"] == "ok"].groupby("device"):
-        if group[["energy_prefill_j", "energy_decode_j"]].notna().any().any():
+        if group[[f"energy_{phase}_j" for phase in PHASES]].notna().any().any():
             continue
-        reasons = Counter(r for c in ("energy_prefill_reason", "energy_decode_reason") for r in group[c].dropna())
+        reasons = Counter(r for c in [f"energy_{phase}_reason" for phase in PHASES] for r in group[c].dropna())
         reason = text.clean(reasons.most_common(1)[0][0]) if reasons else "no power was recorded"
         manifest = results.manifests[group["run_id"].iloc[-1]]
         absent = [a for a in manifest.telemetry.absent if any(w in a.name for w in ("rapl", "power", "battery"))]

@@ -76,6 +76,7 @@ class Metric(Column):
         per: ``iteration``: a run's value is the median of its timed iterations'.
         of_time: of a speed, the column of its time: a speed follows from the median time beside it, as the median
             of speeds is another number where the count is even.
+        of_tokens: of a speed, the column of the tokens that went by in that time; empty where it was one.
         axis: how it is drawn and printed, where not as usual for its unit.
         words: how a factor is told.
         shown: where people meet it beside the frames.
@@ -90,6 +91,7 @@ class Metric(Column):
     better: Better = ""
     per: Per = "run"
     of_time: str = ""
+    of_tokens: str = ""
     axis: Scale | None = None
     words: Words = Words("less", "more")
     shown: tuple[Place, ...] = ()

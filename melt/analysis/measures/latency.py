@@ -42,6 +42,7 @@ METRICS = (
         better="higher",
         per="iteration",
         of_time="prefill_s",
+        of_tokens="prompt_tokens",
         axis=Scale("tok/s"),
         words=Words("slower", "faster"),
         shown=("live", "summary", "cells", "crossover"),
@@ -115,8 +116,8 @@ METRICS = (
         per="iteration",
     ),
 )
-TIME_OF_SPEED = {m.name: m.of_time for m in METRICS if m.of_time}
-THROUGHPUT = {"prefill": METRICS[2], "decode": METRICS[4]}
+SPEEDS = tuple(m for m in METRICS if m.of_time)
+PREFILL_THROUGHPUT, DECODE_THROUGHPUT = SPEEDS
 
 
 def of_pass(one: Iteration) -> dict[str, float]:
@@ -164,8 +165,7 @@ def of_durations(prefill_s: float, tpot_s: float, prompt_tokens: int) -> dict[st
 
 def speeds(times: Mapping[str, float], prompt_tokens: float) -> dict[str, float]:
     """Tokens per second of each phase, from a row's own times."""
-    tokens = {"prefill_tok_per_s": prompt_tokens, "decode_tok_per_s": 1.0}
-    return {speed: rate(tokens[speed], times[time]) for speed, time in TIME_OF_SPEED.items()}
+    return {m.name: rate(prompt_tokens if m.of_tokens else 1.0, times[m.of_time]) for m in SPEEDS}
 
 
 def rate(amount: float, seconds: float) -> float:

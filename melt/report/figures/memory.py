@@ -11,9 +11,9 @@ from melt.report.figures.drawing import Drawing
 from melt.report.palette import INK, PARTS
 from melt.report.series import Drawn, Setting
 
-MEASURED, PREDICTED, EXPLAINED = (
-    METRICS[name] for name in ("peak_rss_bytes", "predicted_memory_bytes", "explained_memory_bytes")
-)
+MEASURED = METRICS["peak_rss_bytes"]
+PREDICTED = METRICS["predicted_memory_bytes"]
+EXPLAINED = METRICS["explained_memory_bytes"]
 CAPTION = (
     "Bars: the engine's own buffers, and on top the runtime that was there before the model and the vocabulary's "
     "tables. Line across: the measured peak. Diamond: the buffers as predicted from the architecture, without the copy "
