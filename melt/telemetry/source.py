@@ -160,6 +160,10 @@ class Inventory(_Frozen):
         found = [p for p in self._index if p.count("/") == depth and _matches(p, pattern)]
         return sorted(found, key=natural)
 
+    def without_root(self, root: str) -> "Inventory":
+        """The same files as those of a machine whose tree was found below a folder."""
+        return Inventory(entries=tuple(e.model_copy(update={"path": e.path.removeprefix(root)}) for e in self.entries))
+
     def by_path(self) -> dict[str, InventoryEntry]:
         """Every entry by its path."""
         return dict(self._index)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -394,7 +395,7 @@ def test_conditions_are_set_for_the_run_and_put_back(tiny_model: Path, tmp_path:
         tmp_path / "profiles" / "local.yaml", "local", sensors={"root": str(tmp_path / "tree")}, conditions=conditions
     )
     during: list[str] = []
-    run(a_plan("local", tiny_model), tmp_path / "r", Recorder(lambda _e: during.append(governor.read_text())))
+    run(a_plan("local", tiny_model), tmp_path / "r", Recorder(lambda _e: during.append(governor.read_text().strip())))
     assert set(during) == {"performance"}
     assert governor.read_text().strip() == "schedutil"
     assert any("screen" in w for w in Store(tmp_path / "r").runs()[0][0].manifest.warnings)
@@ -408,9 +409,10 @@ def test_conditions_left_by_a_host_that_crashed_are_put_back(tmp_path: Path) -> 
         "connect(melt.load_profile('local')).condition({'governor': 'performance'}); os._exit(9)"
     )
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", crash]) == 9
-    assert governor.read_text() == "performance"
-    connect(melt.load_profile("local")).close()
-    assert governor.read_text() == "schedutil"
+    assert governor.read_text().strip() == "performance"
+    with closing(connect(melt.load_profile("local"))) as measuring_again:
+        measuring_again.condition({})
+    assert governor.read_text().strip() == "schedutil"
 
 
 def test_looking_at_a_device_does_not_undo_what_another_measures_under(tmp_path: Path) -> None:
@@ -420,9 +422,9 @@ def test_looking_at_a_device_does_not_undo_what_another_measures_under(tmp_path:
     measuring.condition({"governor": "performance"})
     look = "import melt; from melt.drivers import connect; connect(melt.load_profile('local')).close()"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", look]) == 0
-    assert governor.read_text() == "performance"
+    assert governor.read_text().strip() == "performance"
     measuring.close()
-    assert governor.read_text() == "schedutil"
+    assert governor.read_text().strip() == "schedutil"
 
 
 def test_a_hot_device_is_waited_for_and_flagged(tiny_model: Path, tmp_path: Path) -> None:

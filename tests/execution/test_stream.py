@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from melt.analysis.judge import why_no_measurement
-from melt.drivers.process import HostProcess
+from melt.drivers.local.remote import LocalRemote
+from melt.drivers.remote.base import quoted
+from melt.drivers.remote.process import RemoteProcess
 from melt.execution.stream import explain_end, follow
 from melt.spec.cell import Cell
 from melt.spec.events import Event, UnknownLine
@@ -41,7 +43,7 @@ class Notes:
 
 def ended(code: str, notes: str = "", **timeouts: float) -> tuple[Transcript, RunFailure | None, str]:
     """Follows a Python program to its end."""
-    process = HostProcess([sys.executable, "-c", code])
+    process = RemoteProcess(LocalRemote("host"), f"exec {quoted(sys.executable, '-c', code)}")
     raw = io.StringIO()
     seen: list[Event | UnknownLine] = []
     limits = {"load_s": 20.0, "iteration_s": 20.0, **timeouts}

@@ -21,6 +21,7 @@ class AdbRemote:
     what = "phone"
     back_hint = GONE_HINT
     appends = False  # adb's sync begins every file anew
+    input_ends_with_host = False
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

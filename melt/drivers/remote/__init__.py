@@ -1,1 +1,1 @@
-"""Devices that are driven from afar by a shell: what adb and SSH have in common."""
+"""Devices that are driven by a shell: what adb, SSH and this machine itself have in common."""

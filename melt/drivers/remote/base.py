@@ -68,6 +68,7 @@ class Remote(Protocol):
     what: str  # what people call it: phone, board
     back_hint: str  # how to get at it again once it is gone
     appends: bool  # whether ``send`` can go on where an earlier one stopped
+    input_ends_with_host: bool  # a program's stdin ends when this host dies; a link may die in silence
 
     def open_shell(self, script: str, group_and_pid: bool, timeout_s: float) -> ShellStream:
         """Starts a shell with this script.

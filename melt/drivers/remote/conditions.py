@@ -16,6 +16,7 @@ from melt.telemetry.source import Absent
 _VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
 # What a profile may ask for, its values, and the settings that each of them becomes.
 Conditions = Mapping[str, Mapping[str, Mapping[str, str]]]
+_MAX_POLICIES = 1024  # some processors have one for each of their cores
 
 
 @dataclass(frozen=True)
@@ -38,26 +39,42 @@ class Knobs:
     """What can be set on a kind of device: the settings, and by condition and value what each of them becomes.
 
     ``system`` is what people call it, "Android". The clock governor of every cluster belongs to all. What a device's
-    conditions are may have to be asked of it, and is when one is set.
+    conditions are may have to be asked of it, and is when one is set. ``root`` is where its /sys is.
     """
 
     system: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
     conditions: Callable[[], Conditions] = dict
+    root: str = ""
 
     @property
     def known(self) -> dict[str, Setting]:
         """Every setting by name."""
-        return {**self.settings, **GOVERNORS}
+        return {**self.settings, **{f"governor/policy{n}": self._governor(n) for n in range(_MAX_POLICIES)}}
+
+    def _governor(self, policy: int) -> Setting:
+        file = below(self.root, f"/sys/devices/system/cpu/cpufreq/policy{policy}/scaling_governor")
+        return Setting(f"echo {{}} > {braced(file)}", f"cat {file} 2>/dev/null")
+
+    @property
+    def policies(self) -> str:
+        """A command that names every policy that has a governor."""
+        return below(self.root, "ls -d /sys/devices/system/cpu/cpufreq/policy*/scaling_governor 2>/dev/null; true")
 
 
-GOVERNORS = {
-    f"governor/policy{n}": Setting(
-        f"echo {{}} > /sys/devices/system/cpu/cpufreq/policy{n}/scaling_governor",
-        f"cat /sys/devices/system/cpu/cpufreq/policy{n}/scaling_governor 2>/dev/null",
-    )
-    for n in range(16)  # clusters that a processor may have
-}
+def below(root: str, script: str) -> str:
+    """A script of melt's own with its /sys below a folder."""
+    return script.replace("/sys/", f"{quoted(root)}/sys/") if root else script
+
+
+def literal(text: str) -> str:
+    """Any text, quoted, for a command into which the value is put later."""
+    return braced(quoted(text))
+
+
+def braced(text: str) -> str:
+    """What ``str.format`` leaves as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 class RemoteConditions:
@@ -136,9 +153,16 @@ class RemoteConditions:
 
     def _settings_of(self, name: str, value: str) -> Mapping[str, str] | None:
         if name == "governor":
-            there = [s for s in self._settings if s.startswith("governor/") and self._read(s) not in ("", "null")]
+            there = [s for s in self._governors() if self._read(s) not in ("", "null")]
             return dict.fromkeys(there, value) if there and _VALUE.match(value) else None
         return self._knobs.conditions().get(name, {}).get(value)
+
+    def _governors(self) -> list[str]:
+        """One setting a policy that is there."""
+        listed = re.findall(
+            r"/(policy[0-9]+)/scaling_governor$", run_command(self._remote, self._knobs.policies).text, re.M
+        )
+        return [s for s in (f"governor/{policy}" for policy in listed) if s in self._settings]
 
     def _read(self, setting: str) -> str:
         one = self._settings[setting]

@@ -1,4 +1,4 @@
-"""What a driver does alike over adb and SSH. A driver of a kind of device says how it is reached and what it tells."""
+"""What every driver with a shell does alike. A driver of a kind of device says how it is reached and what it tells."""
 
 import contextlib
 import io
@@ -104,8 +104,11 @@ class RemoteDriver:
             time.sleep(1.0)
 
     def _ask(self, globs: Sequence[str], commands: Mapping[str, str]) -> Inventory:
-        word = new_word()
-        return parse_answer(run_command(self._remote, script_for(globs, commands, word), 60.0).text, word)
+        """Files by pattern, below the profile's root where it names one, and what commands say."""
+        word, root = new_word(), self._profile.sensors.root
+        rooted = [f"{quoted(root)}{glob}" for glob in globs] if root else globs
+        inventory = parse_answer(run_command(self._remote, script_for(rooted, commands, word), 60.0).text, word)
+        return inventory.without_root(root) if root else inventory
 
     def free_bytes(self) -> int:
         """Room left where the work folder is."""
@@ -122,17 +125,18 @@ class RemoteDriver:
     def launch(
         self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None
     ) -> RemoteProcess:
-        """Starts a runner, which ends itself when it has heard nothing of this host for half a minute."""
+        """Starts a runner, which ends itself when this host is gone, or was not heard for half a minute."""
         path = f"{self._folder}/jobs/job.json"
         self._write(path, json.dumps(dict(job), indent=1).encode())
-        return self._start([*argv, path, "--watch-stdin", str(_WATCH_S)], env)
+        silence = [] if self._remote.input_ends_with_host else [str(_WATCH_S)]
+        return self._start([*argv, path, "--watch-stdin", *silence], env)
 
     def _start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> RemoteProcess:
         words = ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else [*argv]
         # Where a shell's children are the last to be killed for want of memory, as adbd's are, a runner should not be.
         # It starts in the work folder, so that nothing is written anywhere else.
         script = f"echo 0 > /proc/$$/oom_score_adj 2>/dev/null; cd {quoted(self._folder)} && exec {quoted(*words)}"
-        return self._keep(RemoteProcess(self._remote, script, heartbeat=True))
+        return self._keep(RemoteProcess(self._remote, script, heartbeat=not self._remote.input_ends_with_host))
 
     def _keep(self, process: RemoteProcess) -> RemoteProcess:
         """Ended with the driver."""
@@ -173,9 +177,11 @@ class RemoteDriver:
         spec = {
             "out": out,
             "period_ms": period_ms,
-            "watch_stdin_ms": _WATCH_S * 1000,
+            "root": self._profile.sensors.root,
             "probes": [p.model_dump(exclude_none=True) for p in probes],
         }
+        if not self._remote.input_ends_with_host:
+            spec["watch_stdin_ms"] = _WATCH_S * 1000
         path = f"{self._folder}/jobs/sampler.json"
         run_command(self._remote, f"rm -f {quoted(out)}")
         self._write(path, json.dumps(spec).encode())

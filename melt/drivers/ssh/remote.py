@@ -27,6 +27,7 @@ class SshRemote:
     what = "board"
     back_hint = BACK_HINT
     appends = True
+    input_ends_with_host = False
 
     def __init__(self, way: Way, name: str) -> None:
         self.name = name

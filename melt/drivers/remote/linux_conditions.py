@@ -1,7 +1,6 @@
-"""The conditions of a board: the clock governor, and a Jetson's power modes and locked clocks by NVIDIA's tools."""
+"""The conditions of a Linux machine beyond its governor: a Jetson's power modes and locked clocks."""
 
-from melt.drivers.remote.base import quoted
-from melt.drivers.remote.conditions import Conditions, Setting
+from melt.drivers.remote.conditions import Conditions, Setting, below, literal
 from melt.telemetry.linux_facts import power_modes
 from melt.telemetry.source import Inventory
 
@@ -33,22 +32,22 @@ free) if [ -e {kept} ]; then $sudo jetson_clocks --restore {kept} >&2 && rm -f {
 esac"""
 
 
-def settings(saved: str) -> dict[str, Setting]:
+def linux_settings(saved: str, root: str = "") -> dict[str, Setting]:
     """What can be set one by one, in the order in which it is: a power mode has clocks of its own.
 
     Args:
-        saved: where what was found is kept on the board; jetson_clocks keeps its own beside it.
+        saved: where what was found is kept on the machine; jetson_clocks keeps its own beside it.
+        root: where the machine's /sys is.
     """
-    # The value is put in later, by another format.
-    kept = quoted(f"{saved}.clocks").replace("{", "{{").replace("}", "}}")
+    kept = literal(f"{saved}.clocks")
     return {
         "power_mode": Setting(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE, moves=("clocks",)),
-        "clocks": Setting(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), _READ_CLOCKS),
+        "clocks": Setting(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), below(root, _READ_CLOCKS)),
     }
 
 
-def board_conditions(inventory: Inventory) -> Conditions:
-    """What can be set on this board."""
+def linux_conditions(inventory: Inventory) -> Conditions:
+    """What can be set on this machine; without power modes it is no Jetson."""
     modes = power_modes(inventory)
     if not modes:
         return {}
