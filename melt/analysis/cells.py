@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from melt.analysis.columns import SETTINGS, names
+from melt.analysis.columns import IDENTITY, names
 from melt.analysis.metrics import METRICS, SPEEDS
+from melt.analysis.settings import SETTINGS
 from melt.analysis.stats import median_with_bounds
+from melt.spec.cell import AXES
 
 KEY = ["cell_id", "passport_id"]
 
@@ -27,7 +29,8 @@ def cells_frame(runs: pd.DataFrame) -> pd.DataFrame:
     numbers = _bounds(table, [ok for ok, _ in groups])
     numbers |= _speeds(numbers, frame["prompt_tokens"].to_numpy(dtype=float))
     out = pd.concat([frame, pd.DataFrame(numbers)], axis=1)
-    order = ["device", "model_name", "quant", "accelerator", "threads", "gen_tokens", "prompt_tokens", *KEY]
+    settings = [name for name, axis in AXES.items() if axis.separates == "setting" and name != "device"]
+    order = ["device", "model_name", "quant", *settings, "prompt_tokens", *KEY]
     return out[names("cells")].sort_values(order, kind="stable", ignore_index=True)
 
 
@@ -50,7 +53,7 @@ def _described(group: pd.DataFrame, n_ok: int) -> dict[str, object]:
     first = group.iloc[0]
     flags = {f for joined in group["flags"][:n_ok] for f in joined.split(",") if f}
     return {
-        **{c: first[c] for c in (*KEY, "conditions_id", *(s.name for s in SETTINGS))},
+        **{c.name: first[c.name] for c in (*IDENTITY, *SETTINGS) if c.name != "run_id"},
         "n_sessions": n_ok,
         "n_failed": int((group["status"] == "failed").sum()),
         "n_skipped": int((group["status"] == "skipped").sum()),

@@ -1,6 +1,7 @@
 """Every column of every frame, with its unit and meaning: the one table behind ``docs/results.md``."""
 
 from melt.analysis.metrics import METRICS, PER_ITERATION, PER_RAIL, PER_RUN
+from melt.analysis.settings import SETTINGS
 from melt.spec.metrics import Column, Metric
 
 FRAMES = ("runs", "iterations", "tokens", "samples", "ops", "rails", "flags", "cells")
@@ -11,35 +12,7 @@ IDENTITY = (
     Column("cell_id", "", "hash of the cell, the configuration that was measured"),
     Column("passport_id", "", "hash of what must be equal before two runs are pooled (device, software, model file)"),
     Column("conditions_id", "", "the same without the model: equal for models that may be compared"),
-)
-
-SETTINGS = (
-    Column("device", "", "name of the device profile"),
-    Column("backend", "", "engine"),
-    Column("accelerator", "", "what was asked for: cpu, gpu or npu"),
-    Column("runner", "", "program on the device: python or native (docs/runner.md)"),
-    Column("effective_accelerator", "", "where at least half of the weights were"),
-    Column("model", "", "reference of the model"),
-    Column("model_name", "", "name of the model"),
-    Column("family", "", "transformer, ssm, hybrid or unknown"),
-    Column("arch", "", "architecture as the engine names it"),
-    Column("quant", "", "quantisation of the weights"),
-    Column("synthetic", "", "true where the weights are random numbers in the published shape"),
-    Column("n_params", "parameters", "number of parameters"),
-    Column("prompt_tokens", "tokens", "context length: tokens of the prompt, all in the cache when decoding starts"),
-    Column("gen_tokens", "tokens", "tokens generated after the prompt"),
-    Column("threads", "threads", "threads the engine used"),
-    Column("cores", "", "the processors it ran on: all, a cluster by name, or a mask"),
-    Column("power_mode", "", "the device's power mode by its own name, where it has any"),
-    Column("batch", "tokens", "logical batch of the prefill"),
-    Column("ubatch", "tokens", "physical batch of the prefill; the model's own where it has fixed it"),
-    Column("flash_attn", "", "fused attention: auto, on or off"),
-    Column("type_k", "", "element type of the key cache; in a model that has fixed it, of all that is carried on"),
-    Column("type_v", "", "element type of the value cache; likewise"),
-    Column("workload", "", "fixed or sustained"),
-    Column("warmups", "", "passes before the timed ones that the plan asked for"),
-    Column("iterations", "", "timed passes a session that the plan asked for"),
-    Column("seed", "", "seed of the prompt's tokens"),
+    Column("settings_id", "", "hash of the cell without its model, context length and passes: asked for the same"),
 )
 
 RUNS = (

@@ -1,6 +1,6 @@
 """Curves: what one model did over context lengths, everything else being equal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,29 +8,18 @@ import pandas as pd
 
 from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.stats import Floats
+from melt.spec.cell import AXES
 
 # Equal on every point of a curve, and on two curves that are compared.
 MATCHED = (
-    "device",
-    "conditions_id",
-    "backend",
-    "accelerator",
-    "runner",
+    *(name for name, axis in AXES.items() if axis.separates == "setting"),
     "effective_accelerator",
-    "threads",
-    "cores",
-    "power_mode",
-    "gen_tokens",
-    "batch",
-    "ubatch",
-    "flash_attn",
-    "type_k",
-    "type_v",
-    "workload",
+    "conditions_id",
 )
-# Lengths measured with other numbers of passes still make one curve, unless one length was measured with both.
-PASSES = ("warmups", "iterations", "seed")
 OF_MODEL = ("passport_id", "model", "quant")
+# Lengths measured with other numbers of passes still make one curve, unless one length was measured with both;
+# likewise what ran alike though it was asked for otherwise, as two threads by number and by default.
+APART = ("settings_id", *(name for name, axis in AXES.items() if axis.separates == "passes"))
 
 
 @dataclass(frozen=True)
@@ -83,18 +72,24 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
     measured = cells[(cells["n_sessions"] > 0) & ~barred]
     ok = runs[runs["status"] == "ok"].set_index(["cell_id", "passport_id"], drop=False)
     found = []
-    apart = [*MATCHED, *OF_MODEL]
-    if measured.duplicated([*apart, "prompt_tokens"]).any():
-        apart += PASSES
-    for key, group in measured.groupby(apart, dropna=False, sort=False):
-        one_each = group.sort_values("n_sessions", ascending=False).drop_duplicates("prompt_tokens")
-        points = one_each.sort_values("prompt_tokens", ignore_index=True)
-        wanted = list(zip(points["cell_id"], points["passport_id"], strict=True))
-        sessions = ok.loc[ok.index.isin(wanted)].reset_index(drop=True)
+    for key, group in measured.groupby([*MATCHED, *OF_MODEL], dropna=False, sort=False):
         setting = tuple(None if v != v else v for v in key[: len(MATCHED)])
-        found.append(Curve(setting, points, sessions))
+        for alike in _one_each(group, APART):
+            points = alike.sort_values("prompt_tokens", ignore_index=True)
+            wanted = list(zip(points["cell_id"], points["passport_id"], strict=True))
+            sessions = ok.loc[ok.index.isin(wanted)].reset_index(drop=True)
+            found.append(Curve(setting, points, sessions))
     rank = {"transformer": 0, "hybrid": 1, "ssm": 2}
     return sorted(found, key=lambda c: (str(c.setting), rank.get(c.family, 3), c.name, str(c.cells["quant"].iloc[0])))
+
+
+def _one_each(cells: pd.DataFrame, apart: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """The cells in as few groups as it takes for each to hold a context length once."""
+    if not apart or not cells["prompt_tokens"].duplicated().any():
+        yield cells
+        return
+    for _, group in cells.groupby(apart[0], dropna=False, sort=False):
+        yield from _one_each(group, apart[1:])
 
 
 def pairs(found: list[Curve]) -> Iterator[tuple[Curve, Curve]]:

@@ -14,6 +14,7 @@ from melt.analysis.metrics import PER_ITERATION, PER_RUN
 from melt.analysis.observation import Observation
 from melt.analysis.passport import conditions, passport_id
 from melt.analysis.recorded import Recorded
+from melt.analysis.settings import settings_of
 from melt.analysis.stats import median
 from melt.store.manifest import Flag
 from melt.telemetry.series import Series
@@ -46,6 +47,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "cell_id": manifest.cell_id,
         "passport_id": passport_id(manifest.passport),
         "conditions_id": passport_id(conditions(manifest.passport)),
+        "settings_id": manifest.cell.settings_id,
         "session": manifest.session,
         "attempt": manifest.attempt,
         "plan_name": manifest.plan_name,
@@ -55,7 +57,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "flags": ",".join(sorted(f.name for f in flags)),
         "compiled": _compiled(rec),
         "started_at": manifest.started_at,
-        **_settings(rec),
+        **settings_of(rec),
         "n_iterations": len(rec.timed) or len(rec.durations),
         "n_unknown_lines": rec.n_unknown_lines,
         **one.metrics,
@@ -65,49 +67,11 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
     }
 
 
-def _settings(rec: Recorded) -> dict[str, Any]:
-    cell, model, loaded = rec.manifest.cell, rec.manifest.model, rec.loaded
-    threads = cell.threads or (loaded.threads if loaded else rec.manifest.job.get("threads"))
-    return {
-        "device": cell.device,
-        "backend": cell.backend,
-        "accelerator": cell.accelerator,
-        "runner": _runner(rec),
-        "effective_accelerator": loaded.effective_accelerator if loaded else np.nan,
-        "model": cell.model,
-        "model_name": model.name if model else cell.model,
-        "family": model.family if model else np.nan,
-        "arch": model.arch if model else np.nan,
-        "quant": model.quant if model else np.nan,
-        "synthetic": model.synthetic if model else np.nan,
-        "n_params": model.n_params if model else np.nan,
-        "prompt_tokens": cell.prompt_tokens,
-        "gen_tokens": cell.gen_tokens,
-        "threads": threads if threads is not None else np.nan,
-        "cores": cell.cores,
-        "power_mode": rec.manifest.device.power_mode or np.nan,
-        "batch": cell.batch,
-        "ubatch": (loaded and loaded.ubatch) or cell.ubatch,
-        "flash_attn": cell.flash_attn,
-        "type_k": (loaded and loaded.cache_type) or cell.type_k,
-        "type_v": (loaded and loaded.cache_type) or cell.type_v,
-        "workload": cell.workload,
-        "warmups": cell.warmups,
-        "iterations": cell.iterations,
-        "seed": cell.seed,
-    }
-
-
 def _compiled(rec: Recorded) -> Any:
     """Whether the run compiled its model itself, every graph of it or some."""
     if not rec.compiled:
         return np.nan
     return "cached" if all(c.cached for c in rec.compiled) else "cold"
-
-
-def _runner(rec: Recorded) -> str:
-    """The program's flavour by its own word; where it said none, by what the cell asked for."""
-    return rec.hello.runner.removeprefix("melt-runner-") if rec.hello else rec.manifest.cell.runner
 
 
 def _metrics(rec: Recorded, observed: Observation, per_pass: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -20,6 +20,8 @@ from melt.spec.plan import Plan
 from melt.store.store import Store
 from melt.util.text import byte_count, plural
 
+_LENGTHS = ("prompt_tokens", "gen_tokens")  # memory and time rest on them: shown even where all cells have the same
+
 
 def show_dry_run(plan: Plan, results: Path) -> int:
     """Prints the cells by the ids that a run gives them, the expected time, and what would be made, built and pushed.
@@ -98,7 +100,7 @@ def cells_table(
     columns: dict[str, list[str]] = {"cell": [c.id + ("?" if c in undecided else "") for c in cells]}
     for name, axis in AXES.items():
         values = [getattr(c, name) for c in cells]
-        if axis.separates == "context" or (axis.separates != "model" and len(set(values)) > 1):
+        if name in _LENGTHS or (axis.separates != "model" and len(set(values)) > 1):
             columns[axis.word] = [escape(printable(axis.text(v))) for v in values]
     columns["memory_MiB"] = [_memory(c, known.get(c.model)) for c in cells]
     columns["a_session"] = [duration(rate.session_s(c)) if c.model in known else "?" for c in cells]

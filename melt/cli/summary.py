@@ -9,27 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from melt.analysis.metrics import shown_in
+from melt.analysis.settings import telling
 from melt.cli import printable
 from melt.cli.tables import model_table, print_whole, width_of
+from melt.spec.cell import AXES
 from melt.spec.metrics import Metric
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results
     from melt.execution.plan import Outcome
-
-# What may tell two rows apart beside model and context; a column is shown where it varies.
-TELLING = (
-    "device",
-    "power_mode",
-    "backend",
-    "accelerator",
-    "runner",
-    "gen_tokens",
-    "threads",
-    "ubatch",
-    "type_k",
-    "type_v",
-)
 
 
 def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
@@ -64,27 +52,21 @@ def _print_table(console: Console, cells: Any) -> None:
 
 def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
     shown = [m for m in shown_in("summary") if cells[m.name].notna().any()]
-    telling = _telling(cells)
-    if cells.duplicated(["model", "prompt_tokens", *telling]).any():
-        telling.append("conditions_id")  # nothing else tells them apart
+    apart = telling(cells, ["model", "prompt_tokens"])
     caption = "medians over n sessions"
     caption += "; ± half the 95 % interval" if with_intervals else "; 95 % intervals in the report or a wider terminal"
-    rows = cells.sort_values(["model", "prompt_tokens", *telling]).to_dict("records")
+    rows = cells.sort_values(["model", "prompt_tokens", *apart]).to_dict("records")
     names = [escape(printable(_short(str(row["model"])))) for row in rows]
     columns = {"context": [str(row["prompt_tokens"]) for row in rows], "n": [str(row["n_sessions"]) for row in rows]}
-    columns = {k.removesuffix("_tokens"): [escape(printable(str(r[k]))) for r in rows] for k in telling} | columns
+    words = {name: AXES[name].word if name in AXES else name for name in apart}
+    columns = {words[name]: [escape(printable(_text(name, row[name]))) for row in rows] for name in apart} | columns
     columns |= {m.narrow_heading.replace(" ", "_"): [_value(row, m, with_intervals) for row in rows] for m in shown}
     return model_table(names, columns, room, caption)
 
 
-def _telling(cells: Any) -> list[str]:
-    """The columns that vary, but for one that goes with another: a backend with one runner needs none beside it."""
-    found: list[str] = []
-    for column in TELLING:
-        groups = cells.groupby(found, dropna=False) if found else cells.assign(all=0).groupby("all")
-        if column in cells and (groups[column].nunique(dropna=False) > 1).any():
-            found.append(column)
-    return found
+def _text(name: str, value: Any) -> str:
+    known = None if value != value else value
+    return AXES[name].text(known) if name in AXES else str(value)
 
 
 def _short(name: str) -> str:

@@ -1,7 +1,9 @@
 """Under which conditions it was measured, and what that leaves in doubt."""
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +16,8 @@ from melt.analysis.stats import SESSIONS_FOR_INTERVAL
 from melt.report import text
 from melt.report.palette import FAMILY_WORDS
 from melt.report.series import Setting
-from melt.spec.cell import Cell
+from melt.spec.axes import Axis
+from melt.spec.cell import AXES, Cell
 from melt.store.manifest import Manifest
 
 
@@ -123,42 +126,38 @@ def protocol(results: Results) -> list[Fact]:
     when = f"{started[0]} UTC" if started[0] == started[1] else f"{started[0]} to {started[1]} UTC"
     statuses = Counter(runs["status"])
     cells = [m.cell for m in results.manifests.values()]
-    warmups = " or ".join(text.plural(n, "warm-up") for n in sorted({c.warmups for c in cells}))
-    workload = ", ".join(sorted({_workload(c) for c in cells}))
     facts = [
-        Fact("Context lengths", _list(runs["prompt_tokens"]) + " tokens"),
-        Fact("Tokens generated", _list(runs["gen_tokens"]) + " after each prompt"),
+        *(Fact(axis.heading, values) for axis in AXES.values() if (values := _values(axis, runs, cells))),
         Fact("Sessions", f"{_range(results.cells['n_sessions'])} a cell, each a fresh process"),
-        Fact(
-            "Iterations", f"{_range(ok['n_iterations'])} timed in each session, after {warmups}" if len(ok) else "none"
-        ),
-        Fact("Batch", f"{_list(runs['batch'])} tokens, physical {_list(runs['ubatch'])}"),
-        Fact("Cache types", f"keys {_words(runs['type_k'])}, values {_words(runs['type_v'])}"),
-        Fact("Flash attention", _words(runs["flash_attn"])),
-        Fact("Workload", workload),
-        Fact("Seed", ", ".join(str(s) for s in sorted({c.seed for c in cells}))),
-        Fact("Threads", _list(runs["threads"].dropna()) or "not known"),
-        Fact("Cores", _words(runs["cores"])),
+        Fact("Timed passes", f"{_range(ok['n_iterations'])} a session" if len(ok) else "none"),
         Fact("Runs", ", ".join(f"{statuses[s]:,} {s}" for s in ("ok", "failed", "skipped") if statuses[s])),
         Fact("Measured", when),
     ]
     return [Fact(f.name, text.clean(f.value)) for f in facts]
 
 
-def _workload(cell: Cell) -> str:
-    return f"sustained for {cell.sustained_s:g} s" if cell.workload == "sustained" else "fixed"
+def _values(axis: Axis, runs: pd.DataFrame, cells: Sequence[Cell]) -> str:
+    """The values of a setting that stands in no title; nothing where no cell makes use of it."""
+    if axis.always_said and axis.separates != "context":
+        return ""
+    asked = {getattr(c, axis.name) for c in cells if c.means(axis)}
+    if asked <= {value for value in axis.older_than_field if value == axis.default}:
+        return ""
+    shown = _list(axis, {None if v != v else v for v in runs[axis.name]})
+    if axis.unit and axis.unit not in axis.title:
+        shown += f" {axis.unit}"
+    return shown if len(asked) == 1 or axis.separates == "context" else f"{shown}: cells differ, see the table"
 
 
-def _words(values: "pd.Series[str]") -> str:
-    """The values of a setting; where cells differ, that they do."""
-    distinct = sorted(set(values))
-    return distinct[0] if len(distinct) == 1 else f"{' or '.join(distinct)}: cells differ, see the table"
-
-
-def _list(values: "pd.Series[float]") -> str:
-    distinct = sorted(set(values))
-    shown = [text.count(float(v)) for v in distinct]
-    return ", ".join(shown) if len(shown) <= 12 else f"{shown[0]} to {shown[-1]} ({len(shown)} values)"
+def _list(axis: Axis, values: Collection[Any]) -> str:
+    known = sorted(v for v in values if v is not None)
+    if known and isinstance(known[0], int | float) and not isinstance(known[0], bool):
+        shown = [text.count(v) if float(v).is_integer() else text.number(v) for v in known]
+    else:
+        shown = [axis.text(v) for v in known]
+    if len(shown) > 12:
+        return f"{shown[0]} to {shown[-1]} ({len(shown)} values)"
+    return ", ".join(shown) or "not known"
 
 
 def _range(values: "pd.Series[int]") -> str:

@@ -1,23 +1,20 @@
 """How to measure the same again: the plan where the results folder holds it, or else a command that equals it."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from melt.analysis.frames import Results
 from melt.report.text import clean
+from melt.spec.axes import Axis
+from melt.spec.cell import AXES
 from melt.store.manifest import Manifest
 
 PLAN_FILE = "plan.yaml"
 MAX_PLAN_CHARS = 50_000
 MAX_PLANS = 5
-# Cell fields that have an option, with the option's default: left out of the command where they are that.
-_OPTIONS = {
-    "backend": ("--backend", "llama.cpp"),
-    "accelerator": ("--accelerator", "cpu"),
-    "runner": ("--runner", "auto"),
-    "threads": ("--threads", None),
-}
 
 
 def plans(results: Results) -> list[tuple[str, str]]:
@@ -42,20 +39,21 @@ def _read(path: Path) -> str:
 
 
 def command(manifests: Sequence[Manifest]) -> str:
-    """A `melt run` that makes the same cells."""
-    cells = [m.cell for m in manifests]
+    """A `melt run` that makes the same cells, and the others of their product."""
     parts = ["melt run"]
-    for option, values in (("--device", [c.device for c in cells]), ("--model", [c.model for c in cells])):
-        parts += [f"{option} {shlex.quote(clean(v))}" for v in dict.fromkeys(values)]
-    for field, (option, default) in _OPTIONS.items():
-        chosen = list(dict.fromkeys(getattr(c, field) for c in cells))
-        if chosen != [default]:
-            parts.append(f"{option} {','.join(str(v) for v in chosen if v is not None)}")
-    contexts = sorted({c.prompt_tokens for c in cells})
-    parts.append(f"--context {','.join(str(c) for c in contexts)}")
-    parts.append(f"--gen {','.join(str(g) for g in sorted({c.gen_tokens for c in cells}))}")
+    for axis in AXES.values():
+        values = tuple(dict.fromkeys(getattr(m.cell, axis.name) for m in manifests if m.cell.means(axis)))
+        if values and values != axis.default_list:
+            parts += _said(axis, sorted(values) if axis.whole_numbers and None not in values else values)
     parts.append(f"--sessions {1 + max(m.session for m in manifests)}")
-    iterations = {m.job.get("iterations") for m in manifests if isinstance(m.job.get("iterations"), int)}
-    if len(iterations) == 1:
-        parts.append(f"--iterations {iterations.pop()}")
     return " \\\n  ".join(parts)
+
+
+def _said(axis: Axis, values: Sequence[Any]) -> list[str]:
+    """The options that give an axis these values."""
+    if not axis.option or None in values:
+        plain = [dict(v) if isinstance(v, tuple) else v for v in values]
+        return [f"--set {shlex.quote(clean(f'{axis.key}={json.dumps(plain)}'))}"]
+    if axis.whole_numbers:
+        return [f"{axis.option} {','.join(str(v) for v in values)}"]
+    return [f"{axis.option} {shlex.quote(clean(v))}" for v in values]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from melt.analysis.crossover import Crossover, crossover
-from melt.analysis.curves import MATCHED, PASSES, Curve, curves, pairs
+from melt.analysis.curves import APART, MATCHED, Curve, curves, pairs
 from melt.analysis.frames import Results
 from melt.report.palette import Look, looks
-from melt.report.text import clean, count, name
+from melt.report.text import clean, name, setting
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,19 @@ def _labels(found: Sequence[Curve]) -> dict[int, str]:
             own = curve.cells[column].iloc[0]
             others = [c for c in rivals if everywhere or c.setting == curve.setting]
             if any(c.cells[column].iloc[0] != own for c in others):
-                label += f" {words.format(clean(own))}"
+                label += f" {words.format(clean(own)) if words else setting(column, own)}"
                 rivals = [c for c in rivals if c.cells[column].iloc[0] == own]
         out[id(curve)] = label
     return out
 
 
-# What tells models of one name apart: column, how it is said, and whether against those of other settings too.
+# What tells models of one name apart: column, how it is said where that is not as a setting, and whether against
+# those of other settings too.
 _TELLING = (
     ("quant", "{}", True),
     ("model", "({})", True),
     ("passport_id", "({:.4})", False),
-    *((column, f"{column} {{}}", False) for column in PASSES),
+    *((column, "", False) for column in APART),
 )
 
 
@@ -112,21 +113,10 @@ def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
                 asked = key[MATCHED.index("accelerator")]
                 words += [f"ran on {name(value)}"] if value not in (None, asked) else []
             elif key_name in differs:
-                words.append(_setting_word(key_name, value))
+                words.append(setting(key_name, value))
         out[key] = " · ".join(words)
     repeated = {t for t, n in Counter(out.values()).items() if n > 1}
     return {k: f"{t} · {i + 1}" if t in repeated else t for i, (k, t) in enumerate(out.items())}
-
-
-def _setting_word(key_name: str, value: object) -> str:
-    words = {
-        "threads": lambda v: f"{count(float(v))} threads",
-        "gen_tokens": lambda v: f"{count(float(v))} tokens generated",
-        "conditions_id": lambda v: f"conditions {v}",
-    }
-    if value is None:
-        return f"{key_name.replace('_', ' ')} unknown"
-    return words[key_name](value) if key_name in words else f"{key_name.replace('_', ' ')} {clean(value)}"
 
 
 def middle_run(curve: Curve, context: float) -> str | None:

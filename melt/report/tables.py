@@ -12,9 +12,12 @@ import pandas as pd
 
 from melt.analysis.frames import Results
 from melt.analysis.metrics import shown_in
+from melt.analysis.settings import differing
 from melt.analysis.stats import median
 from melt.report import text
 from melt.spec.metrics import Metric
+
+_NAMED = ("model_name", "quant", "prompt_tokens")  # in every table
 
 Show = Callable[[float], str]
 
@@ -75,30 +78,23 @@ def cells_table(results: Results) -> Table:
     header = [("Model", ""), ("Context", "tokens in the prompt")]
     header = ([("Device", "")] if several_devices else []) + header + [("Sessions", "fresh processes measured")]
     header += [("Flags", "reasons to doubt")] + [_heading(m) for m in metrics]
-    differing = [c for c in _SETTINGS if cells[c].nunique() > 1]
+    shown = [*_NAMED, *(("device", "accelerator") if several_devices else ())]
+    apart = differing(cells, shown)
     rows = []
     for row in cells.to_dict("records"):
         device = [words(f"{row['device']} / {row['accelerator']}")] if several_devices else []
         identity = [
             words(row["model_name"], row["quant"]),
-            replace(numeral(row["prompt_tokens"], text.count), note=_setting(row, differing)),
+            replace(numeral(row["prompt_tokens"], text.count), note=_note(row, apart)),
         ]
         values = [_value(m, row) for m in metrics]
         rows.append((*device, *identity, numeral(row["n_sessions"], text.count), _flags(row["flags"]), *values))
     return Table("cells", tuple(header), tuple(rows))
 
 
-# Named under the context length where cells differ in them.
-_SETTINGS = (
-    *("runner", "threads", "cores", "gen_tokens", "batch", "ubatch", "flash_attn", "type_k", "type_v"),
-    *("workload", "warmups", "iterations", "seed"),
-)
-
-
-def _setting(row: dict[Hashable, Any], differing: Sequence[str]) -> str:
-    """The settings in which cells differ, as in "flash attn on, type k q8_0"."""
-    values = {c: text.count(row[c]) if isinstance(row[c], int | float) else row[c] for c in differing}
-    return ", ".join(f"{c.replace('_', ' ')} {text.clean(v)}" for c, v in values.items())
+def _note(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
+    """The settings that tell a row from others, as in "flash attention on, key cache q8_0"."""
+    return ", ".join(text.setting(name, row[name]) for name in names)
 
 
 def _flags(joined: str) -> Entry:
@@ -120,6 +116,7 @@ def runs_table(results: Results) -> Table:
     for flag in results.flags.to_dict("records"):
         said = f"{str(flag['flag']).replace('_', ' ')}: {flag['evidence']}"
         evidence.setdefault(str(flag["run_id"]), []).append(said)
+    apart = differing(results.cells, _NAMED)
     rows = []
     for row in results.runs.to_dict("records"):
         failure = [f"{row['error_kind']}: {row['error_message']}"] if row["status"] != "ok" else []
@@ -127,7 +124,7 @@ def runs_table(results: Results) -> Table:
             (
                 words(row["started_at"][:19].replace("T", " ")),
                 words(row["model_name"], row["quant"]),
-                numeral(row["prompt_tokens"], text.count),
+                replace(numeral(row["prompt_tokens"], text.count), note=_note(row, apart)),
                 numeral(row["session"] + 1, text.count),
                 words(row["status"]),
                 *(_value(m, row) for m in shown_in("runs")),
@@ -149,7 +146,9 @@ def rails_table(results: Results) -> Table:
     rails = results.rails
     if not rails.groupby("run_id").size().gt(1).any():
         return Table("rails", header, ())
-    keys = ["device", "model_name", "quant", "prompt_tokens", "power_mode", "cell_id", "passport_id"]
+    with_rails = set(results.runs.loc[results.runs["run_id"].isin(rails["run_id"]), "cell_id"])
+    apart = differing(results.cells[results.cells["cell_id"].isin(with_rails)], _NAMED)
+    keys = dict.fromkeys(("cell_id", "passport_id", *_NAMED, *apart))
     joined = rails.merge(results.runs[["run_id", *keys]], on="run_id")
     groups = joined.groupby([*keys, "source"], sort=False, dropna=False)
     rows = []
@@ -159,17 +158,13 @@ def rails_table(results: Results) -> Table:
         rows.append(
             (
                 words(first["model_name"], first["quant"]),
-                replace(numeral(first["prompt_tokens"], text.count), note=_or_empty(first["power_mode"])),
+                replace(numeral(first["prompt_tokens"], text.count), note=_note(first.to_dict(), apart)),
                 words(first["rail"] or first["source"], first["sensor"]),
                 words("yes" if first["counts_in_total"] else "no"),
                 *(_value(m, value) for m in shown_in("rails")),
             )
         )
     return Table("rails", header, tuple(rows))
-
-
-def _or_empty(value: object) -> str:
-    return "" if _missing(value) else text.clean(value)
 
 
 def to_csv(frame: pd.DataFrame) -> str:

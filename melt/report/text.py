@@ -5,7 +5,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from melt.spec.cell import AXES
 from melt.spec.metrics import Metric
 from melt.util.text import joined as joined
 from melt.util.text import plural as plural
@@ -54,6 +56,20 @@ def number(value: float, digits: int = 3) -> str:
 def count(value: float) -> str:
     """A whole number with thousands separated."""
     return "–" if not math.isfinite(value) else f"{round(value):,}"
+
+
+def setting(column: str, value: object) -> str:
+    """The value of a setting as it stands among others: "2 threads", "flash attention on"."""
+    axis = AXES.get(column)
+    name = axis.title if axis else column.removesuffix("_id").replace("_", " ")
+    if value is None or value != value:
+        return f"{name} unknown"
+    plain: Any = value.item() if hasattr(value, "item") else value  # numpy's
+    if isinstance(plain, int | float) and not isinstance(plain, bool) and float(plain).is_integer():
+        shown = count(plain)  # where another row has none, pandas makes a float of it
+    else:
+        shown = clean(axis.text(plain) if axis else plain)
+    return axis.phrase(shown) if axis else f"{name} {shown}"
 
 
 def seconds(value: float) -> str:

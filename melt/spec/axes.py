@@ -16,6 +16,7 @@ Separates = Literal["setting", "passes", "context", "model"]
 class Axis:
     """One setting of a cell; a plan has a list of its values, each of which makes cells of its own."""
 
+    title: str  # its one name, as within a sentence
     meaning: str  # in a line, for the column, the page on plans and `melt run --help`; choices are added to it
     unit: str = ""  # of the column; empty for text and counts
     key: str = ""  # in a plan; empty: the field's name
@@ -23,7 +24,7 @@ class Axis:
     default_list: tuple[object, ...] | None = None  # of a plan; None: the field's default alone
     page: str = ""  # of the docs, that says more
     as_run: str = ""  # how a run's value may be another than its cell's; added to the column's meaning
-    words: str = ""  # a value in a phrase, as "{} threads"; empty: the field's name before it
+    words: str = ""  # a value in a phrase, as "{} threads"; empty: the title before it
     unset: str = "auto"  # how None is said
     always_said: bool = False  # in a cell's label; other settings are said where they are not the default
     separates: Separates = "setting"
@@ -59,6 +60,16 @@ class Axis:
         *some, last = self.choices or ("",)
         return f"{self.meaning}: {', '.join(some)} or {last}" if some else self.meaning
 
+    @property
+    def of_run(self) -> str:
+        """What its column in the frames holds."""
+        return f"{self.described}. Of a run: {self.as_run}" if self.as_run else self.described
+
+    @property
+    def heading(self) -> str:
+        """Its name as a heading begins."""
+        return self.title[:1].upper() + self.title[1:]
+
     def text(self, value: object) -> str:
         """A value for people."""
         if value is None:
@@ -71,4 +82,4 @@ class Axis:
 
     def phrase(self, text: str) -> str:
         """The text of a value as it stands among those of other axes."""
-        return self.words.format(text) if self.words else f"{self.name.replace('_', ' ')} {text}"
+        return self.words.format(text) if self.words else f"{self.title} {text}"

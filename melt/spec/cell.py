@@ -32,6 +32,7 @@ class Cell(BaseModel):
     device: Annotated[
         str,
         Axis(
+            "device",
             "name of the device profile",
             key="devices",
             option="--device",
@@ -44,6 +45,7 @@ class Cell(BaseModel):
     model: Annotated[
         str,
         Axis(
+            "model",
             "reference of the model (a path, hf:, pypi: or synth:); it names the quantisation where the file does not",
             key="models",
             option="--model",
@@ -54,12 +56,13 @@ class Cell(BaseModel):
             separates="model",
         ),
     ]
-    backend: Annotated[str, Axis("the engine", key="backends", option="--backend", words="{}", always_said=True)] = (
-        "llama.cpp"
-    )
+    backend: Annotated[
+        str, Axis("backend", "the engine", key="backends", option="--backend", words="{}", always_said=True)
+    ] = "llama.cpp"
     accelerator: Annotated[
         Literal["cpu", "gpu", "npu"],
         Axis(
+            "accelerator",
             "processor that is asked for",
             key="accelerators",
             option="--accelerator",
@@ -72,12 +75,13 @@ class Cell(BaseModel):
         str,
         Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"),
         Axis(
+            "runner",
             "program on the device: python, native, one that `melt runner add` took, or auto: Python where the device "
             "has it and the engine, else native",
             key="runners",
             option="--runner",
             page="runner.md",
-            as_run="by its own word",
+            as_run="its flavour by its own word",
             older_than_field=("auto", "python"),
         ),
     ] = "auto"
@@ -85,6 +89,7 @@ class Cell(BaseModel):
         int,
         Field(ge=1, le=10_000_000, strict=True),
         Axis(
+            "context length",
             "context length: tokens of the prompt, all in the cache when decoding starts",
             unit="tokens",
             key="context",
@@ -100,6 +105,7 @@ class Cell(BaseModel):
         int,
         Field(ge=2, le=1_000_000, strict=True),
         Axis(
+            "generated tokens",
             "tokens generated after the prompt",
             unit="tokens",
             key="gen",
@@ -111,6 +117,7 @@ class Cell(BaseModel):
     threads: Annotated[
         Annotated[int, Field(ge=1, le=1024, strict=True)] | None,
         Axis(
+            "threads",
             "threads of the engine; auto: as many as the device has physical cores, or `cores` names",
             unit="threads",
             option="--threads",
@@ -121,6 +128,7 @@ class Cell(BaseModel):
     cores: Annotated[
         Cores,
         Axis(
+            "cores",
             "the processors it runs on: all, a cluster (little, mid, big), or a mask (0xf0)",
             option="--cores",
             older_than_field=("all",),
@@ -129,6 +137,7 @@ class Cell(BaseModel):
     power_mode: Annotated[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$")] | None,
         Axis(
+            "power mode",
             "the device's power mode by its own name, as MAXN or 15W: set, verified, put back",
             option="--power-mode",
             as_run="the one it was in, where it has any",
@@ -140,22 +149,26 @@ class Cell(BaseModel):
     batch: Annotated[
         int,
         Field(ge=1, le=65536, strict=True),
-        Axis("tokens submitted at once: the logical batch of the prefill", unit="tokens", job="batch"),
+        Axis("logical batch", "tokens submitted at once: the logical batch of the prefill", unit="tokens", job="batch"),
     ] = 2048
     ubatch: Annotated[
         int,
         Field(ge=1, le=65536, strict=True),
         Axis(
+            "physical batch",
             "tokens computed at once: the physical batch of the prefill",
             unit="tokens",
             as_run="the model's own where it has fixed it",
             job="ubatch",
         ),
     ] = 512
-    flash_attn: Annotated[Literal["auto", "on", "off"], Axis("fused attention", job="flash_attn")] = "auto"
+    flash_attn: Annotated[
+        Literal["auto", "on", "off"], Axis("flash attention", "fused attention", job="flash_attn")
+    ] = "auto"
     type_k: Annotated[
         KvType,
         Axis(
+            "key cache",
             "element type of the key cache",
             as_run="in a model that has fixed it, of all that is carried on",
             job="type_k",
@@ -164,6 +177,7 @@ class Cell(BaseModel):
     type_v: Annotated[
         KvType,
         Axis(
+            "value cache",
             "element type of the value cache",
             as_run="in a model that has fixed it, of all that is carried on",
             job="type_v",
@@ -171,11 +185,16 @@ class Cell(BaseModel):
     ] = "f16"
     workload: Annotated[
         Literal["fixed", "sustained"],
-        Axis("what a session does; sustained repeats its pass back to back for `sustained_s`", job="workload.kind"),
+        Axis(
+            "workload",
+            "what a session does (sustained: passes back to back for `sustained_s`)",
+            job="workload.kind",
+        ),
     ] = "fixed"
     sustained_s: Annotated[
         Seconds,
         Axis(
+            "duration",
             "how long a sustained workload goes on",
             unit="s",
             words="for {} s",
@@ -187,23 +206,42 @@ class Cell(BaseModel):
         int,
         Field(ge=0, le=100, strict=True),
         Axis(
-            "untimed passes of a session before the timed ones", option="--warmups", separates="passes", job="warmups"
+            "warm-ups",
+            "untimed passes of a session before the timed ones",
+            option="--warmups",
+            words="{} warm-ups",
+            separates="passes",
+            job="warmups",
         ),
     ] = 1
     iterations: Annotated[
         int,
         Field(ge=1, le=10_000, strict=True),
-        Axis("timed passes of a session", option="--iterations", separates="passes", job="iterations"),
+        Axis(
+            "iterations",
+            "timed passes of a session",
+            option="--iterations",
+            words="{} iterations",
+            separates="passes",
+            job="iterations",
+        ),
     ] = 3
     seed: Annotated[
         int,
         Field(ge=0, le=2**32 - 1, strict=True),
-        Axis("seed of the prompt's tokens", option="--seed", separates="passes", job="workload.seed"),
+        Axis(
+            "seed",
+            "seed of the prompt's tokens; the first of a plan also of the order of its sessions",
+            option="--seed",
+            separates="passes",
+            job="workload.seed",
+        ),
     ] = 0
     cpu_fallback: Annotated[
         bool,
         Field(strict=True),
         Axis(
+            "CPU fallback",
             "whether the CPU may compute what an NPU does not take",
             page="npu.md",
             job="cpu_fallback",
@@ -213,7 +251,8 @@ class Cell(BaseModel):
     options: Annotated[
         Options,
         Axis(
-            "options of the backend's own by name, each with a value or a list of values, which multiply",
+            "options",
+            "options of the backend's own, each with a value or a list of values: `{block_kib: [64, 256]}`",
             words="{}",
             older_than_field=((),),
             expand=every_combination,
@@ -223,12 +262,17 @@ class Cell(BaseModel):
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that stand for this content and nothing else."""
-        content = self.model_dump()
-        for name, axis in AXES.items():
-            if getattr(self, name) in axis.older_than_field:
-                del content[name]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self._hash(AXES)[:12]
+
+    @property
+    def settings_id(self) -> str:
+        """Eight digits, equal for cells that differ in the model, the context length or the passes at most."""
+        return self._hash({name: axis for name, axis in AXES.items() if axis.separates == "setting"})[:8]
+
+    def _hash(self, axes: Mapping[str, Axis]) -> str:
+        said = {name for name, axis in axes.items() if getattr(self, name) not in axis.older_than_field}
+        text = json.dumps(self.model_dump(include=said), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def means(self, axis: Axis) -> bool:
         """Whether the axis means anything in this cell."""

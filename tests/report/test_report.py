@@ -202,13 +202,16 @@ class TestTold:
         write_run(tmp_path / "results", MAMBA, 128, recipe=Recipe(iterations=5, warmups=2))
         results = melt.load(tmp_path / "results")
         facts = {f.name: f.value for f in protocol(results)}
-        assert facts["Iterations"] == "5 timed in each session, after 2 warm-ups"
-        assert facts["Batch"] == "256, 2,048 tokens, physical 64, 512"
-        assert facts["Cache types"] == "keys f16 or q8_0: cells differ, see the table, values f16"
-        assert facts["Flash attention"].startswith("auto or on: cells differ")
-        assert facts["Seed"] == "0, 42"
+        assert (facts["Iterations"], facts["Warm-ups"]) == ("5", "2")
+        assert facts["Logical batch"] == "256, 2,048 tokens: cells differ, see the table"
+        assert facts["Physical batch"] == "64, 512 tokens: cells differ, see the table"
+        assert facts["Key cache"] == "f16, q8_0: cells differ, see the table"
+        assert facts["Value cache"] == "f16"
+        assert facts["Flash attention"].startswith("auto, on: cells differ")
+        assert facts["Seed"] == "0, 42: cells differ, see the table"
+        assert not {"Duration", "CPU fallback", "Options", "Power mode", "Device", "Backend"} & set(facts)
         notes = {row[1].note for row in cells_table(results).rows}
-        assert "batch 256, ubatch 64, flash attn on, type k q8_0, seed 42" in notes
+        assert "logical batch 256, physical batch 64, flash attention on, key cache q8_0, seed 42" in notes
 
     @pytest.mark.parametrize(("sessions", "odds"), [(2, "50 % with 2"), (4, "87.5 % with 4"), (5, "93.75 % with 5")])
     def test_what_few_sessions_are_worth(self, tmp_path: Path, sessions: int, odds: str) -> None:

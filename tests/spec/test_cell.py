@@ -53,5 +53,5 @@ def test_a_cell_asks_its_device_for_conditions() -> None:
 def test_a_label_says_what_is_not_the_default() -> None:
     assert Cell(device="local", model="m").label() == "local · m · llama.cpp · cpu · 512 tokens"
     cell = Cell(device="nano", model="m", runner="native", threads=4, power_mode="15W", type_k="q8_0", seed=7)
-    said = "nano · m · llama.cpp · cpu · runner native · 512 tokens · 4 threads · power mode 15W · type k q8_0"
+    said = "nano · m · llama.cpp · cpu · runner native · 512 tokens · 4 threads · power mode 15W · key cache q8_0"
     assert cell.label() == said

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from melt.errors import PlanError
-from melt.spec.cell import Cell
+from melt.spec.cell import AXES, Cell
 from melt.spec.plan import Plan, check_complete, load_plan, to_yaml
 from melt.spec.schedule import interleave
 
@@ -201,3 +201,12 @@ def test_interleaving_does_not_keep_the_given_order() -> None:
     rounds = [[c.model for c, s in interleave(cells, 2, seed=1) if s == i] for i in (0, 1)]
     assert rounds[0] != rounds[1]
     assert rounds[0] != [c.model for c in cells]
+
+
+def test_the_page_on_plans_lists_every_axis() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plans.md").read_text()
+    for axis in AXES.values():
+        option = f"`{axis.option}`" if axis.option else ""
+        default = ", ".join(f"`{axis.text(value)}`" for value in axis.default_list or ())
+        more = f" ([{axis.page}]({axis.page}))" if axis.page else ""
+        assert f"| `{axis.key}` | {option} | {default} | {axis.described}{more} |" in page.splitlines()
