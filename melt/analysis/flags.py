@@ -11,6 +11,7 @@ from melt.analysis.measures.thermal import throttling
 from melt.analysis.observation import Observation
 from melt.analysis.recorded import Recorded
 from melt.store.manifest import Flag
+from melt.util.text import plural
 
 MEMORY_GAP = 0.10
 BUSY_WHEN_IDLE = 0.15
@@ -31,7 +32,7 @@ def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observation) -> 
         found += [*_emulated(rec), *_family(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec)]
         found += [*_surroundings(observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
-        found.append(Flag(name=UNKNOWN_LINES, evidence=f"{rec.n_unknown_lines} lines of the stream are no event"))
+        found.append(Flag(name=UNKNOWN_LINES, evidence=f"no events in {plural(rec.n_unknown_lines, 'line')} of the stream"))
     return list({f.name: f for f in reversed(found)}.values())[::-1]
 
 

@@ -111,11 +111,11 @@ def show(name: str, as_json: bool) -> None:
     """Show a device: what its profile says, and where it is there now what it says of itself and its sensors."""
     profile = load_profile(name)
     facts: DeviceFacts | None = None
-    found, reason = Discovery(), ""
+    telemetry, reason = Discovery(), ""
     try:
         driver = connect(profile)
         try:
-            facts, found = driver.facts(), driver.discover()
+            facts, telemetry = driver.facts(), driver.discover()
         finally:
             driver.close()
     except MeltError as e:
@@ -123,12 +123,12 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         data: dict[str, Any] = {"profile": profile.model_dump(mode="json"), "state": reason or "ready"}
         data["facts"] = facts.model_dump() if facts else None
-        data["telemetry"] = found.model_dump()
+        data["telemetry"] = telemetry.model_dump()
         click.echo(json.dumps(data, indent=1))
         return
     _print_profile(profile, reason)
     if facts is not None:
-        _print_live(facts, found)
+        _print_live(facts, telemetry)
 
 
 @devices.command(epilog="\b\nExamples:\n  melt devices clean pixel8\n  melt devices clean pixel8 --limit 2GB")
@@ -157,7 +157,7 @@ def _print_profile(profile: DeviceProfile, reason: str) -> None:
         console.print(f"note: {escape(printable(note))}", highlight=False)
 
 
-def _print_live(facts: DeviceFacts, found: Discovery) -> None:
+def _print_live(facts: DeviceFacts, telemetry: Discovery) -> None:
     console = Console(emoji=False)
     table = Table("fact", "value", box=box.SIMPLE_HEAD)
     for key, value in facts.model_dump().items():
@@ -165,11 +165,11 @@ def _print_live(facts: DeviceFacts, found: Discovery) -> None:
             table.add_row(key, escape(printable(_fact(key, value))))
     console.print(table)
     sources = Table("source", "sensor", "quantity", "site", "in the total", box=box.SIMPLE_HEAD)
-    for s in found.sources:
+    for s in telemetry.sources:
         total = "yes" if s.counts_in_total else ""
         sources.add_row(*(escape(printable(t)) for t in (s.name, s.sensor, s.quantity, s.site, total)))
     console.print(sources)
-    for absent in found.absent:
+    for absent in telemetry.absent:
         console.print(f"absent: {escape(printable(absent.name))}: {escape(printable(absent.reason))}", highlight=False)
 
 

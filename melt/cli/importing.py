@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from melt.errors import StoreError
+from melt.util.text import plural
 
 
 @click.group(
@@ -27,10 +28,10 @@ def llama_bench(path: Path, results: Path, device: str, model: str | None) -> No
     """
     from melt.exchange.llama_bench_import import import_llama_bench
 
-    found = import_llama_bench(path, results, device, model)
-    for name in found.alone:
+    imported = import_llama_bench(path, results, device, model)
+    for name in imported.alone:
         click.echo(f"left out: {name}, which has no partner at its depth", err=True)
-    if not found.made and not found.already_there:
+    if not imported.made and not imported.already_there:
         raise StoreError(f"{path}: no prompt has an answer at its depth", "Run llama-bench with -d: -p 0 -n 64 -d 512")
-    click.echo(f"{len(found.made)} runs imported, {found.already_there} there already")
+    click.echo(f"{plural(len(imported.made), 'run')} imported, {imported.already_there} there already")
     click.echo(str(results))

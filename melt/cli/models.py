@@ -33,6 +33,7 @@ from melt.models import (
     why_unpredictable,
 )
 from melt.models.refs import ONNX_QUANTS, SYNTH_QUANTS
+from melt.util.text import plural
 
 
 @click.group(epilog="\b\nExamples:\n  melt models list\n  melt models show synth:mamba-130m@Q4_0")
@@ -149,8 +150,10 @@ def cache(limit: str | None, as_json: bool) -> None:
     console = Console(emoji=False)
     if removed:
         freed_bytes = sum(entry.file_bytes for entry in removed)
-        console.print(f"removed {len(removed)} models, {_megabytes(freed_bytes)}", highlight=False)
-    console.print(f"{len(entries)} models, {_megabytes(total_bytes)}, in {escape(str(store.folder))}", highlight=False)
+        console.print(f"removed {plural(len(removed), 'model')}, {_megabytes(freed_bytes)}", highlight=False)
+    console.print(
+        f"{plural(len(entries), 'model')}, {_megabytes(total_bytes)}, in {escape(str(store.folder))}", highlight=False
+    )
 
 
 def _zoo_row(name: str) -> dict[str, Any]:

@@ -26,10 +26,10 @@ def report(results: tuple[Path, ...], out: Path | None, open_it: bool) -> None:
     from melt.analysis.frames import load
     from melt.report import damage, write_report
 
-    found = load(*(results or (Path("results"),)))
-    for line in damage.lines(found):
+    measured = load(*(results or (Path("results"),)))
+    for line in damage.lines(measured):
         click.echo(line, err=True)
-    index = write_report(found, out or Path("reports") / _name([m.plan_name for m in found.manifests.values()]))
+    index = write_report(measured, out or Path("reports") / _name([m.plan_name for m in measured.manifests.values()]))
     click.echo(str(index))
     if open_it:
         click.launch(index.absolute().as_uri())

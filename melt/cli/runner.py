@@ -19,6 +19,7 @@ from melt.toolchain.archives import PROGRAM, add_program, damaged_programs, prog
 from melt.toolchain.build import build, built
 from melt.toolchain.on_device import GPUS, Gpu, build_on_device
 from melt.toolchain.targets import ON_DEVICE, TARGETS, Target, find_target
+from melt.util.text import plural
 
 BY_THE_DEVICE = "the device's own compilers, for its GPU: CUDA on a Jetson, or Vulkan"
 
@@ -116,7 +117,7 @@ def add(archive: Path, name: str | None) -> None:
     The backend llamabench runs it as it is, with its own timings: prefill and decode speed, and no more than those.
     """
     program = add_program(archive, name)
-    click.echo(f"{program.name}: {program.what}, {len(program.files)} files")
+    click.echo(f"{program.name}: {program.what}, {plural(len(program.files), 'file')}")
 
 
 @runner.command("remove", epilog="\b\nExample:\n  melt runner remove adreno")

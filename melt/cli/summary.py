@@ -14,6 +14,7 @@ from melt.cli import printable
 from melt.cli.tables import model_table, print_whole, width_of
 from melt.spec.cell import AXES
 from melt.spec.metrics import Metric
+from melt.util.text import plural
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results
@@ -29,8 +30,8 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
         _print_table(console, cells)
         flagged = results.flags[results.flags["run_id"].isin(results.runs.query("cell_id in @cells.cell_id")["run_id"])]
         for flag, count in flagged["flag"].value_counts().items():
-            console.print(f"[yellow]flagged[/yellow] {count} runs: {flag}", highlight=False)
-    made = f"{len(outcome.made)} runs made, {outcome.already_there} were there already: "
+            console.print(f"[yellow]flagged[/yellow] {plural(int(count), 'run')}: {flag}", highlight=False)
+    made = f"{plural(len(outcome.made), 'run')} made, {outcome.already_there} there already: "
     console.print(made + escape(printable(str(folder))), highlight=False, soft_wrap=True)
     for run in outcome.failed:
         m = run.manifest

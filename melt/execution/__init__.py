@@ -1,1 +1,1 @@
-"""From a plan to runs: admission, order, one attempt at a unit, what is heard of it, progress."""
+"""From a plan to runs: admission (preflight), what is left (agenda), order, one attempt at a unit, progress."""

@@ -1,7 +1,4 @@
-"""What a plan has left to do: which of its units the results hold already, and in which order the rest is measured.
-
-A unit is a cell and the index of a session, which is a fresh process.
-"""
+"""What a plan has left to do: which of its units the results hold already, and in which order the rest is measured."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +9,12 @@ from melt.execution.manifest import known_passport
 from melt.execution.preflight import Preflight
 from melt.spec.cell import Cell
 from melt.spec.plan import Plan
-from melt.spec.schedule import interleave
+from melt.spec.schedule import Unit, interleave
 from melt.store.manifest import Manifest
 from melt.store.store import Run, Store
 from melt.util.text import plural
 
 _ENGINE = "engine as the device tells it"
-Unit = tuple[Cell, int]
 Passport = Mapping[str, frozenset[str]]  # what each value may be
 
 
@@ -41,7 +37,7 @@ def agenda(admitted: Preflight, store: Store) -> Agenda:
     counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
     measured = {(m.cell_id, m.session) for m in counted}
     order = _order([c for c in admitted.cells if c not in admitted.skipped], admitted.plan)
-    todo = tuple((cell, session) for cell, session in order if (cell.id, session) not in measured)
+    todo = tuple(unit for unit in order if (unit.cell.id, unit.session) not in measured)
     skips = frozenset(r.manifest.cell_id for r in runs if r.manifest.status == "skipped")
     warnings += _without_operators(counted, admitted.plan)
     return Agenda(todo, len(order) - len(todo), skips, _rate(admitted, runs), tuple(warnings))
@@ -50,7 +46,7 @@ def agenda(admitted: Preflight, store: Store) -> Agenda:
 def _order(cells: Sequence[Cell], plan: Plan) -> list[Unit]:
     order = interleave(cells, plan.sessions, plan.seed[0])
     if plan.order == "sequential":
-        order.sort(key=lambda unit: (cells.index(unit[0]), unit[1]))
+        order.sort(key=lambda unit: (cells.index(unit.cell), unit.session))
     return order
 
 
@@ -81,11 +77,11 @@ def _expected_passport(cell: Cell, admitted: Preflight) -> Passport:
     if facts is None or model is None:
         return {}
     profile, runner_sha256 = admitted.profiles[cell.device], admitted.runner_sha256(cell)
-    asked, found = (
+    as_asked, as_found = (
         known_passport(profile, under, model, runner_sha256)
         for under in (facts_as_asked(cell, profile, facts), facts_as_found(cell, facts))
     )
-    allowed = {k: frozenset((v, found.get(k, v))) for k, v in asked.items() if v or k != "model_sha256"}
+    allowed = {k: frozenset((v, as_found.get(k, v))) for k, v in as_asked.items() if v or k != "model_sha256"}
     return allowed | {_ENGINE: frozenset((facts.engines.get(cell.backend, ""),))}
 
 

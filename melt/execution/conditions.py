@@ -14,24 +14,18 @@ from melt.spec.profile import DeviceProfile
 HELD = ("governor", "clocks", "power_mode")
 
 
-# The axes of a cell that ask for a condition of its device, by the condition's name.
-CELL_CONDITIONS = {axis.condition: axis for axis in AXES.values() if axis.condition}
-
-
-def named_by(cell: Cell) -> dict[str, str]:
-    """The conditions that the cell itself names, and their values."""
-    values = {condition: getattr(cell, axis.name) for condition, axis in CELL_CONDITIONS.items()}
-    return {condition: value for condition, value in values.items() if value is not None}
+# Conditions that a cell may name for itself.
+OF_CELLS = frozenset(axis.condition for axis in AXES.values() if axis.condition)
 
 
 def conditions_of(cell: Cell, profile: DeviceProfile) -> dict[str, str]:
     """What is to be set for the cell: the profile's conditions, and the cell's own over them."""
-    return {**profile.conditions, **named_by(cell)}
+    return {**profile.conditions, **cell.conditions}
 
 
 def check_conditions(cell: Cell, facts: DeviceFacts) -> None:
     """Raises PlanError where the cell names what its device does not have."""
-    for name, value in named_by(cell).items():
+    for name, value in cell.conditions.items():
         has = getattr(facts, f"{name}s")  # the fact that lists what the device has
         if value not in has:
             raise PlanError(
@@ -42,13 +36,13 @@ def check_conditions(cell: Cell, facts: DeviceFacts) -> None:
 
 def facts_as_found(cell: Cell, facts: DeviceFacts) -> DeviceFacts:
     """The device as it is, but under the conditions that the cell names."""
-    return facts.model_copy(update=named_by(cell))
+    return facts.model_copy(update=cell.conditions)
 
 
 def facts_as_asked(cell: Cell, profile: DeviceProfile, facts: DeviceFacts) -> DeviceFacts:
     """The device as the cell will have it, if nothing is refused."""
     asked = {name: value for name, value in profile.conditions.items() if name in HELD}
-    return facts.model_copy(update=asked | named_by(cell))
+    return facts.model_copy(update=asked | cell.conditions)
 
 
 def words_of(name: str) -> str:
@@ -58,7 +52,7 @@ def words_of(name: str) -> str:
 
 def not_held(cell: Cell, facts: DeviceFacts) -> str:
     """Which condition of the cell the device says it is not under; empty where all hold."""
-    wrong = [(name, value) for name, value in named_by(cell).items() if getattr(facts, name) != value]
+    wrong = [(name, value) for name, value in cell.conditions.items() if getattr(facts, name) != value]
     return "; ".join(f"{words_of(n)} {v}: the device is in {getattr(facts, n)}" for n, v in wrong)
 
 

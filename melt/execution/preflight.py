@@ -76,8 +76,8 @@ class Preflight:
     def warnings(self) -> list[str]:
         """One for each model that is asked for more context than it was trained for, by its longest cell."""
         longest = {c.model: c for c in sorted(self.cells, key=lambda c: c.prompt_tokens + c.gen_tokens)}
-        found = {ref: beyond_training(c, self.models[ref]) for ref, c in longest.items() if ref in self.models}
-        return [f"{ref}: {evidence}" for ref, evidence in found.items() if evidence]
+        beyond = {ref: beyond_training(c, self.models[ref]) for ref, c in longest.items() if ref in self.models}
+        return [f"{ref}: {evidence}" for ref, evidence in beyond.items() if evidence]
 
     def runner_sha256(self, cell: Cell) -> str | None:
         """Of the program that measures the cell; None where it is not brought, or not here yet."""

@@ -12,7 +12,7 @@ from melt.analysis.judge import why_no_measurement
 from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
 from melt.execution.adapter import TranslatedProcess
 from melt.execution.attempt import Attempt, Evidence
-from melt.execution.conditions import CELL_CONDITIONS, conditions_of, moved, named_by, not_held, words_of
+from melt.execution.conditions import OF_CELLS, conditions_of, moved, not_held, words_of
 from melt.execution.cooldown import wait_until_cool
 from melt.execution.fit import beyond_training
 from melt.execution.manifest import manifest_of, utc_now
@@ -142,7 +142,7 @@ def _place(bench: _Bench) -> _Placed:
 def _under_conditions(bench: _Bench, evidence: Evidence) -> Evidence:
     """Sets the conditions. One that the cell names has to hold: it would be measured under a name that is not its."""
     cell, driver = bench.attempt.cell, bench.driver
-    own = named_by(cell)
+    own = cell.conditions
     for refused in driver.condition(conditions_of(cell, bench.attempt.profile)):
         why = f"{refused.reason}. {refused.hint}".strip()
         if refused.name in own:
@@ -232,7 +232,7 @@ def _still_held(driver: "Driver", evidence: Evidence) -> Evidence:
     """What held when it began holds still: another computer, or a person, may have set it otherwise meanwhile."""
     changes = moved(evidence.facts or DeviceFacts(platform="", machine=""), driver.held())
     what = "; ".join(changes.values())
-    if CELL_CONDITIONS.keys() & changes and evidence.error is None:
+    if OF_CELLS & changes.keys() and evidence.error is None:
         message = f"somebody changed the device while it ran: {what}"
         return replace(evidence, error=RunFailure(kind="transient", message=message))
     return evidence.doubted(Flag(name="conditions_changed", evidence=what)) if changes else evidence

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from melt.analysis.frames import Results
-from melt.report.text import clean
+from melt.report.text import clean, plural
 
 
 def lines(results: Results) -> Iterator[str]:
@@ -15,4 +15,4 @@ def lines(results: Results) -> Iterator[str]:
         if rec.manifest.status == "ok" and rec.failure is not None:
             yield f"counted as failed: {folder}: {clean(rec.failure.message)}"
         elif rec.n_unknown_lines:
-            yield f"read in part: {folder}: {rec.n_unknown_lines} lines of events.jsonl are no events"
+            yield f"read in part: {folder}: no events in {plural(rec.n_unknown_lines, 'line')} of events.jsonl"

@@ -16,6 +16,7 @@ from melt.spec.events import (
     UnknownLine,
     Warned,
 )
+from melt.util.text import plural
 
 _MAX_UNKNOWN_KEPT = 3
 
@@ -48,7 +49,7 @@ class Transcript:
         if not self.unknown_lines:
             return spoken
         shown = "; ".join(f"{u.raw[:80]!r} ({u.reason})" for u in self.unknown_lines)
-        return (*spoken, f"{self.n_unknown_lines} lines of the runner are no events: {shown}")
+        return (*spoken, f"no events in {plural(self.n_unknown_lines, 'line')} of the runner: {shown}")
 
 
 class TranscriptWriter:

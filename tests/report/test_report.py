@@ -357,7 +357,7 @@ class TestCommand:
         said = {line.split(": ")[0]: line for line in done.stderr.splitlines()}
         assert said["left out"].endswith(f"{cut.folder}: manifest.json is cut short or is no JSON")
         assert "the event stream has no ok end" in said["counted as failed"]
-        assert "1 lines of events.jsonl are no events" in said["read in part"]
+        assert "no events in 1 line of events.jsonl" in said["read in part"]
 
     def test_help_has_an_example(self) -> None:
         assert "melt report results/ --out" in CliRunner().invoke(report, ["--help"]).output
