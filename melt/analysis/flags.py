@@ -32,7 +32,9 @@ def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observation) -> 
         found += [*_emulated(rec), *_family(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec)]
         found += [*_surroundings(observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
-        found.append(Flag(name=UNKNOWN_LINES, evidence=f"no events in {plural(rec.n_unknown_lines, 'line')} of the stream"))
+        found.append(
+            Flag(name=UNKNOWN_LINES, evidence=f"no events in {plural(rec.n_unknown_lines, 'line')} of the stream")
+        )
     return list({f.name: f for f in reversed(found)}.values())[::-1]
 
 

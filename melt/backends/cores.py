@@ -18,15 +18,17 @@ def cpu_mask(cores: str, facts: DeviceFacts) -> int | None:
         mask = int(cores, 16)
         if facts.logical_cores is not None and mask.bit_length() > facts.logical_cores:
             raise RunnerError(
-                f"cores {cores}: the device has {facts.logical_cores} processors", "Bit 0 is the first: 0xf0 is 4 to 7."
+                f"cores {cores}: the device has {facts.logical_cores} processors",
+                "Bit 0 is the first processor: 0xf0 is processors 4 to 7.",
             )
         return mask
     little, *between = facts.clusters or ((),)
     named = {"little": [little], "mid": between[:-1], "big": between[-1:]} if between else {}
     cpus = [cpu for cluster in named.get(cores, []) for cpu in cluster]
     if not cpus:
-        told = "; ".join(",".join(map(str, c)) for c in facts.clusters) or "none"
+        clusters = "; ".join(",".join(map(str, c)) for c in facts.clusters) or "none"
         raise RunnerError(
-            f"cores {cores}: the device tells no such cluster (slowest first: {told})", "Give a mask: cores=0xf0"
+            f"cores {cores}: the device reports no such cluster (its clusters, slowest first: {clusters})",
+            "Give a mask: --cores 0xf0 is processors 4 to 7.",
         )
     return sum(1 << cpu for cpu in cpus)

@@ -41,9 +41,11 @@ class LlamaBench(Backend):
         """Raises RunnerError where the model is no GGUF file, the program was not added, or the workload is another."""
         check_format(cell, "gguf", self.name)
         if cell.workload != "fixed":
-            raise RunnerError(f"{self.name}: llama-bench has no {cell.workload} workload", "Take workload: fixed.")
+            raise RunnerError(f"{self.name}: llama-bench has no {cell.workload} workload", "Take `workload: fixed`.")
         if cell.warmups > 1:
-            raise RunnerError(f"{self.name}: llama-bench makes one warm-up or none, not {cell.warmups}", "--warmups 1")
+            raise RunnerError(
+                f"{self.name}: llama-bench makes one warm-up or none, not {cell.warmups}", "Give --warmups 1 or 0."
+            )
         if cell.runner != "auto":
             find_program(cell.runner)
 

@@ -57,7 +57,7 @@ class LlamaCpp(Backend):
         if cell.runner not in RUNNERS:
             raise RunnerError(
                 f"runner {cell.runner!r}: {self.name} has {', '.join(RUNNERS)}",
-                "What `melt runner add` took goes with --backend llamabench.",
+                "A program that `melt runner add` took needs --backend llamabench.",
             )
 
     def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
@@ -133,7 +133,7 @@ class LlamaCpp(Backend):
             hint = f"For its GPU: melt runner build {ON_DEVICE} --device {cell.device}"
             raise RunnerError(
                 f"{cell.device}: the runner that melt builds for it is for the CPU, not the {cell.accelerator.upper()}",
-                hint if cell.accelerator == "gpu" else "llama.cpp by melt runs no NPU yet.",
+                hint if cell.accelerator == "gpu" else "llama.cpp runs on no NPU here yet: --backend onnxruntime",
             )
         return target
 

@@ -35,8 +35,8 @@ class OnnxRuntime(Backend):
         """Raises RunnerError where the model is no ONNX folder, or the cell would change what its graph has fixed."""
         check_format(cell, "onnx", self.name)
         if cell.runner not in ("auto", "python"):
-            raise RunnerError(f"runner {cell.runner!r}: {self.name} has python alone", "Leave --runner out.")
-        check_fixed(cell, self.fixed_axes, "an ONNX graph has it in itself, as `melt models show` tells")
+            raise RunnerError(f"runner {cell.runner!r}: {self.name} has the Python runner only", "Leave --runner out.")
+        check_fixed(cell, self.fixed_axes, "it is fixed in the ONNX graph; `melt models show` tells which it has")
         if cell.accelerator == "npu" and not cell.cpu_fallback:
             check_for_npu(cell.model)
         _check_room(cell)

@@ -29,7 +29,7 @@ from melt.telemetry.source import Discovery
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_context
 def devices(ctx: click.Context, as_json: bool) -> None:
-    """List device profiles, and which of them are there now; ``show NAME`` gives one device's facts."""
+    """List device profiles, and which of them are there now; `show NAME` gives one device's facts."""
     if ctx.invoked_subcommand is None:
         rows = [_row(name) for name in profile_paths()]
         if as_json:
@@ -53,7 +53,9 @@ def enrol(name: str, yes: bool) -> None:
     def agree(shown: str) -> None:
         click.echo(printable(shown))
         if not yes and not sys.stdin.isatty():
-            raise DeviceError(f"{name}: nobody is there to be asked whether that is its key", "Say so with --yes.")
+            raise DeviceError(
+                f"{name}: there is no terminal to ask whether that is its key", "If you know the fingerprint: --yes"
+            )
         if not yes:
             click.confirm("Is that its key?", abort=True)
 
@@ -108,7 +110,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def show(name: str, as_json: bool) -> None:
-    """Show a device: what its profile says, and where it is there now what it says of itself and its sensors."""
+    """Show a device: its profile and, where it is attached now, what it reports of itself and its sensors."""
     profile = load_profile(name)
     facts: DeviceFacts | None = None
     telemetry, reason = Discovery(), ""
@@ -137,7 +139,7 @@ def show(name: str, as_json: bool) -> None:
 def clean(name: str, limit: str) -> None:
     """Remove the models and programs that melt put on a device; the next run sends what it needs again."""
     limit_bytes, profile = size_bytes(limit), load_profile(name)
-    with closing(connect(profile)) as driver, lease(lease_name(profile, driver.facts())):
+    with closing(connect(profile)) as driver, lease(lease_name(profile, driver.facts()), name):
         removed_bytes = driver.clean(limit_bytes)
         click.echo(f"{name}: removed {removed_bytes / 2**20:,.1f} MiB, {driver.free_bytes() / 2**30:,.1f} GiB free")
 

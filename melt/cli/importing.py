@@ -29,9 +29,12 @@ def llama_bench(path: Path, results: Path, device: str, model: str | None) -> No
     from melt.exchange.llama_bench_import import import_llama_bench
 
     imported = import_llama_bench(path, results, device, model)
-    for name in imported.alone:
-        click.echo(f"left out: {name}, which has no partner at its depth", err=True)
+    for name in imported.unmatched:
+        click.echo(f"left out: {name}: no test of the other phase goes with it", err=True)
     if not imported.made and not imported.already_there:
-        raise StoreError(f"{path}: no prompt has an answer at its depth", "Run llama-bench with -d: -p 0 -n 64 -d 512")
+        raise StoreError(
+            f"{path}: no test of a prompt has one of generation at its depth",
+            "For a prompt of 512 tokens, run llama-bench twice: -p 512 -n 0, and -p 0 -n 64 -d 512.",
+        )
     click.echo(f"{plural(len(imported.made), 'run')} imported, {imported.already_there} there already")
     click.echo(str(results))

@@ -129,7 +129,7 @@ def remove(name: str) -> None:
 
 def _build_on(device: str, gpu: Gpu) -> Path:
     profile = load_profile(device)
-    with closing(connect(profile)) as driver, lease(lease_name(profile, driver.facts())):
+    with closing(connect(profile)) as driver, lease(lease_name(profile, driver.facts()), device):
         if not isinstance(driver, ShellDriver):
             raise RunnerError(
                 f"{device}: has no shell to build with", "`melt runner list` shows what can be built here."

@@ -22,8 +22,13 @@ def lease_name(profile: DeviceProfile, facts: DeviceFacts) -> str:
 
 
 @contextmanager
-def lease(device: str, folder: Path | None = None) -> Iterator[None]:
+def lease(device: str, name: str = "", folder: Path | None = None) -> Iterator[None]:
     """Holds a device for the length of the block; the system lets it go when the holder dies.
+
+    Args:
+        device: by ``lease_name``.
+        name: what people call it.
+        folder: where leases are; one place of this machine where it is not given.
 
     Raises:
         DeviceError: somebody else holds it; says which process.
@@ -44,7 +49,7 @@ def lease(device: str, folder: Path | None = None) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             raise DeviceError(
-                f"device {device!r} is being measured by {_holder(fd)}",
+                f"{name or device}: is being measured by {_holder(fd)}",
                 "Wait until it ends, or end it; measuring twice at once would spoil both.",
             ) from e
         with contextlib.suppress(OSError):  # opened for reading only: another user's file

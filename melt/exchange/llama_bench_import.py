@@ -1,7 +1,7 @@
 """Results of a llama-bench that somebody ran by hand, as runs in a results folder.
 
 A cell of melt's is a prompt and the tokens written behind it. So a test of reading P tokens belongs with the test of
-writing at depth P by the same build with the same settings; what finds no partner is told and not imported.
+writing at depth P by the same build with the same settings; what finds none is reported and not imported.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ _HINT = "melt reads what llama-bench writes with -o jsonl."
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of a file: the runs made, those there already, and the tests that have no partner."""
+    """What came of a file: the runs made, those there already, and the tests that go with no other."""
 
     made: tuple[Run, ...]
     already_there: int
-    alone: tuple[str, ...]
+    unmatched: tuple[str, ...]
 
 
 def import_llama_bench(path: Path, results: Path, device: str, model: str | None = None) -> Imported:
@@ -62,7 +62,7 @@ def import_llama_bench(path: Path, results: Path, device: str, model: str | None
     store = Store(results)
     store.check_writable()
     have = {r.manifest.run_id for r in store.runs()[0]} if results.is_dir() else set()
-    pairs, alone = pair(rows)
+    pairs, unmatched = pair(rows)
     made, again = [], 0
     for prefill, decode in pairs:
         manifest, lines = _run_of(prefill, decode, device, info)
@@ -71,7 +71,7 @@ def import_llama_bench(path: Path, results: Path, device: str, model: str | None
         else:
             made.append(_publish(store, manifest, lines))
             have.add(manifest.run_id)
-    return Imported(tuple(made), again, tuple(_name(row) for row in alone))
+    return Imported(tuple(made), again, tuple(_name(row) for row in unmatched))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -98,7 +98,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def pair(rows: Sequence[Row]) -> tuple[list[tuple[Row, Row]], list[Row]]:
-    """Each reading of P tokens with each writing at depth P of its setting, in order; and what stands alone."""
+    """Each reading of P tokens with each writing at depth P of its setting, in order; and what stands unmatched."""
     pairs = []
     for prefill in (r for r in rows if r.n_prompt and not r.n_gen and not r.n_depth):
         partners = (r for r in rows if r.n_gen and not r.n_prompt and r.n_depth == prefill.n_prompt)

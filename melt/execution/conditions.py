@@ -30,7 +30,7 @@ def check_conditions(cell: Cell, facts: DeviceFacts) -> None:
         if value not in has:
             raise PlanError(
                 f"{cell.device}: has no {words_of(name)} {value!r}",
-                f"It has {', '.join(has)}." if has else "It tells of none.",
+                f"It has {', '.join(has)}." if has else "It reports none: leave the option out.",
             )
 
 

@@ -44,7 +44,7 @@ def open_device(profile: DeviceProfile, stack: ExitStack, say: Callable[[str], N
     driver = connect(profile)
     stack.callback(_let_go, driver, say)
     facts = driver.facts()
-    stack.enter_context(lease(lease_name(profile, facts)))
+    stack.enter_context(lease(lease_name(profile, facts), profile.name))
     with contextlib.suppress(TransientDeviceError):  # each run waits for a device that went away
         driver.condition({})  # what a run that was killed had set is put back, and is no fact
         facts = facts.model_copy(update=dict(driver.held()))

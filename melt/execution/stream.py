@@ -71,9 +71,14 @@ def _timed_out(said: Transcript, timeouts: Timeouts) -> RunFailure | None:
     if said.done is not None:
         return None
     if said.loaded is None and not said.n_timed:
-        return RunFailure(kind="timeout", message=f"the model did not load within {timeouts.load_s:g} s")
+        return RunFailure(
+            kind="timeout", message=f"the model did not load within {timeouts.load_s:g} s (the plan's timeouts: load_s)"
+        )
     after = f"after {plural(said.n_timed, 'timed iteration')}"
-    return RunFailure(kind="timeout", message=f"no iteration within {timeouts.iteration_s:g} s, {after}")
+    return RunFailure(
+        kind="timeout",
+        message=f"no iteration within {timeouts.iteration_s:g} s {after} (the plan's timeouts: iteration_s)",
+    )
 
 
 def explain_end(said: Transcript, process: "Process", driver: "Driver") -> RunFailure | None:
@@ -98,10 +103,13 @@ def explain_end(said: Transcript, process: "Process", driver: "Driver") -> RunFa
 
 def _signalled(signal: str, process: "Process", notes: str) -> RunFailure:
     if signal == "SIGKILL" and any(word in notes.lower() for word in _LOW_MEMORY):
-        return RunFailure(kind="out_of_memory", message=f"killed by the system for want of memory: {notes}")
+        return RunFailure(kind="out_of_memory", message=f"killed by the system because memory ran out: {notes}")
     if signal == "SIGKILL":
-        return RunFailure(kind="killed", message="killed by SIGKILL from outside (an out-of-memory killer does so too)")
-    return RunFailure(kind=signal, message=f"the runner died by {signal}. {notes or _last_words(process)}".strip())
+        return RunFailure(
+            kind="killed",
+            message="killed from outside by SIGKILL, as a system does when memory runs out; its log does not say so",
+        )
+    return RunFailure(kind=signal, message=f"the runner crashed with {signal}. {notes or _last_words(process)}".strip())
 
 
 def _last_words(process: "Process") -> str:

@@ -117,7 +117,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DamagedRunError(f"{path.name}: has no schema_version")
     if data["schema_version"] > SCHEMA:
         raise StoreError(
-            f"{path}: results of schema {data['schema_version']}, and this melt reads up to {SCHEMA}",
+            f"{path}: written by a newer melt (schema {data['schema_version']}; this one reads up to {SCHEMA})",
             "Update melt, or name another results folder.",
         )
     try:

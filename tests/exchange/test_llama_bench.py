@@ -32,7 +32,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 def test_a_real_file_becomes_a_run_with_its_own_numbers(tmp_path: Path) -> None:
     found = import_llama_bench(REAL, tmp_path / "r", "box")
     assert (len(found.made), found.already_there) == (1, 0)
-    assert found.alone == ("tg16", "pp64 @ d64")
+    assert found.unmatched == ("tg16", "pp64 @ d64")
     results = melt.load(tmp_path / "r")
     row = results.runs.iloc[0]
     assert (row["status"], row["device"], row["backend"], row["runner"]) == ("ok", "box", "llamabench", "llama-bench")
@@ -103,7 +103,7 @@ def test_the_command_says_what_it_leaves_out(tmp_path: Path) -> None:
     lone.write_text(REAL.read_text().splitlines()[0])
     done = melt_cli("import", "llama-bench", str(lone), "--results", str(tmp_path / "none"))
     assert done.returncode == 2
-    assert "no prompt has an answer at its depth" in done.stderr
+    assert "no test of a prompt has one of generation at its depth" in done.stderr
 
 
 def test_tests_of_two_settings_are_no_pair() -> None:

@@ -293,7 +293,10 @@ def test_a_device_is_measured_by_one_at_a_time(tiny_model: Path, tmp_path: Path)
     driver = connect(melt.load_profile("local"))
     serial_hash = driver.facts().serial_hash
     driver.close()
-    with lease(f"local-{serial_hash or 'local'}"), pytest.raises(DeviceError, match=f"process {os.getpid()}"):
+    with (
+        lease(f"local-{serial_hash or 'local'}"),
+        pytest.raises(DeviceError, match=f"local: is being measured by process {os.getpid()}"),
+    ):
         run(a_plan("local", tiny_model), tmp_path / "r")
     assert run(a_plan("local", tiny_model), tmp_path / "r").complete
 

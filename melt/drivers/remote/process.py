@@ -78,7 +78,7 @@ class RemoteProcess:
             self._raise_failure()
             raise DeviceError(
                 f"{self._remote.name}: its shell begins with {line!r} and not with its process ids",
-                "Have the login shell there greet terminals alone: [ -t 1 ] before what its .bashrc prints.",
+                "Its login shell prints something first: in its .bashrc, put `[ -t 1 ] &&` before whatever prints.",
             )
         return int(words[0]), int(words[1])
 

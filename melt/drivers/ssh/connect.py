@@ -100,7 +100,8 @@ def _shown_key(host: Host, before: list[paramiko.SSHClient], name: str) -> param
         key = transport.get_remote_server_key()
         if any(entry.key == key for marker, entry in _lines_of(host) if marker == "@revoked"):
             raise DeviceError(
-                f"{name}: {host.entry} shows a key that is revoked in known_hosts", "Nobody should speak to this host."
+                f"{name}: {host.entry} shows a key that is revoked in known_hosts",
+                "Do not connect to it before its owner says why.",
             )
         return key
     except BROKEN as e:
@@ -126,7 +127,7 @@ def enrol(shown: HostKey) -> None:
             file.write("" if whole else "\n")
             file.write(f"{shown.host.entry} {shown.key.get_name()} {shown.key.get_base64()}\n")
     except OSError as e:
-        raise DeviceError(f"{path}: {e.strerror}", "The key has to be kept somewhere.") from e
+        raise DeviceError(f"{path}: {e.strerror}", "melt keeps the key there: make the file writable.") from e
 
 
 def _with_jumps(host: Host) -> list[Host]:
@@ -223,7 +224,7 @@ def _explained(e: Exception, host: Host, name: str) -> DeviceError:
         user = host.user or "this user"
         return DeviceError(
             f"{name}: {host.entry} lets {user} in with none of this computer's keys",
-            f"Let one in: ssh-copy-id -p {host.port} {user}@{host.hostname}. melt never asks for a password.",
+            f"Allow one: ssh-copy-id -p {host.port} {user}@{host.hostname}. melt never asks for a password.",
         )
     if isinstance(e, paramiko.SSHException) and "not found in known_hosts" in str(e):
         return DeviceError(
