@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from melt.errors import ModelError
+from melt.models.gguf.blocks.tensor import TensorSpec
 from melt.models.gguf.header import Header, TensorInfo, align
+from melt.models.gguf.hyperparameters import metadata
 from melt.models.gguf.mix import assign_types, check_quant
-from melt.models.gguf.tensors import TensorSpec, metadata, plan_tensors
+from melt.models.gguf.tensors import plan_tensors
 from melt.models.gguf.types import FILE_TYPE_IDS
 from melt.models.gguf.write import encode, lay_out
 from melt.models.shapes.zoo import Shape
@@ -57,7 +59,7 @@ def design(shape: Shape, quant: str, seed: int = 0) -> Synthesis:
     quant = check_quant(quant)
     check_seed(seed)
     tensors = plan_tensors(shape)
-    types = assign_types(tensors, quant, shape.layers)
+    types = assign_types(tensors, quant, shape.layers, shape.experts)
     rows = [(t.name, t.dims, type_) for t, type_ in zip(tensors, types, strict=True)]
     return Synthesis(lay_out(_general(shape, quant, seed) | metadata(shape), rows), tuple(tensors), seed)
 

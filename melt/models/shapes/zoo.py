@@ -14,8 +14,12 @@ from melt.errors import ModelError
 class Shape:
     """Everything that fixes a model's tensors; zero where an architecture has no such thing.
 
-    ``dt_rank`` is Mamba's time-step rank, and for Mamba-2 the number of heads (as in GGUF).
-    ``attention_layers`` is empty where every layer (or none) attends.
+    ``dt_rank`` is Mamba's time-step rank, and for Mamba-2 the number of heads (as in GGUF); of a gated delta net it
+    is the number of value heads, ``groups`` that of key heads, ``d_state`` a key head's size and ``d_inner`` that of
+    all value heads. ``attention_layers`` is empty where every layer (or none) attends, ``mlp_layers`` where an MLP is
+    no layer of its own; ``plain_layers`` are those of a mixture of experts that have an MLP instead. ``kv_lora`` is
+    the rank of a latent of keys and values; then ``head_dim`` has ``rope_dim`` rotary parts, and ``value_dim`` is a
+    value's size.
     """
 
     name: str
@@ -37,6 +41,18 @@ class Shape:
     dt_rank: int = 0
     groups: int = 0
     attention_layers: tuple[int, ...] = ()
+    mlp_layers: tuple[int, ...] = ()
+    experts: int = 0
+    experts_used: int = 0
+    expert_ff: int = 0
+    shared_experts: int = 0
+    plain_layers: tuple[int, ...] = ()
+    kv_lora: int = 0
+    rope_dim: int = 0
+    value_dim: int = 0
+    kda_head: int = 0
+    window: int = 0
+    window_rope_theta: float = 0.0
     wkv_head: int = 0
     lora_decay: int = 0
     lora_iclr: int = 0
@@ -81,31 +97,73 @@ def suggest(name: str, known: dict[str, Any] | list[str]) -> str:
 
 def scaled_down(shape: Shape) -> Shape:
     """A tiny model of the same family, whose rows still fill K-quant blocks (multiples of 256)."""
-    attends = bool(shape.heads)
-    is_mamba1 = shape.arch == "mamba"
-    some_layers = (1, 3) if shape.attention_layers else ()
     return replace(
         shape,
         name=f"tiny-{shape.name}",
-        layers=4,
-        attention_layers=some_layers,
         d_model=256,
         vocab=512,
         context=2048,
-        heads=4 if attends else 0,
-        kv_heads=2 if attends else 0,
-        head_dim=64 if attends else 0,
+        window=min(shape.window, 256),
         ff=512 if shape.ff else 0,
-        d_inner=512 if shape.d_inner else 0,
-        d_state=16 if is_mamba1 else (64 if shape.d_state else 0),
-        dt_rank=(32 if is_mamba1 else 8) if shape.dt_rank else 0,
-        lora_decay=32 if shape.lora_decay else 0,
-        lora_iclr=32 if shape.lora_iclr else 0,
-        lora_value=32 if shape.lora_value else 0,
-        lora_gate=32 if shape.lora_gate else 0,
+        **_few_layers(shape),
+        **_small_attention(shape),
+        **_small_state(shape),
+        **_few_experts(shape),
     )
 
 
+def _few_layers(shape: Shape) -> dict[str, Any]:
+    """Four layers of every kind that there is; more where the engine tells models apart by how many there are."""
+    some = {"layers": 4, "attention_layers": (1, 3) if shape.attention_layers else ()}
+    special: dict[str, dict[str, Any]] = {
+        "deepseek2": {"layers": 26},  # with fewer it expects another attention
+        "gemma3": {"layers": 7},  # so that one sees the whole context
+        "nemotron_h": {"layers": 5, "attention_layers": (3,), "mlp_layers": (1, 4)},
+        "qwen35": {"attention_layers": (3,)},
+    }
+    return some | special.get(shape.arch, {})
+
+
+def _small_attention(shape: Shape) -> dict[str, Any]:
+    if not shape.heads:
+        return {}
+    if shape.kv_lora:
+        return {"heads": 4, "kv_heads": 1, "head_dim": 64, "rope_dim": 32, "kv_lora": 256, "value_dim": 64} | (
+            {"kda_head": 64} if shape.kda_head else {}
+        )
+    kv_heads = 4 if shape.kv_heads == shape.heads else min(shape.kv_heads, 2)
+    return {"heads": 4, "kv_heads": kv_heads, "head_dim": 64, "rope_dim": 32 if shape.rope_dim else 0}
+
+
+def _small_state(shape: Shape) -> dict[str, Any]:
+    is_mamba1 = shape.arch in ("mamba", "jamba")
+    return {
+        "d_inner": 512 if shape.d_inner else 0,
+        "d_state": 16 if is_mamba1 else (64 if shape.d_state else 0),
+        "dt_rank": (32 if is_mamba1 else 8) if shape.dt_rank else 0,
+        "groups": min(shape.groups, 2),
+        "lora_decay": 32 if shape.lora_decay else 0,
+        "lora_iclr": 32 if shape.lora_iclr else 0,
+        "lora_value": 32 if shape.lora_value else 0,
+        "lora_gate": 32 if shape.lora_gate else 0,
+    }
+
+
+def _few_experts(shape: Shape) -> dict[str, Any]:
+    """As many as to keep the recipe of quantisation, which knows eight from others."""
+    if not shape.experts:
+        return {}
+    leading = len(shape.plain_layers) == 1
+    return {
+        "experts": 8 if shape.experts == 8 else 4,
+        "experts_used": 2,
+        "expert_ff": 512 if shape.expert_ff == shape.ff else 256,
+        "plain_layers": (0,) if leading else ((0, 2) if shape.plain_layers else ()),
+    }
+
+
+_LAYER_LISTS = ("attention_layers", "mlp_layers", "plain_layers")
+
+
 def _shape(name: str, entry: dict[str, Any]) -> Shape:
-    attention_layers = tuple(entry.get("attention_layers", ()))
-    return Shape(name=name, **{**entry, "attention_layers": attention_layers})
+    return Shape(name=name, **{**entry, **{key: tuple(entry[key]) for key in _LAYER_LISTS if key in entry}})
