@@ -184,7 +184,7 @@ def _zoo_table(rows: list[dict[str, Any]]) -> Table:
     for heading in ("params", "layers", "context", "Q4_0"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        size = _megabytes(row["q4_0_bytes"])
+        size = _megabytes(row["q4_0_bytes"]) if row["q4_0_bytes"] < 2**30 else f"{row['q4_0_bytes'] / 2**30:,.1f} GiB"
         params = f"{row['parameters'] / 1e6:,.0f} M"
         table.add_row(row["name"], row["family"], params, str(row["layers"]), f"{row['context_trained']:,}", size)
     return table

@@ -62,6 +62,7 @@ class ModelInfo:
     n_kv_heads: int
     head_dim: int
     d_ff: int
+    d_ff_expert: int
     d_inner: int
     d_state: int
     d_conv: int
@@ -142,6 +143,7 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
         n_kv_heads=max(layers.kv.heads_by_layer, default=0),
         head_dim=layers.kv.head_dim_k,
         d_ff=max(meta.counts("feed_forward_length", layers.n_layers), default=0),
+        d_ff_expert=active.expert_width,
         d_inner=meta.count("ssm.inner_size"),
         d_state=meta.count("ssm.state_size") or meta.count("wkv.head_size") or meta.count("kda.head_dim"),
         d_conv=meta.count("ssm.conv_kernel") or meta.count("shortconv.l_cache"),

@@ -142,16 +142,34 @@ def _compute_bytes(info: ModelInfo, n_ctx: int, ubatch: int, n_outputs: int, fla
 
 def _layer_floats(info: ModelInfo, n_ctx: int, flash_attn: bool) -> int:
     """Floats alive at once for one token, inside the widest kind of layer."""
-    d, inner = info.d_model, info.d_inner
     mask = (n_ctx // 2 if flash_attn else n_ctx) if info.n_attention_layers else 0
-    widest = [4 * d + 3 * info.d_ff]
-    if info.n_attention_layers and not flash_attn:
-        widest.append(info.n_heads * n_ctx + 11 * d // 2)
+    return mask + max(
+        *_feed_forward_floats(info), *_attention_floats(info, n_ctx, flash_attn), *_recurrent_floats(info)
+    )
+
+
+def _feed_forward_floats(info: ModelInfo) -> list[int]:
+    d, used, width = info.d_model, info.n_experts_used, info.d_ff_expert
+    return [4 * d + 3 * info.d_ff, used * (d + 2 * width), 3 * (d + used * width)]
+
+
+def _attention_floats(info: ModelInfo, n_ctx: int, flash_attn: bool) -> list[int]:
+    if not info.n_attention_layers:
+        return []
+    layout = info.kv_layout
+    latent = 2 * info.n_heads * layout.head_dim_k if layout.is_latent else 0
+    if flash_attn:
+        return [latent + info.n_heads * layout.head_dim_v] if latent else []
+    return [latent + info.n_heads * n_ctx + 11 * info.d_model // 2]
+
+
+def _recurrent_floats(info: ModelInfo) -> list[int]:
+    d, inner = info.d_model, info.d_inner
+    convolved = inner + 2 * info.n_groups * info.d_state
     if info.arch.startswith(("rwkv", "arwkv")):
-        widest.append(19 * d)
-    elif info.n_groups:
-        convolved = inner + 2 * info.n_groups * info.d_state
-        widest.append(2 * d + 3 * (inner + convolved))
-    elif inner:
-        widest.append(2 * d + 11 * inner // 2)
-    return mask + max(widest)
+        return [19 * d]
+    if info.n_groups and architecture(info.arch).recurrent == "by interval":  # gated delta nets
+        return [3 * (d + convolved)]
+    if info.n_groups:
+        return [2 * d + 3 * (inner + convolved)]
+    return [2 * d + 11 * inner // 2] if inner else []

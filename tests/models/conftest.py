@@ -15,6 +15,13 @@ ONE_OF_EACH = (
     "falcon-h1-0.5b",
     "granite-4.0-h-350m",
     "lfm2-350m",
+    "gemma-3-270m",
+    "olmoe-1b-7b",
+    "deepseek-v2-lite",
+    "jamba-900m",
+    "nemotron-h-4b",
+    "qwen3.5-0.8b",
+    "kimi-linear-48b",
 )
 
 

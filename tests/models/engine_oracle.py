@@ -1,9 +1,9 @@
 """What llama.cpp itself says of an architecture or of a model's metadata; no file and no weights are needed.
 
-    python -m tests.models.engine_oracle < metadata, one JSON object a line
+    python -m tests.models.engine_oracle < requests, one JSON object a line
 
-It builds a model from each line and prints, a line each, what it is and what its context took. A model that the engine
-cannot build may end the whole process, so tests run it as one of its own.
+It plans a model and its context from each line, without allotting any memory, and prints, a line each, what it is and
+what it would take. What the engine cannot build may end the whole process, so tests run it as one of its own.
 """
 
 import ctypes
@@ -18,22 +18,31 @@ from pathlib import Path
 from typing import Any
 
 Metadata = Mapping[str, Any]
-CONTEXT, UBATCH = 2048, 256
 _MOST_ARCHITECTURES = 1000
-_BUFFER = re.compile(r"(KV|RS) buffer size = +([\d.]+) MiB")
+_CACHE = re.compile(r": size = +([\d.]+) MiB \(.*?\), ([KR]) \(")
+_COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _INT32, _FLOAT32, _BOOL = 5, 6, 7  # GGUF's types
 _CTYPES: dict[int, Any] = {_INT32: ctypes.c_int32, _FLOAT32: ctypes.c_float, _BOOL: ctypes.c_bool}
 
 
+@dataclass(frozen=True)
+class Request:
+    """A model by its metadata, and the settings of its context by llama.cpp's names."""
+
+    metadata: Metadata
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass
 class Built:
-    """A model that the engine made of metadata, and MiB of its caches."""
+    """A model that the engine planned, and MiB of its KV cache, recurrent state and compute buffer."""
 
     error: str = ""
     recurrent: bool = False
     hybrid: bool = False
-    tensors: dict[str, list[int]] = field(default_factory=dict)
-    mib: dict[str, float] = field(default_factory=dict)
+    kv_mib: float = 0.0
+    state_mib: float = 0.0
+    compute_mib: float = 0.0
 
 
 def families() -> dict[str, str]:
@@ -53,9 +62,9 @@ def families() -> dict[str, str]:
     return found
 
 
-def build_all(models: Iterable[Metadata]) -> list[Built]:
-    """What the engine makes of each model's metadata, in processes of its own: one that kills it is an error."""
-    left, built = list(models), []
+def build_all(requests: Iterable[Request]) -> list[Built]:
+    """What the engine makes of each request, in processes of its own: one that kills it is an error."""
+    left, built = list(requests), []
     while left:
         found, died = _build_until_death(left)
         built += [*found, *([Built(error=died)] if died else [])]
@@ -63,10 +72,10 @@ def build_all(models: Iterable[Metadata]) -> list[Built]:
     return built
 
 
-def _build_until_death(models: list[Metadata]) -> tuple[list[Built], str]:
+def _build_until_death(requests: list[Request]) -> tuple[list[Built], str]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.models.engine_oracle"],
-        input="".join(json.dumps(dict(m)) + "\n" for m in models),
+        input="".join(json.dumps([dict(r.metadata), dict(r.settings)]) + "\n" for r in requests),
         text=True,
         capture_output=True,
         env={**os.environ, "GGML_NO_BACKTRACE": "1"},
@@ -80,12 +89,6 @@ def _library(name: str) -> Any:
     import llama_cpp
 
     return ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / name))
-
-
-class _Tensor(ctypes.Structure):
-    """The beginning of ggml's tensor."""
-
-    _fields_ = (("type", ctypes.c_int), ("buffer", ctypes.c_void_p), ("dims", ctypes.c_int64 * 4))
 
 
 def _gguf(ggml: Any, metadata: Metadata) -> ctypes.c_void_p:
@@ -111,39 +114,41 @@ def _set(ggml: Any, context: ctypes.c_void_p, key: bytes, value: Any) -> None:
         ggml.gguf_set_arr_data(context, key, kind, ctypes.byref(array), ctypes.c_size_t(len(value)))
 
 
-def _build(metadata: Metadata) -> Built:
+def _build(request: Request) -> Built:
     import llama_cpp as lc
 
-    ggml = _library("libggml-base.so")
-    ggml.ggml_get_name.restype = ctypes.c_char_p
     log: list[str] = []
-    built = Built()
 
     @lc.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
     def keep(level: int, text: bytes, user: ctypes.c_void_p) -> None:
         log.append(text.decode("utf-8", "replace"))
 
     @lc.llama_model_set_tensor_data_t  # type: ignore[untyped-decorator,unused-ignore]
-    def note(tensor: int, user: ctypes.c_void_p) -> None:
-        name = ggml.ggml_get_name(ctypes.c_void_p(tensor)).decode()
-        built.tensors[name] = list(ctypes.cast(tensor, ctypes.POINTER(_Tensor)).contents.dims)
+    def leave_empty(tensor: int, user: ctypes.c_void_p) -> None:
+        pass
 
     lc.llama_log_set(keep, ctypes.c_void_p(0))
     params = lc.llama_model_default_params()
-    params.use_extra_bufts, params.n_gpu_layers, params.load_mtp = False, 0, True
-    model = lc.llama_model_init_from_user(_gguf(ggml, metadata), note, ctypes.c_void_p(0), params)
+    params.use_extra_bufts, params.n_gpu_layers, params.load_mtp, params.no_alloc = False, 0, True, True
+    metadata = _gguf(_library("libggml-base.so"), request.metadata)
+    model = lc.llama_model_init_from_user(metadata, leave_empty, ctypes.c_void_p(0), params)
     if not model:
         return Built(error="".join(log)[-600:])
-    built.recurrent, built.hybrid = lc.llama_model_is_recurrent(model), lc.llama_model_is_hybrid(model)
     settings = lc.llama_context_default_params()
-    settings.n_ctx, settings.n_batch, settings.n_ubatch = CONTEXT, 512, UBATCH
-    settings.swa_full, settings.n_threads = False, 1
-    settings.flash_attn_type = 1
+    settings.n_batch, settings.n_threads, settings.swa_full, settings.flash_attn_type = 512, 1, False, 1
+    for name, value in request.settings.items():
+        setattr(settings, name, value)
     context = lc.llama_init_from_model(model, settings)
     if not context:
         return Built(error="".join(log)[-600:])
-    for kind, mib in _BUFFER.findall("".join(log)):
-        built.mib[kind] = built.mib.get(kind, 0.0) + float(mib)
+    caches = _CACHE.findall("".join(log))
+    built = Built(
+        recurrent=lc.llama_model_is_recurrent(model),
+        hybrid=lc.llama_model_is_hybrid(model),
+        kv_mib=sum(float(mib) for mib, kind in caches if kind == "K"),
+        state_mib=sum(float(mib) for mib, kind in caches if kind == "R"),
+        compute_mib=sum(float(mib) for mib in _COMPUTE.findall("".join(log))),
+    )
     lc.llama_free(context)
     lc.llama_model_free(model)
     return built
@@ -151,8 +156,7 @@ def _build(metadata: Metadata) -> Built:
 
 def _main() -> None:
     for line in sys.stdin:
-        print(json.dumps(vars(_build(json.loads(line)))), flush=True)
-    sys.stdout.flush()
+        print(json.dumps(vars(_build(Request(*json.loads(line))))), flush=True)
     os._exit(0)  # the library outlives its log callback otherwise
 
 

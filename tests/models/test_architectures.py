@@ -10,9 +10,11 @@ from melt.models.gguf.header import Header
 from melt.models.info import info_from_header
 from melt.models.memory import kv_bytes
 from tests.models.engine_metadata import small_models
-from tests.models.engine_oracle import CONTEXT, UBATCH, Built, build_all, families
+from tests.models.engine_oracle import Built, Request, build_all, families
 
 MIB = 2**20
+CONTEXT, UBATCH = 2048, 256
+SETTINGS = {"n_ctx": CONTEXT, "n_ubatch": UBATCH}
 # No models of language: llama.cpp uses these as parts of others.
 LEFT_UNKNOWN = {"clip", "wavtokenizer-dec"}
 # Their graphs cannot be built of metadata alone, as they depend on which optional tensors a file has.
@@ -32,7 +34,8 @@ def built() -> dict[str, tuple[ModelInfo, Built]]:
     for variant in range(2):
         names = [name for name in PREDICTED if name not in found or found[name][1].error]
         models = [small_models(name)[variant] for name in names]
-        for name, model, result in zip(names, models, build_all(models), strict=True):
+        results = build_all(Request(model, SETTINGS) for model in models)
+        for name, model, result in zip(names, models, results, strict=True):
             found[name] = (described(model), result)
     return found
 
@@ -49,16 +52,16 @@ def test_cache_and_state_are_what_the_engine_allots(name: str, built: dict[str, 
     info, engine = built[name]
     assert not engine.error
     assert (engine.recurrent, engine.hybrid) == (info.family == "ssm", info.family == "hybrid")
-    assert kv_bytes(info, CONTEXT, ubatch=UBATCH) / MIB == pytest.approx(engine.mib.get("KV", 0), abs=0.011)
-    assert state_bytes(info) / MIB == pytest.approx(engine.mib.get("RS", 0), abs=0.011)
+    assert kv_bytes(info, CONTEXT, ubatch=UBATCH) / MIB == pytest.approx(engine.kv_mib, abs=0.011)
+    assert state_bytes(info) / MIB == pytest.approx(engine.state_mib, abs=0.011)
 
 
 def test_layers_that_draft_tokens_are_counted_as_the_engine_does() -> None:
     for name in ("qwen3next", "bailingmoe3", "glm4moe", "mimo2", "cohere2moe", "deepseek2"):
         model = {**small_models(name)[0], f"{name}.nextn_predict_layers": 1}
-        (engine,) = build_all([model])
+        (engine,) = build_all([Request(model, SETTINGS)])
         assert not engine.error
-        assert kv_bytes(described(model), CONTEXT, ubatch=UBATCH) / MIB == pytest.approx(engine.mib["KV"], abs=0.011)
+        assert kv_bytes(described(model), CONTEXT, ubatch=UBATCH) / MIB == pytest.approx(engine.kv_mib, abs=0.011)
 
 
 def test_an_architecture_that_melt_does_not_know_is_unknown() -> None:

@@ -18,9 +18,11 @@ from melt.models import (
     synthesise,
 )
 from melt.models.gguf.header import Header, Value
+from melt.models.gguf.hyperparameters import metadata
 from melt.models.info import info_from_header
 from melt.models.memory import kv_bytes, padded_context
 from melt.models.shapes.zoo import Shape, load_zoo, scaled_down
+from tests.models.engine_oracle import Request, build_all
 from tests.models.llama_engine import decode
 
 MIB = 2**20
@@ -52,16 +54,11 @@ def test_quantised_caches_too(tmp_path: Path) -> None:
         assert predicted.kv_bytes / MIB == pytest.approx(logged["KV"], abs=0.01)
 
 
-def test_windows_stop_the_cache_from_growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LFM2 takes a sliding window; so a tiny one with it checks the rule against llama.cpp."""
-    from melt.models.gguf import tensors
-
-    plain = tensors._ssm_keys
-    window = {"attention.sliding_window": 128}
-    monkeypatch.setattr(tensors, "_ssm_keys", lambda shape: {**plain(shape), **window})
-    path = synthesise(scaled_down(find_shape("lfm2-350m")), "Q4_0", tmp_path / "m.gguf").path
+def test_windows_stop_the_cache_from_growing(tmp_path: Path) -> None:
+    """Gemma 3: all layers but every sixth have a window."""
+    path = synthesise(scaled_down(find_shape("gemma-3-270m")), "Q4_0", tmp_path / "m.gguf").path
     info = inspect(path)
-    assert info.kv_layout.window == 128
+    assert (info.kv_layout.window, sum(info.kv_layout.windowed_by_layer), info.n_layers) == (256, 6, 7)
     for ubatch in (128, 512):
         logged = decode(path, n_ctx=2048, n_tokens=2, ubatch=ubatch).buffers_mib
         predicted = predict_memory(info, 2048, ubatch=ubatch)
@@ -69,29 +66,31 @@ def test_windows_stop_the_cache_from_growing(tmp_path: Path, monkeypatch: pytest
         assert predicted.kv_bytes < kv_bytes(info, 2048, swa_full=True)
     full = decode(path, n_ctx=2048, n_tokens=2, swa_full=True).buffers_mib
     assert kv_bytes(info, 2048, swa_full=True) / MIB == pytest.approx(full["KV"], abs=0.01)
-    assert decode_bytes_per_token(info, 8192) == decode_bytes_per_token(info, 4096)
+    grown = decode_bytes_per_token(info, 8192) - decode_bytes_per_token(info, 4096)
+    assert grown == 4096 * kv_bytes_per_token(info) / info.n_layers, "only the layer that sees it all reads more"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["smollm2-135m", "mamba-130m", "mamba2-130m", "rwkv7-0.1b", "falcon-h1-0.5b", "granite-4.0-h-350m", "lfm2-350m"],
-)
-def test_full_size_predictions(name: str, tmp_path: Path) -> None:
-    path = synthesise(find_shape(name), "Q4_0", tmp_path / "m.gguf").path
-    info = inspect(path)
-    for settings in ({}, {"n_outputs_max": 1}, {"flash_attn_type": 0}):
-        logged = decode(path, n_ctx=4096, n_tokens=1, **settings).buffers_mib
+@pytest.mark.parametrize("settings", [{}, {"n_outputs_max": 1}, {"n_outputs_max": 1, "flash_attn_type": 0}])
+def test_predictions_of_every_shape_in_the_zoo(settings: dict[str, int]) -> None:
+    """At full size: the engine plans its buffers without allotting them."""
+    zoo = load_zoo()
+    built = build_all(Request(engine_metadata(shape), {"n_ctx": 4096, **settings}) for shape in zoo.values())
+    for name, engine in zip(zoo, built, strict=True):
+        assert not engine.error, name
         predicted = predict_memory(
-            info,
+            described(f"synth:{name}"),
             4096,
             n_outputs=settings.get("n_outputs_max"),
             flash_attn="flash_attn_type" not in settings,
         )
-        assert predicted.kv_bytes / MIB == pytest.approx(logged.get("KV", 0), abs=0.01)
-        assert predicted.state_bytes / MIB == pytest.approx(logged.get("RS", 0), abs=0.01)
-        assert predicted.compute_bytes / MIB == pytest.approx(logged["compute"], rel=0.15), settings
-    path.unlink()
+        assert predicted.kv_bytes / MIB == pytest.approx(engine.kv_mib, abs=0.011), name
+        assert predicted.state_bytes / MIB == pytest.approx(engine.state_mib, abs=0.011), name
+        assert predicted.compute_bytes / MIB == pytest.approx(engine.compute_mib, rel=0.15), name
+
+
+def engine_metadata(shape: Shape) -> dict[str, Value]:
+    general: dict[str, Value] = {"general.architecture": shape.arch, "tokenizer.ggml.model": "no_vocab"}
+    return {**general, **metadata(shape)}
 
 
 def test_cost_laws_against_numbers_worked_out_by_hand() -> None:
@@ -111,6 +110,32 @@ def test_cost_laws_against_numbers_worked_out_by_hand() -> None:
     assert decode_bytes_per_token(mamba, 1000) == mamba.weights_bytes + 2 * state_bytes(mamba)
     untied = described("synth:tinyllama-1.1b@F16")
     assert decode_bytes_per_token(untied, 0) == untied.weights_bytes - 32000 * 2048 * 2
+
+
+def test_only_the_experts_that_are_used_are_read() -> None:
+    """OLMoE: 8 of 64 experts, each three matrices of 2048 x 1024 in each of 16 layers."""
+    olmoe = described("synth:olmoe-1b-7b@F16")
+    experts = 16 * 64 * 3 * 2048 * 1024
+    assert (olmoe.n_experts, olmoe.n_experts_used) == (64, 8)
+    assert olmoe.n_params_active == olmoe.n_params - experts * 56 // 64
+    assert olmoe.active_weights_bytes == olmoe.weights_bytes - 2 * experts * 56 // 64
+    row = olmoe.embedding_bytes
+    assert decode_bytes_per_token(olmoe, 0) == olmoe.active_weights_bytes - row
+    assert predict_memory(olmoe, 512).weights_bytes == olmoe.weights_bytes, "all of them are in memory"
+    matrices = 16 * (4 * 2048**2 + 8 * 3 * 2048 * 1024)
+    assert flops_prefill(olmoe, 100) == pytest.approx(2 * matrices * 100, rel=0.05)
+    dense = described("synth:smollm2-135m@F16")
+    assert (dense.n_params_active, dense.active_weights_bytes) == (dense.n_params, dense.weights_bytes)
+
+
+def test_a_latent_is_kept_once_in_place_of_keys_and_values() -> None:
+    lite = described("synth:deepseek-v2-lite@F16")
+    assert kv_bytes_per_token(lite) == 27 * (512 + 64) * 2
+    assert lite.kv_layout.is_latent
+    kimi = described("synth:kimi-linear-48b@F16")
+    assert (kimi.n_attention_layers, kimi.n_recurrent_layers) == (7, 20)
+    assert kv_bytes_per_token(kimi) == 7 * (512 + 64) * 2
+    assert state_bytes(kimi) == 20 * 4 * (32 * 128**2 + 3 * 3 * 32 * 128)
 
 
 def test_a_cost_grows_with_context_only_through_attention() -> None:

@@ -36,6 +36,8 @@ PUBLISHED_PARAMS = {
     "granite-4.0-h-350m": 340_000_000,
     "lfm2-350m": 354_483_968,
     "lfm2-1.2b": 1_170_340_608,
+    "deepseek-v2-lite": 15_700_000_000,
+    "kimi-linear-48b": 49_122_681_728,
 }
 
 
@@ -130,7 +132,8 @@ def test_every_shape_names_its_source() -> None:
     assert all(shape.source.startswith("https://") for shape in zoo.values())
     wanted = {"smollm2-135m", "smollm2-360m", "qwen2.5-0.5b", "llama-3.2-1b", "tinyllama-1.1b", "mamba-130m"}
     wanted |= {"mamba-370m", "mamba-1.4b", "mamba2-130m", "mamba2-370m", "mamba2-1.3b", "rwkv7-0.1b"}
-    wanted |= {"falcon-h1-0.5b", "granite-4.0-h-350m", "lfm2-350m"}
+    wanted |= {"falcon-h1-0.5b", "granite-4.0-h-350m", "lfm2-350m", "gemma-3-270m", "olmoe-1b-7b", "jamba-900m"}
+    wanted |= {"deepseek-v2-lite", "nemotron-h-4b", "qwen3.5-0.8b", "kimi-linear-48b"}
     assert wanted <= set(zoo)
 
 

@@ -14,10 +14,14 @@ _OF_EXPERTS = re.compile(r"blk\.(\d{1,5})\.ffn_(?:gate|up|down|gate_up)_exps\.")
 
 @dataclass(frozen=True)
 class Active:
-    """Parameters and bytes that one token uses; of a model without experts, all of them."""
+    """Parameters and bytes that one token uses; of a model without experts, all of them.
+
+    ``expert_width`` is the feed-forward length of one expert.
+    """
 
     n_experts: int
     n_experts_used: int
+    expert_width: int
     n_params: int
     weights_bytes: int
 
@@ -44,4 +48,5 @@ def active_part(tensors: Iterable[TensorInfo], meta: Metadata) -> Active:
             used, of = used_by_layer[int(found[1])], n_experts
         n_params += tensor.elements * used // of
         weights_bytes += tensor.size_bytes * used // of
-    return Active(n_experts, n_used, n_params, weights_bytes)
+    width = meta.count("expert_feed_forward_length", default=meta.count("feed_forward_length")) if n_experts else 0
+    return Active(n_experts, n_used, width, n_params, weights_bytes)

@@ -204,6 +204,11 @@ def _shape_q4_k(blocks: "NDArray[np.uint8]") -> None:
     _half(blocks, 2, -12)
 
 
+def _shape_q5_k(blocks: "NDArray[np.uint8]") -> None:
+    _half(blocks, 0, -15)
+    _half(blocks, 2, -12)
+
+
 # Scales chosen so that weights have a spread of about 0.02, as trained ones do.
 _SHAPERS: dict[str, Callable[["NDArray[np.uint8]"], None]] = {
     "F32": _shape_f32,
@@ -213,5 +218,6 @@ _SHAPERS: dict[str, Callable[["NDArray[np.uint8]"], None]] = {
     "Q5_0": lambda blocks: _half(blocks, 0, -9),
     "Q8_0": lambda blocks: _half(blocks, 0, -12),
     "Q4_K": _shape_q4_k,
+    "Q5_K": _shape_q5_k,
     "Q6_K": lambda blocks: _small_half(blocks, 208),
 }

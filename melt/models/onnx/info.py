@@ -68,6 +68,7 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
         n_kv_heads=decoder.num_key_value_heads if attending else 0,
         head_dim=decoder.head_size if attending else 0,
         d_ff=weights.d_ff,
+        d_ff_expert=0,
         d_inner=state_heads * state_width,
         d_state=d_state,
         d_conv=_dims(conv, (2,))[0] + 1 if conv else 0,
