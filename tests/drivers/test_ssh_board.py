@@ -1,6 +1,8 @@
 """Jetsons in boxes: their rails, power modes and clocks, joules with a known truth, and the ways to them."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -233,6 +235,30 @@ class TestConditions:
         [made] = run(plan, tmp_path / "results", watcher).made
         assert made.manifest.error is not None
         assert "power_mode was 15W and is MAXN_SUPER" in made.manifest.error.message
+
+
+class TestMeasuredOnItself:
+    """melt runs on the board, whose device is ``local``."""
+
+    def test_it_is_held_in_each_power_mode_with_its_clocks_locked_and_put_back(
+        self, nano: BoardBox, tmp_path: Path, tiny_model: Path
+    ) -> None:
+        conditions = {"clocks": "locked", "governor": "performance"}
+        profile = {"name": "jetson", "driver": "local", "conditions": conditions, "sensors": {"period_ms": 20}}
+        (tmp_path / "jetson.yaml").write_text(yaml.safe_dump(profile))
+        measure = ["run", "--device", str(tmp_path / "jetson.yaml"), "--model", str(tiny_model), "--runner", "python"]
+        few = ["--context", "64", "--gen", "32", "--sessions", "1", "--iterations", "1", "--threads", "1"]
+        modes = ["--power-mode", "15W", "--power-mode", "25W", "--results", str(tmp_path / "results"), "--no-report"]
+        melt_there = nano.inside(sys.executable, "-c", "from melt.cli import main; main()")
+        done = subprocess.run([*melt_there, *measure, *few, *modes], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        runs, _ = Store(tmp_path / "results").runs()
+        assert sorted(str(made.manifest.device.power_mode) for made in runs) == ["15W", "25W"]
+        for made in runs:
+            assert made.manifest.cell.power_mode == made.manifest.device.power_mode
+            assert (made.manifest.device.clocks, made.manifest.device.governor) == ("locked", "performance")
+            assert [s.rail for s in made.manifest.telemetry.sources if s.counts_in_total] == ["VDD_IN"]
+        assert held(nano) == {"governor": "schedutil", "clocks": "free", "power_mode": "25W"}
 
 
 class TestSensors:

@@ -1,5 +1,6 @@
 """A board in a box: a real OpenSSH server among a recorded board's files, whose power moves with what runs there."""
 
+import os
 import shutil
 import threading
 import uuid
@@ -101,6 +102,12 @@ class BoardBox(Sshd):
     def true_energy_j(self, t0_ns: int, t1_ns: int) -> float:
         """What it drew between two stamps of the boot clock."""
         return self._history.integral(t1_ns) - self._history.integral(t0_ns)
+
+    def inside(self, *words: str) -> tuple[str, ...]:
+        """A command that runs a program on the board itself."""
+        assert self._server is not None
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "env", f"PATH={path}", *words)
 
     @property
     def mode(self) -> int:

@@ -1,0 +1,120 @@
+"""This machine as a device: its programs, all that they start, and its files."""
+
+import hashlib
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from melt.drivers import connect
+from melt.drivers.base import DeviceFile, ExitStatus
+from melt.drivers.local.remote import LocalRemote
+from melt.drivers.profiles import load_profile
+from melt.drivers.remote.base import ConnectionLostError
+from melt.drivers.remote.process import RemoteProcess, run_command
+from melt.errors import DeviceError
+
+
+@pytest.fixture
+def remote() -> LocalRemote:
+    return LocalRemote("here")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("exit 3", ExitStatus(3)),
+        ("kill -SEGV $$", ExitStatus(None, "SIGSEGV")),
+        ("exec sh -c 'kill -9 $$'", ExitStatus(None, "SIGKILL")),
+        ("exec no-such-program", ExitStatus(127)),
+    ],
+)
+def test_how_a_program_ends_is_told(script: str, status: ExitStatus, remote: LocalRemote) -> None:
+    process = RemoteProcess(remote, script)
+    assert process.wait(10) == status
+    process.kill()
+
+
+def test_a_program_that_a_shell_becomes_has_the_process_id_that_is_told(remote: LocalRemote) -> None:
+    process = RemoteProcess(remote, "exec sh -c 'echo $$'")
+    assert process.next_line(10) == str(process.pid)
+    process.kill()
+
+
+def test_killing_a_program_ends_all_it_started(remote: LocalRemote) -> None:
+    process = RemoteProcess(remote, "sleep 1000 & echo $!; wait")
+    child = int(process.next_line(10) or "")
+    assert is_running(child)
+    process.kill()
+    process.kill()
+    assert not is_running(child)
+    assert not is_running(process.pid or 0)
+
+
+def test_what_a_program_leaves_running_ends_with_it(remote: LocalRemote) -> None:
+    process = RemoteProcess(remote, "sleep 1000 >/dev/null 2>&1 & echo $!")
+    child = int(process.next_line(10) or "")
+    assert process.wait(10) == ExitStatus(0)
+    deadline = time.monotonic() + 10
+    while is_running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+
+
+def test_a_read_that_waits_ends_when_the_program_is_let_go(remote: LocalRemote) -> None:
+    stream = remote.open_shell("sleep 1000")
+    closing_it = threading.Timer(0.2, stream.close)
+    closing_it.start()
+    began = time.monotonic()
+    with pytest.raises(ConnectionLostError, match="was let go"):
+        stream.read(100)
+    assert time.monotonic() - began < 50
+    closing_it.join()
+
+
+def test_a_command_that_takes_too_long_is_ended(remote: LocalRemote, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionLostError, match="no answer within 1 s"):
+        run_command(remote, f"echo $$ > {tmp_path}/pid; sleep 1000", 1.0)
+    assert not is_running(int((tmp_path / "pid").read_text()))
+
+
+def test_much_output_comes_whole_and_apart(remote: LocalRemote) -> None:
+    done = run_command(remote, "seq 1 200000; seq 1 50000 >&2; exit 4")
+    assert done.code == 4
+    assert done.text.split() == [str(n) for n in range(1, 200001)]
+    assert done.stderr.split() == [str(n) for n in range(1, 50001)]
+
+
+def test_files_are_used_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    file = DeviceFile("model.gguf", Path("model.gguf"), hashlib.sha256(b"weights").hexdigest(), 7)
+    with closing(connect(load_profile("local"))) as driver:
+        placed = driver.push(file)
+        assert (placed.device_path, placed.pushed) == (str(tmp_path / "model.gguf"), False)
+        assert driver.clean() == 0
+        assert driver.free_bytes() > 0
+        (tmp_path / "model.gguf").unlink()
+        with pytest.raises(DeviceError, match="is gone"):
+            driver.push(file)
+
+
+def test_a_file_comes_whole_or_the_right_side_is_blamed(remote: LocalRemote, tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"x" * 3_000_000)
+    remote.receive_file(str(tmp_path / "there"), tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == b"x" * 3_000_000
+    with pytest.raises(DeviceError, match="missing: No such file"):
+        remote.receive_file(str(tmp_path / "missing"), tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    assert remote.size_bytes(str(tmp_path / "here")) == 3_000_000
+    assert remote.size_bytes(str(tmp_path / "missing")) is None
