@@ -1,7 +1,8 @@
 # Two commands on a fresh Debian machine with Python 3.11 and a C++ compiler:
 #   make demo   installs melt and measures this machine: a Transformer against two state-space models
-#   make test   installs what the tests need, system packages included, and runs them all
+#   make test   installs what the tests need, system packages included, and runs them
 # Both say what they do, and are safe to repeat. PYTHON=python3.12 picks another interpreter.
+#   make test-long [PART=fuzz] [SEED=7]   what takes hours, in parts (docs/testing.md)
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,14 +18,26 @@ ifeq ($(HAS_AMX),yes)
 export CMAKE_ARGS := -DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)' $(CMAKE_ARGS)
 endif
 
-.PHONY: demo test install install-dev system-packages lint types runners go-ios tests clean
+# The gate, stage by stage; how long each took is printed at its end, compiling and testing apart.
+STAGES := system-packages install-dev lint types runners tests-parallel tests-timing tests-doubles
+WORKERS ?= 2
+
+.PHONY: demo test test-long install install-dev lint types runners runners-long go-ios clean
+.PHONY: system-packages system-packages-doubles tests-parallel tests-timing tests-doubles
 
 demo: install
 	@echo "== Measuring this machine (plans/demo.yaml); the same command resumes where it was stopped"
 	$(BIN)/melt run plans/demo.yaml --results $(DEMO_RESULTS) --out $(DEMO_REPORT)
 	@echo "== The report: $(abspath $(DEMO_REPORT))/index.html"
 
-test: system-packages install-dev lint types runners go-ios tests
+test:
+	@set -e; took=; for stage in $(STAGES); do \
+		began=$$(date +%s); $(MAKE) --no-print-directory $$stage; \
+		took="$$took$$(printf '%6d s  %s' $$(($$(date +%s) - began)) $$stage)\n"; \
+	done; printf "== The gate is passed:\n$$took"
+
+test-long: system-packages-doubles install-dev runners runners-long go-ios
+	$(BIN)/python -m tests.long $(if $(PART),--part $(PART)) $(if $(SEED),--seed $(SEED))
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -46,6 +59,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 system-packages:
 	@tests/system-packages
 
+system-packages-doubles: system-packages
+	@tests/system-packages doubles
+
 lint:
 	@echo "== Linting"
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -57,9 +73,13 @@ types:
 # Beforehand, so that no test has to wait for a compiler. Kept: built again only where something changed.
 RUNNERS := host linux-x86_64-musl linux-aarch64-musl
 runners:
-	@echo "== Building the native runner for $(RUNNERS) and on-device; some four minutes each the first time"
-	@for target in $(RUNNERS) 'on-device --device local --gpu none'; do \
-		MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
+	@echo "== Building the native runner for $(RUNNERS); some four minutes each the first time"
+	@for target in $(RUNNERS); do MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
+
+# What only the long tests use.
+runners-long:
+	@echo "== Building the native runner as a device does, and a stock llama-bench"
+	@MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build on-device --device local --gpu none
 	@$(BIN)/python -m tests.doubles.llama_bench.archive
 
 # A client of another maker's, for the simulated iPhone.
@@ -70,9 +90,22 @@ go-ios: .test-cache/go-ios/$(GO_IOS)
 	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix .test-cache/go-ios go-ios@$(GO_IOS)
 	@touch $@
 
-tests:
-	@echo "== Running the tests"
-	$(BIN)/pytest
+tests-parallel:
+	@echo "== Running the tests, $(WORKERS) at a time"
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --durations 40 -m "not timing"
+
+tests-timing:
+	@echo "== Running the tests that need a quiet machine, one at a time"
+	$(BIN)/pytest -q --durations 10 -m timing
+
+tests-doubles:
+	@if $(BIN)/python -m tests.doubles.tested; then \
+		echo "== The tests' doubles are as they were when their own tests passed"; \
+	else \
+		echo "== Running the tests of the tests' doubles, which have changed"; \
+		$(MAKE) --no-print-directory system-packages-doubles go-ios && $(BIN)/pytest -q -m doubles && \
+		$(BIN)/python -m tests.doubles.tested --write; \
+	fi
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache

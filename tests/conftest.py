@@ -1,6 +1,8 @@
 """Every test has a cache and profiles of its own; nothing of the user's is read or written."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,28 @@ settings.register_profile("explore", settings.get_profile("gate"), derandomize=F
 settings.load_profile("gate")
 
 
+# Run only where it is asked for by its name, as in `pytest -m hardware`.
+ASKED_FOR = ("hardware", "vulkan", "long", "doubles")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=0, help="of the random choices of long tests")
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """Of every random choice; `make test-long` prints it."""
+    return int(pytestconfig.getoption("--seed"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    apart = [name for name in ASKED_FOR if name not in config.option.markexpr]
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in apart)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Only root may make a machine of its own; CI is root, and skips nothing."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
@@ -33,6 +57,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def kept_builds(monkeypatch: pytest.MonkeyPatch, own_folders: None) -> None:
     """The cache that `make runners` has filled, for a test that needs a built runner."""
     monkeypatch.setenv("MELT_CACHE", str(KEPT_BUILDS))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Temporary files of this test process alone.
+
+    A device is leased by a file there: two test runs at once on one machine would refuse each other this machine.
+    """
+    folder = tmp_path_factory.getbasetemp() / "tmp"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
 
 
 @pytest.fixture(autouse=True)

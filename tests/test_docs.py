@@ -26,7 +26,7 @@ from tests.telemetry.replay import ina3221
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
-SHORT = ["--context", "32", "--gen", "4", "--sessions", "1", "--iterations", "1", "--threads", "2"]
+SHORT = ["--context", "32", "--gen", "4", "--sessions", "1", "--iterations", "1", "--threads", "1"]
 CORE_W = {0: 2.0, 1: 5.0, 2: 8.0}  # a board's power for a busy core, by power mode
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,17 @@ def known_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         yield {"HOME": str(folder / "home"), "MELT_PROFILES": str(folder / "profiles"), "MELT_CACHE": str(KEPT_BUILDS)}
 
 
-@pytest.mark.parametrize(("doc", "line"), [c for c in commands() if c[1].startswith("melt ")])
+def melt_commands() -> list[object]:
+    """Those of melt; what compiles for minutes is tried by the long tests."""
+    long = pytest.mark.long(part="conformance")
+    return [
+        pytest.param(doc, line, marks=[long] if "build on-device" in line else [])
+        for doc, line in commands()
+        if line.startswith("melt ")
+    ]
+
+
+@pytest.mark.parametrize(("doc", "line"), melt_commands())
 def test_a_command_shown_works(workplace: Path, doc: str, line: str, request: pytest.FixtureRequest) -> None:
     devices = {"android.md": "attached_phone", "ios.md": "attached_iphone", "jetson.md": "known_board"}
     attached = request.getfixturevalue(devices[doc]) if doc in devices else {}
@@ -120,10 +130,11 @@ def test_a_command_shown_works(workplace: Path, doc: str, line: str, request: py
 
 def test_every_other_command_shown_is_known() -> None:
     others = {line for _, line in commands() if not line.startswith("melt ")}
-    assert others == {"make demo", "make test", ". .venv/bin/activate"}
+    assert others == {"make demo", "make test", "make test-long", "make test-long PART=fuzz", ". .venv/bin/activate"}
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^demo:", makefile, re.M)
     assert re.search(r"^test:", makefile, re.M)
+    assert re.search(r"^test-long:", makefile, re.M)
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
 
 

@@ -40,9 +40,20 @@ from tests.support.waiting import wait_until
 PHONE = DeviceFacts(platform="android", machine="x86_64", logical_cores=8)
 
 
+STAND_IN = Path("/bin/true")
+LONG = pytest.mark.long(part="llama-bench")
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return release_archive(tmp_path_factory.mktemp("release") / "llama-b1-bin-linux-x64.tar.gz")
+    """An archive that is handled, and whose program no test starts."""
+    return release_archive(tmp_path_factory.mktemp("release") / "llama-b1-bin-linux-x64.tar.gz", program=STAND_IN)
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with the real program, which takes two minutes to compile."""
+    return release_archive(tmp_path_factory.mktemp("stock") / "llama-b1-bin-linux-x64.tar.gz")
 
 
 def bench_plan(model: Path, **more: object) -> Plan:
@@ -63,18 +74,19 @@ def test_an_archive_is_taken_with_its_links(archive: Path) -> None:
         find_program("agai")
 
 
-def test_a_stock_llama_bench_is_measured(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
-    add_program(archive, "stock")
+@LONG
+def test_a_stock_llama_bench_is_measured(stock: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(stock, "stock")
     outcome = run(bench_plan(tiny_model, backends=("llamabench", "llama.cpp"), gen=(6000,)), tmp_path / "r")
     assert outcome.complete, [r.manifest.error for r in outcome.made]
     runs = melt.load(tmp_path / "r").runs.set_index("backend")
-    stock, ours = dict(runs.loc["llamabench"]), dict(runs.loc["llama.cpp"])
-    assert (stock["runner"], stock["n_iterations"], stock["threads"]) == ("llama-bench", 2, 1)
+    theirs, ours = dict(runs.loc["llamabench"]), dict(runs.loc["llama.cpp"])
+    assert (theirs["runner"], theirs["n_iterations"], theirs["threads"]) == ("llama-bench", 2, 1)
     for speed in ("prefill_tok_per_s", "decode_tok_per_s"):
-        assert 0.1 < stock[speed] / ours[speed] < 10
-    assert stock["peak_rss_bytes"] > 1e6  # the sampler's, which is not llama-bench's affair
+        assert 0.1 < theirs[speed] / ours[speed] < 10
+    assert theirs["peak_rss_bytes"] > 1e6  # the sampler's, which is not llama-bench's affair
     for absent in ("ttft_s", "itl_p50_s", "load_s", "weights_bytes", "energy_decode_j"):
-        assert math.isnan(stock[absent]), absent
+        assert math.isnan(theirs[absent]), absent
     rows = [json.loads(line) for line in _lines_of(outcome.made[0].folder, outcome.made[1].folder)]
     told = [r["row"] for r in rows if r["event"] == "repetitions"]
     assert [(t["n_prompt"], t["n_gen"], t["n_depth"]) for t in told] == [(64, 0, 0), (0, 6000, 64)]
@@ -88,21 +100,24 @@ def _lines_of(*folders: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_a_second_run_has_nothing_to_do(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
-    add_program(archive, "stock")
+@LONG
+def test_a_second_run_has_nothing_to_do(stock: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(stock, "stock")
     assert len(run(bench_plan(tiny_model), tmp_path / "r").made) == 1
     assert run(bench_plan(tiny_model, runners=("stock",)), tmp_path / "r").already_there == 1
 
 
-def test_a_gpu_that_it_does_not_see_is_flagged(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
-    add_program(archive, "stock")
+@LONG
+def test_a_gpu_that_it_does_not_see_is_flagged(stock: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(stock, "stock")
     run(bench_plan(tiny_model, accelerators=("gpu",)), tmp_path / "r")
     flags = melt.load(tmp_path / "r").flags.set_index("flag")
     assert flags.loc["accelerator_fallback", "evidence"] == "asked for gpu; what the program saw: CPU"
 
 
-def test_what_it_refuses_is_a_failed_run_with_its_words(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
-    add_program(archive, "stock")
+@LONG
+def test_what_it_refuses_is_a_failed_run_with_its_words(stock: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(stock, "stock")
     outcome = run(bench_plan(tiny_model, type_v=("q4_0",), flash_attn=("off",)), tmp_path / "r")
     [error] = [r.manifest.error for r in outcome.made]
     assert error is not None
@@ -111,9 +126,10 @@ def test_what_it_refuses_is_a_failed_run_with_its_words(archive: Path, tiny_mode
     assert "failed to create context" in error.message
 
 
-def test_it_does_not_outlive_its_host(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
+@LONG
+def test_it_does_not_outlive_its_host(stock: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Its input ends with the host; llama-bench itself would not notice."""
-    program = add_program(archive, "stock")
+    program = add_program(stock, "stock")
     code = (
         "import sys, melt; from melt.spec.plan import Plan\n"
         f"melt.run(Plan(devices=['local'], backends=['llamabench'], models=[{str(tiny_model)!r}], context=[64], "
@@ -147,7 +163,7 @@ class TestRefusals:
         add_program(archive, "desktop")
         with pytest.raises(RunnerError, match="no llama-bench was added that runs on android on x86_64"):
             LlamaBench().check(PHONE)
-        phone = release_archive(tmp_path / "llama-android.tar.gz", "android")
+        phone = release_archive(tmp_path / "llama-android.tar.gz", "android", STAND_IN)
         add_program(phone, "for-phones")
         LlamaBench().check(PHONE)
         cell = Cell(device="pixel8", model="m", backend="llamabench", runner="desktop")
@@ -457,8 +473,9 @@ def test_the_command_line_takes_lists_and_forgets_an_archive(archive: Path, tmp_
     assert melt_cli("runner", "add", str(tmp_path)).returncode == 2
 
 
-def test_a_report_sets_engines_side_by_side(archive: Path, tiny_model: Path, tmp_path: Path) -> None:
-    add_program(archive, "stock")
+@LONG
+def test_a_report_sets_engines_side_by_side(stock: Path, tiny_model: Path, tmp_path: Path) -> None:
+    add_program(stock, "stock")
     run(bench_plan(tiny_model, backends=("llamabench", "llama.cpp"), context=(64, 128)), tmp_path / "r")
     page = write_report(melt.load(tmp_path / "r"), tmp_path / "out").read_text()
     assert "llama.cpp stock (backends CPU)" in page

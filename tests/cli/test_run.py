@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 
 def quick(model: Path, results: Path, *more: str) -> list[str]:
     head = ["run", "--device", "local", "--model", str(model), "--context", "32", "--gen", "4"]
-    return [*head, "--sessions", "1", "--iterations", "1", "--threads", "2", "--results", str(results), *more]
+    return [*head, "--sessions", "1", "--iterations", "1", "--threads", "1", "--results", str(results), *more]
 
 
 @pytest.mark.parametrize("command", [(), *((c,) for c in COMMANDS), ("devices", "show"), ("models", "show")])
@@ -183,7 +183,7 @@ def test_a_hostile_model_name_cannot_write_to_the_terminal(tmp_path: Path) -> No
 
 def long_run(model: Path, results: Path) -> "subprocess.Popen[str]":
     args = quick(model, results, "--no-report", "--warmups", "0")
-    args[args.index("--context") + 1] = "32,33,34,35,36,37,38,39"
+    args[args.index("--context") + 1] = "32,33,34,35"
     args[args.index("--gen") + 1] = "600"
     # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
     return subprocess.Popen(
@@ -214,7 +214,7 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
     assert melt.returncode == code, err
     wait_until(lambda: not running(lambda p: p in children))  # no runner outlives its host
     runs, damaged = Store(results).runs()
-    assert 1 <= len(runs) < 8
+    assert 1 <= len(runs) < 4
     assert not damaged
     if how != signal.SIGKILL:
         assert not list(results.glob(".partial-*"))
@@ -223,7 +223,7 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
     _, err = again.communicate(timeout=400)
     assert again.returncode == 0, err
     assert f"{len(runs)} measured already" in err
-    assert len(Store(results).runs()[0]) == 8
+    assert len(Store(results).runs()[0]) == 4
 
 
 def test_devices_and_doctor_speak_to_people_and_to_programs(tmp_path: Path) -> None:

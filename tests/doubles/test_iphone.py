@@ -17,6 +17,8 @@ from tests.doubles.iphone.clients import HAS_FUSE, Clients
 from tests.doubles.iphone.phone import IPhone
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.doubles
+
 APP = "org.example.sleeper"
 
 

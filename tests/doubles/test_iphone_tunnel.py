@@ -27,6 +27,8 @@ from tests.doubles.iphone.remote_xpc import decode, encode
 from tests.doubles.test_iphone import APP, clients, paired, sleeper
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.doubles
+
 __all__ = ["clients", "paired", "sleeper"]
 
 INSTRUMENTS = "com.apple.instruments.dtservicehub"

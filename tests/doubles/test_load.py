@@ -3,7 +3,11 @@
 import os
 import time
 
+import pytest
+
 from tests.doubles.phone.load import LoadMeter
+
+pytestmark = pytest.mark.doubles
 
 
 def test_a_load_is_known_to_less_than_a_tick_of_the_kernel() -> None:

@@ -23,7 +23,7 @@ from tests.doubles.phone.recording import Machine
 from tests.support.waiting import wait_until
 from tests.telemetry.replay import DATA
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.doubles]
 
 BATTERY = "/sys/class/power_supply/battery"
 

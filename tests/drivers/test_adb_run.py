@@ -54,6 +54,7 @@ def test_a_run_on_a_phone_is_a_run(
     assert {"battery:battery:power", "frequency:policy8", "dumpsys thermalservice"} <= probes
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_joules_of_a_phone_meet_the_truth(
     phone_unplugged: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
@@ -229,6 +230,7 @@ def test_the_command_line_measures_a_phone_and_reports(
     assert not list((phone_unplugged.disk / "melt/files").iterdir())
 
 
+@pytest.mark.timing
 def test_rails_of_perfetto_give_the_joules_of_a_charging_phone(
     phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:
@@ -251,6 +253,7 @@ def test_rails_of_perfetto_give_the_joules_of_a_charging_phone(
     assert not list((phone.root / "data/misc/perfetto-traces").glob("melt*"))
 
 
+@pytest.mark.long(part="llama-bench")
 def test_a_release_archive_of_llama_cpp_is_measured_on_a_phone(
     phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
 ) -> None:

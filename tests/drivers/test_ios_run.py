@@ -84,6 +84,7 @@ def test_a_run_on_an_iphone_is_a_run(iphone: IPhone, tmp_path: Path, tiny_models
     assert (len(again.made), again.already_there) == (0, 1)
 
 
+@pytest.mark.timing
 def test_samples_of_the_phone_fall_into_the_time_of_the_run(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     made = last(run(a_plan(iphone_profile(tmp_path, iphone), tiny_model, **LONG), tmp_path / "results"))
     lines = [json.loads(line) for line in made.telemetry_lines()]
@@ -320,6 +321,7 @@ def test_an_app_left_by_a_host_that_died_is_ended_first(iphone: IPhone, tmp_path
     assert alive == [False]
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_joules_come_only_with_the_cable_out(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     """800 mA and a few at 3.9 V are 3.1 W; the cable is the tests' own and not the charger's."""

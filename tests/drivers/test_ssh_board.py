@@ -293,6 +293,7 @@ BOARDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOARDS)
 def test_joules_meet_the_truth_on_every_board(
@@ -306,6 +307,7 @@ def test_joules_meet_the_truth_on_every_board(
     assert len(meet_the_truth(tmp_path / "results", board)) == 1
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_each_rail_has_its_share_of_the_joules(box: Box, tmp_path: Path, tiny_model: Path, kept_builds: None) -> None:
     board = box(**BOARDS["agx-orin"])
@@ -323,6 +325,7 @@ def test_each_rail_has_its_share_of_the_joules(box: Box, tmp_path: Path, tiny_mo
     assert "VDDQ_VDD2_1V8AO" in page
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_joules_by_power_mode_meet_the_truth(
     nano: BoardBox, tmp_path: Path, tiny_models: dict[str, Path], kept_builds: None
@@ -348,6 +351,7 @@ def test_joules_by_power_mode_meet_the_truth(
     assert page.count("power mode 25W") >= 1
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_two_boards_at_once_one_behind_the_other_and_a_bad_link(
     box: Box, home: Path, tmp_path: Path, tiny_model: Path, kept_builds: None

@@ -15,6 +15,8 @@ from tests.support.plans import a_plan, timed
 from tests.support.profiles import write_profile
 from tests.telemetry.replay import Replay, battery_current, load_tree, rapl
 
+pytestmark = pytest.mark.timing
+
 LAPTOP = "laptop-xps15-9560"
 
 

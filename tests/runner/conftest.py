@@ -28,9 +28,23 @@ NATIVE = {
 }
 ONNX = "onnxruntime"  # the Python runner again, with its other engine
 FLAVOURS = ("python", ONNX, *NATIVE)
+# In the gate these are given every case, and the others that it builds those cases that are marked `every_flavour`.
+# All cases with all of them are `make test-long PART=conformance`.
+EVERY_CASE = ("python", ONNX, "native")
+SMOKE = ("static-x86_64", "static-aarch64")
 QEMU = "qemu-aarch64-static"
 
 Program = Callable[[str], list[str]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with ``flavour`` in its fixtures runs once with each, one with ``native_flavour`` with the native ones."""
+    for argument, flavours in (("flavour", FLAVOURS), ("native_flavour", tuple(NATIVE))):
+        if argument in metafunc.fixturenames:
+            smoke = SMOKE if metafunc.definition.get_closest_marker("every_flavour") else ()
+            gate = (*EVERY_CASE, *smoke)
+            long = pytest.mark.long(part="conformance")
+            metafunc.parametrize(argument, [f if f in gate else pytest.param(f, marks=long) for f in flavours])
 
 
 def build_here(gpu: on_device.Gpu) -> Path:
@@ -60,12 +74,6 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
         return [qemu, *words]
 
     return find
-
-
-@pytest.fixture(params=FLAVOURS)
-def flavour(request: pytest.FixtureRequest) -> str:
-    """One flavour's name."""
-    return str(request.param)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from melt.spec.job import Job, Workload
 def job(model: Path | str, **fields: Any) -> dict[str, Any]:
     workload = Workload(prompt_tokens=40, gen_tokens=5, **fields.pop("workload", {}))
     engine = "onnxruntime" if Path(model).is_dir() else "llama.cpp"
-    made = Job(job_id="j", engine=engine, model=str(model), threads=2, warmups=1, iterations=2, workload=workload)
+    made = Job(job_id="j", engine=engine, model=str(model), threads=1, warmups=1, iterations=2, workload=workload)
     return {**made.model_dump(mode="json"), **fields}
 
 

@@ -15,17 +15,17 @@ from melt.spec.events import Failed, Hello, Iteration, ModelLoaded, Ops
 from melt.telemetry import linux
 from melt.telemetry.source import Inventory
 from melt.toolchain.source import PACKAGE, VERSION
-from tests.runner.conftest import NATIVE
+from tests.runner.conftest import NATIVE, SMOKE
 from tests.runner.running import Ran, job
 
 CATEGORIES = {"attention", "gemm", "scan", "conv", "norm", "elementwise", "copy", "embedding", "output", "other"}
 Program = Callable[[str], list[str]]
 
 
-@pytest.fixture(params=NATIVE)
-def native(request: pytest.FixtureRequest, program_of: Program) -> list[str]:
-    """Every native build."""
-    return program_of(request.param)
+@pytest.fixture
+def native(native_flavour: str, program_of: Program) -> list[str]:
+    """A native build."""
+    return program_of(native_flavour)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "ssm", "hybrid"])
@@ -42,11 +42,18 @@ def test_greedy_tokens_are_those_of_the_python_runner(
 
 
 @pytest.mark.parametrize("kind", ["transformer", "ssm", "hybrid"])
+@pytest.mark.parametrize(
+    "flavours",
+    [
+        pytest.param(("python", "native", *SMOKE), id="gate"),
+        pytest.param(("python", *NATIVE), id="all", marks=pytest.mark.long(part="conformance")),
+    ],
+)
 def test_every_flavour_explains_the_same_memory(
-    program_of: Program, tmp_path: Path, tiny_models: dict[str, Path], kind: str
+    program_of: Program, tmp_path: Path, tiny_models: dict[str, Path], kind: str, flavours: tuple[str, ...]
 ) -> None:
     explained, beside_weights = {}, {}
-    for flavour in ("python", *NATIVE):
+    for flavour in flavours:
         loaded = Ran(program_of(flavour), tmp_path, job(tiny_models[kind])).one(ModelLoaded)
         explained[flavour] = sum(b.bytes for b in loaded.buffers)
         beside_weights[flavour] = sum(b.bytes for b in loaded.buffers if b.kind != "weights")
@@ -58,6 +65,7 @@ def test_every_flavour_explains_the_same_memory(
     assert max(of_this_processor) <= 1.05 * min(of_this_processor), explained
 
 
+@pytest.mark.every_flavour
 def test_says_what_it_is(native: list[str], tmp_path: Path, tiny_model: Path) -> None:
     hello = Ran(native, tmp_path, job(tiny_model)).one(Hello)
     assert hello.runner == "melt-runner-native"
@@ -125,7 +133,7 @@ def test_a_failed_assertion_of_the_engine_is_one_error_event(
     """Models whose header loads and whose graph cannot be: the first fails while it is built, the other in threads."""
     shape = replace(scaled_down(find_shape("smollm2-135m")), **broken)
     synthesise(shape, "F16", tmp_path / "broken.gguf")
-    ran = Ran(native, tmp_path, job(tmp_path / "broken.gguf"))
+    ran = Ran(native, tmp_path, job(tmp_path / "broken.gguf", threads=2))
     assert ran.code == 1
     failed = ran.one(Failed)
     assert failed.kind == "engine_abort"

@@ -25,8 +25,9 @@ from tests.runner.running import Ran, job
 PYTHON = Path(python_runner.__code__.co_filename).with_name("python")
 
 
+@pytest.mark.every_flavour
 def test_a_good_job_follows_the_grammar(program: list[str], tmp_path: Path, model: Path) -> None:
-    ran = Ran(program, tmp_path, job(model))
+    ran = Ran(program, tmp_path, job(model, threads=2))
     assert ran.code == 0
     assert [e.event for e in ran.events] == ["hello", "model", "iteration", "iteration", "iteration", "done"]
     hello, loaded = ran.one(Hello), ran.one(ModelLoaded)
@@ -152,6 +153,7 @@ def test_the_stream_holds_only_events(program: list[str], tmp_path: Path, model:
     assert not [e for e in Ran(program, tmp_path, job(model)).events if isinstance(e, UnknownLine)]
 
 
+@pytest.mark.every_flavour
 def test_the_runner_ends_when_its_host_is_gone(program: list[str], tmp_path: Path, model: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job(model, workload={"kind": "sustained", "seconds": 600})))

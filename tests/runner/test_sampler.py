@@ -20,6 +20,8 @@ sys.path.insert(0, str(PROGRAM))
 from inventory import read_inventory  # noqa: E402
 from sampler import Schedule  # noqa: E402
 
+pytestmark = pytest.mark.timing
+
 
 class Sampler:
     """The real program on a spec, from entering to leaving."""
@@ -59,6 +61,7 @@ class Sampler:
         return [r for r in rows if not probe or r["probe"] == probe]
 
 
+@pytest.mark.every_flavour
 def test_reads_files_again_and_again_under_the_root(program: list[str], tmp_path: Path) -> None:
     file = tmp_path / "tree" / "sys" / "power"
     file.parent.mkdir(parents=True)
@@ -83,6 +86,7 @@ def test_flushes_while_running(program: list[str], tmp_path: Path) -> None:
         wait_until(lambda: sampler.out.exists() and sampler.rows())
 
 
+@pytest.mark.every_flavour
 def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(program: list[str], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     probes: list[dict[str, Any]] = [

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], limit_s: float = 60.0, every_s: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T], limit_s: float = 120.0, every_s: float = 0.02) -> T:
     """Asks until the answer is true, and gives it.
 
     Raises:

@@ -44,6 +44,7 @@ def metered(tmp_path: Path) -> Path:
     return meter
 
 
+@pytest.mark.timing
 def test_the_energy_of_a_run_is_by_its_meter(installed: Path, metered: Path, tmp_path: Path, tiny_model: Path) -> None:
     results = str(tmp_path / "results")
     done = melt_with(installed, "run", "--device", "local", "--model", str(tiny_model), *RUN, "--results", results)

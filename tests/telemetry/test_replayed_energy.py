@@ -18,6 +18,8 @@ from melt.telemetry.series import Series, series
 from melt.telemetry.source import Discovery
 from tests.telemetry.replay import Replay, Sensor, battery_current, ina3221, inventory_of, load_tree, rapl
 
+pytestmark = pytest.mark.timing
+
 SAMPLER = Path(__file__).parents[2] / "melt" / "runner" / "python" / "sampler.py"
 RANGE_UJ = 262143328850
 BAT = "/sys/class/power_supply/BAT0/"

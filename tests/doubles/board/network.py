@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
-_SUBNETS = itertools.count()
+from tests.doubles.claims import claim
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,11 @@ class Network:
 
     def __init__(self) -> None:
         self._ending = ExitStack()
+        self._numbers = itertools.count()
 
     def __enter__(self) -> Self:
+        self._subnet, claimed = claim("meltnet", range(256))
+        self._ending.enter_context(claimed)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,10 +54,12 @@ class Network:
 
     def place(self, behind: Place | None = None) -> Place:
         """A new one, linked to this machine or to another place alone."""
-        number = next(_SUBNETS)
-        name = f"mb{os.getpid() % 100000}n{number}"
-        subnet = f"10.214.{os.getpid() % 64 * 4 + number // 64 % 4}"
-        near, far = (f"{subnet}.{number % 64 * 4 + n}" for n in (1, 2))
+        number = next(self._numbers)
+        assert number < 64, "a network holds 64 places"
+        name = f"mb{self._subnet}n{number}"
+        near, far = (f"10.214.{self._subnet}.{number * 4 + n}" for n in (1, 2))
+        # Left by a killed test run.
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
         _run(["ip", "netns", "add", name])
         self._ending.callback(_run, ["ip", "netns", "delete", name])
         outer = behind.inside() if behind else ()

@@ -36,9 +36,12 @@ def llama_bench() -> Path:
     return built
 
 
-def release_archive(path: Path, system: Literal["glibc", "android"] = "glibc") -> Path:
-    """The archive, for this machine or for a phone in a box; the two differ in the program's loader."""
-    content = llama_bench().read_bytes()
+def release_archive(path: Path, system: Literal["glibc", "android"] = "glibc", program: Path | None = None) -> Path:
+    """The archive, for this machine or for a phone in a box; the two differ in the program's loader.
+
+    ``program`` stands in for llama-bench where a test only handles the archive and compiles nothing for it.
+    """
+    content = (program or llama_bench()).read_bytes()
     wanted = LOADERS[system].ljust(len(LOADERS["glibc"]), b"\0")
     assert content.count(LOADERS["glibc"] + b"\0") == 1
     content = content.replace(LOADERS["glibc"] + b"\0", wanted + b"\0")

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from tests.doubles.claims import claim
+
 HERE = Path(__file__).parent
 TOOLS = ("unshare", "nsenter", "ip", "mksh", "toybox", "/usr/lib/android-sdk/platform-tools/adbd")
 LINKS = 64
@@ -33,16 +35,12 @@ def require_box() -> None:
 
 
 def _claim(index: int | None) -> tuple[int, socket.socket]:
-    """The number of a box, and what keeps other test runs off it: a name that the kernel frees with this process."""
-    for n in range(LINKS) if index is None else [index]:
-        name = socket.socket(socket.AF_UNIX)
-        try:
-            name.bind(f"\0meltbox{n}")
-        except OSError:
-            name.close()
-        else:
-            return n, name
-    raise BoxUnavailable(f"box {'any' if index is None else index} of {LINKS} is held by another test run")
+    """The number of a box, and what keeps other test runs off it."""
+    try:
+        return claim("meltbox", range(LINKS) if index is None else [index])
+    except LookupError:
+        said = f"box {'any' if index is None else index} of {LINKS} is held by another test run"
+        raise BoxUnavailable(said) from None
 
 
 def _run(*words: str) -> None:
