@@ -15,6 +15,7 @@ from rich.console import Console
 import melt
 from melt.analysis.curves import curves
 from melt.analysis.metrics import shown_in
+from melt.analysis.settings import _as_run
 from melt.cli.dry_run import cells_table as dry_run_table
 from melt.cli.run import _settings, run
 from melt.cli.summary import print_summary
@@ -87,6 +88,28 @@ def apart(rows: Iterable[Sequence[str]]) -> bool:
 
 def entries(table: tables.Table) -> list[list[str]]:
     return [[f"{e.shown} {e.note}" for e in row] for row in table.rows]
+
+
+def test_what_ran_alike_though_asked_otherwise_is_kept_and_told_apart(tmp_path: Path) -> None:
+    """Two threads by number, and by the device's default: the same was measured twice, under two ids."""
+    asked: list[dict[str, object]] = [{"threads": 2}, {"threads": None}]
+    for more in asked:
+        write_run(tmp_path, SMOLLM, 128, recipe=with_(QUIET, cell=more))
+        write_run(tmp_path, SMOLLM, 512, recipe=with_(QUIET, cell={**more, "seed": 7}))
+    results = melt.load(tmp_path)
+    assert set(results.cells["threads"]) == {2}
+    found = curves(results.runs, results.cells)
+    assert [list(c.contexts) for c in found] == [[128, 512], [128, 512]]
+    labels = [d.label for s in settings(results) for d in s.drawn]
+    assert len(set(labels)) == len(labels) == 2
+    notes = {row[1].shown + row[1].note for row in tables.cells_table(results).rows}
+    assert len(notes) == 4
+
+
+def test_the_rows_say_which_columns_may_be_another_than_was_asked(tmp_path: Path) -> None:
+    write_run(tmp_path, SMOLLM, 128, recipe=QUIET)
+    [rec] = melt.load(tmp_path).recorded
+    assert _as_run(rec).keys() & AXES.keys() == {name for name, axis in AXES.items() if axis.as_run}
 
 
 @pytest.mark.parametrize("field", Cell.model_fields)

@@ -2,13 +2,14 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from melt.drivers.base import DeviceFile, Progress
-from melt.spec.cell import Cell
+from melt.errors import RunnerError
+from melt.spec.cell import AXES, Cell
 from melt.spec.check import Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job
@@ -55,13 +56,24 @@ class Backend(ABC):
 
     name: str
     options: Sequence[Option] = ()  # settings that it alone has
-    fixed_axes: Sequence[str] = ()  # fields of a cell that its engine leaves no choice in
+    # Of the axes that not every engine has, the fields of those that its engine has; a cell that sets another is
+    # refused, with the reason.
+    engine_axes: Collection[str] = ()
+    why_fixed: str = "its engine has no such setting"
     # Its programs obey ``Job.extra_buffers``, so that a run that crashed may go without.
     has_extra_buffers: bool = False
 
     def checks(self) -> Sequence[Check]:
         """What it finds of the machine that melt itself runs on, for ``melt doctor``."""
         return ()
+
+    def check_axes(self, cell: Cell) -> None:
+        """Raises ``RunnerError`` where the cell sets an axis that not every engine has, and this one has not."""
+        for name, axis in AXES.items():
+            value = getattr(cell, name)
+            if axis.of_some_engines and value != axis.default and name not in self.engine_axes:
+                said = f"{self.name}: {axis.key} {axis.text(value)} cannot be set: {self.why_fixed}"
+                raise RunnerError(said, f"Leave {axis.key} out.")
 
     @abstractmethod
     def check_cell(self, cell: Cell) -> None:

@@ -36,6 +36,7 @@ class LlamaBench(Backend):
     """See ``melt.backends.base.Backend``."""
 
     name = "llamabench"
+    engine_axes = ("flash_attn", "type_k", "type_v")
 
     def check_cell(self, cell: Cell) -> None:
         """Raises RunnerError where the model is no GGUF file, the program was not added, or the workload is another."""

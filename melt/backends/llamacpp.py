@@ -13,7 +13,7 @@ from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
-from melt.spec.cell import Cell
+from melt.spec.cell import AXES, Cell
 from melt.spec.check import Check
 from melt.spec.facts import DeviceFacts
 from melt.toolchain.build import build, built
@@ -32,6 +32,7 @@ class LlamaCpp(Backend):
     """See ``melt.backends.base.Backend``."""
 
     name = "llama.cpp"
+    engine_axes = tuple(AXES)
     has_extra_buffers = True
 
     def __init__(self) -> None:

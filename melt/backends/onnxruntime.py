@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from melt.backends.base import Backend, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.workload import check_fixed, check_format, job_for
+from melt.backends.workload import check_format, job_for
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import runner_file
 from melt.errors import RunnerError
@@ -28,15 +28,14 @@ class OnnxRuntime(Backend):
     """See ``melt.backends.base.Backend``."""
 
     name = "onnxruntime"
-    fixed_axes = ("flash_attn", "type_k", "type_v")
+    why_fixed = "it is fixed in the ONNX graph, as `melt models show` tells, or ONNX Runtime has no such setting"
     has_extra_buffers = True  # matrices packed anew for its products
 
     def check_cell(self, cell: Cell) -> None:
-        """Raises RunnerError where the model is no ONNX folder, or the cell would change what its graph has fixed."""
+        """Raises RunnerError where the model is no ONNX folder, or one that the accelerator cannot take."""
         check_format(cell, "onnx", self.name)
         if cell.runner not in ("auto", "python"):
             raise RunnerError(f"runner {cell.runner!r}: {self.name} has the Python runner only", "Leave --runner out.")
-        check_fixed(cell, self.fixed_axes, "it is fixed in the ONNX graph; `melt models show` tells which it has")
         if cell.accelerator == "npu" and not cell.cpu_fallback:
             check_for_npu(cell.model)
         _check_room(cell)

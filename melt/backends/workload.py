@@ -1,6 +1,5 @@
 """The job of a cell and its model's file: what backends have in common."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +26,6 @@ def check_format(cell: Cell, wanted: "Format", backend: str) -> None:
             f"{backend} reads {_FORMATS[wanted]}s, and {cell.model} is none",
             f"Name one, for example {example}. In a plan of several engines `exclude` says which go together.",
         )
-
-
-def check_fixed(cell: Cell, fixed: Iterable[str], why: str) -> None:
-    """Raises RunnerError where the cell sets one of the fields that its backend leaves no choice in."""
-    for name in fixed:
-        if getattr(cell, name) != AXES[name].default:
-            value = AXES[name].text(getattr(cell, name))
-            raise RunnerError(f"{cell.backend}: {name} {value} cannot be set: {why}", f"Leave {name} out.")
 
 
 def model_file(model: "ModelInfo") -> DeviceFile:

@@ -155,7 +155,9 @@ def read_names(cells: Sequence[Cell]) -> Names:
     backends = problems.collect(load_backend, (c.backend for c in cells))
     profiles = problems.collect(load_profile, (c.device for c in cells))
     refs = problems.collect(_read_ref, (c.model for c in cells))
-    problems.collect(lambda c: backends[c.backend].check_cell(c), (c for c in cells if c.backend in backends))
+    known = [c for c in cells if c.backend in backends]
+    problems.collect(lambda c: backends[c.backend].check_axes(c), known)
+    problems.collect(lambda c: backends[c.backend].check_cell(c), known)
     problems.raise_any()
     return Names(backends, profiles, refs)
 

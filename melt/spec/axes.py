@@ -30,6 +30,7 @@ class Axis:
     separates: Separates = "setting"
     job: str = ""  # the field of the job that tells the runner, as "workload.seed"; empty: none does
     only_with: tuple[str, object] | None = None  # it means nothing unless this field has this value
+    of_some_engines: bool = False  # not every engine has it; a backend names those of them that its engine has
     condition: str = ""  # the condition of the device that it asks for
     older_than_field: tuple[object, ...] = ()  # values that add nothing to an id: some results are older than the field
     expand: Callable[[Any], Any] | None = None  # makes a list of what a plan gives that is none yet

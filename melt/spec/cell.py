@@ -163,7 +163,7 @@ class Cell(BaseModel):
         ),
     ] = 512
     flash_attn: Annotated[
-        Literal["auto", "on", "off"], Axis("flash attention", "fused attention", job="flash_attn")
+        Literal["auto", "on", "off"], Axis("flash attention", "fused attention", job="flash_attn", of_some_engines=True)
     ] = "auto"
     type_k: Annotated[
         KvType,
@@ -172,6 +172,7 @@ class Cell(BaseModel):
             "element type of the key cache",
             as_run="in a model that has fixed it, of all that is carried on",
             job="type_k",
+            of_some_engines=True,
         ),
     ] = "f16"
     type_v: Annotated[
@@ -181,6 +182,7 @@ class Cell(BaseModel):
             "element type of the value cache",
             as_run="in a model that has fixed it, of all that is carried on",
             job="type_v",
+            of_some_engines=True,
         ),
     ] = "f16"
     workload: Annotated[

@@ -21,7 +21,7 @@ from melt.models import resolve
 from melt.models.onnx.synth import Lengths, synthesise_onnx
 from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.report import write_report
-from melt.spec.cell import Cell
+from melt.spec.cell import AXES, Cell
 from melt.spec.events import ModelLoaded, Ops
 from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job, Workload
@@ -251,9 +251,6 @@ def test_every_part_of_the_model_is_in_the_bundle(folders: dict[str, Path], tmp_
     [
         ({"model": "m.gguf"}, "reads ONNX folders"),
         ({"model": "synth:smollm2-135m@Q4_0"}, "reads ONNX folders"),
-        ({"type_k": "q8_0"}, "type_k q8_0"),
-        ({"type_v": "f32"}, "type_v f32"),
-        ({"flash_attn": "on"}, "flash_attn on"),
         ({"runner": "native"}, "native"),
     ],
 )
@@ -264,6 +261,14 @@ def test_what_no_device_could_run_is_refused_before_one_is_touched(changes: dict
     with pytest.raises(RunnerError, match=said) as caught:
         OnnxRuntime().check_cell(cell)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name, axis in AXES.items() if axis.of_some_engines])
+def test_a_setting_that_the_engine_does_not_have_is_refused_by_name(name: str) -> None:
+    other = next(value for value in AXES[name].choices if value != AXES[name].default)
+    fields = {"device": "local", "model": "synth:smollm2-135m@onnx-int4", "backend": "onnxruntime", name: other}
+    with pytest.raises(RunnerError, match=f"{AXES[name].key} {other} cannot be set"):
+        read_names([Cell.model_validate(fields)])
 
 
 @pytest.mark.parametrize("backend", ["llama.cpp", "llamabench"])

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from melt.backends.base import Backend, Bundle
-from melt.backends.workload import check_fixed, check_format, job_for, model_file
+from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import RunnerError
 from melt.models.info import ModelInfo
@@ -22,12 +22,11 @@ class ReadWeights(Backend):
 
     name = "read-weights"
     options = (BLOCK_KIB,)
-    fixed_axes = ("flash_attn", "type_k", "type_v")
+    why_fixed = "nothing is computed"
 
     def check_cell(self, cell: Cell) -> None:
         """Before any device is touched."""
         check_format(cell, "gguf", self.name)
-        check_fixed(cell, self.fixed_axes, "nothing is computed")
         if cell.accelerator != "cpu":
             raise RunnerError(f"{self.name} reads memory with the CPU, not the {cell.accelerator}", "--accelerator cpu")
 
