@@ -108,4 +108,5 @@ def cells_table(
 
 
 def _memory(cell: Cell, model: ModelInfo | None) -> str:
-    return f"{predicted(cell, model).total_bytes / 2**20:.0f}" if model else "?"
+    needs = predicted(cell, model) if model else None
+    return f"{needs.total_bytes / 2**20:.0f}" if needs else "?"

@@ -47,7 +47,7 @@ class Attempt:
     profile: DeviceProfile
     facts: DeviceFacts  # as the cell will have them
     model: "ModelInfo"
-    prediction: Prediction
+    prediction: Prediction | None  # None where nobody can predict it
     rules: Rules
     origin: Origin
     extra_buffers: bool = True

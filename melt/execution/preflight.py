@@ -13,7 +13,7 @@ from melt.drivers.profiles import load_profile
 from melt.errors import MeltError, ProfileError
 from melt.execution.conditions import check_conditions
 from melt.execution.devices import look_at
-from melt.execution.fit import beyond_training, does_not_fit, predicted
+from melt.execution.fit import beyond_training, does_not_fit, predicted, unpredicted
 from melt.models.info import ModelInfo, inspect
 from melt.models.refs import PathRef, Ref, parse_ref, peek
 from melt.spec.cell import Cell
@@ -69,15 +69,17 @@ class Preflight:
         return {cell: reason for cell, reason in reasons.items() if reason}
 
     def _does_not_fit(self, cell: Cell) -> str:
-        needed_bytes = predicted(cell, self.models[cell.model]).total_bytes
-        return does_not_fit(needed_bytes, self.facts[cell.device].available_bytes, self.plan.memory_fraction)
+        needs = predicted(cell, self.models[cell.model])
+        return does_not_fit(needs, self.facts[cell.device].available_bytes, self.plan.memory_fraction)
 
     @property
     def warnings(self) -> list[str]:
-        """One for each model that is asked for more context than it was trained for, by its longest cell."""
+        """Of models that are asked for more context than they were trained for, and whose memory nobody can predict."""
         longest = {c.model: c for c in sorted(self.cells, key=lambda c: c.prompt_tokens + c.gen_tokens)}
-        beyond = {ref: beyond_training(c, self.models[ref]) for ref, c in longest.items() if ref in self.models}
-        return [f"{ref}: {evidence}" for ref, evidence in beyond.items() if evidence]
+        known = {ref: cell for ref, cell in longest.items() if ref in self.models}
+        beyond = [(ref, beyond_training(cell, self.models[ref])) for ref, cell in known.items()]
+        unchecked = [(ref, unpredicted(self.models[ref])) for ref in known if self.plan.memory_check]
+        return [f"{ref}: {evidence}" for ref, evidence in (*beyond, *unchecked) if evidence]
 
     def runner_sha256(self, cell: Cell) -> str | None:
         """Of the program that measures the cell; None where it is not brought, or not here yet."""

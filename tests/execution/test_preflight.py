@@ -8,6 +8,8 @@ from melt.errors import DeviceError, PlanError
 from melt.execution.agenda import agenda
 from melt.execution.plan import run
 from melt.execution.preflight import preflight
+from melt.models import read_header
+from melt.models.gguf.write import encode, lay_out
 from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan
 from melt.spec.profile import DeviceProfile
@@ -82,3 +84,20 @@ def test_memory_is_judged_alike_before_and_in_the_run(tiny_model: Path, tmp_path
     outcome = run(wanted, tmp_path / "r")
     assert list(before) == list(outcome.skipped)
     assert all("MiB by prediction" in reason for reason in before.values())
+
+
+def test_a_model_of_unknown_architecture_is_run_unchecked_and_that_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    header = read_header(tiny_model)
+    arch = str(header.metadata["general.architecture"])
+    strange = {key.replace(f"{arch}.", "stranger."): value for key, value in header.metadata.items()}
+    path = tmp_path / "stranger.gguf"
+    head = encode(
+        lay_out({**strange, "general.architecture": "stranger"}, [(t.name, t.dims, t.type) for t in header.tensors])
+    )
+    path.write_bytes(head.ljust(len(head) + tiny_model.stat().st_size, b"\0"))
+    admitted = preflight(plan(path, memory_fraction=0.0001))
+    assert admitted.skipped == {}
+    (warning,) = admitted.warnings
+    reason = "the memory of stranger cannot be predicted: melt does not know this architecture"
+    assert warning == f"{path}: {reason}; it is run all the same"
+    assert preflight(plan(path, memory_check=False)).warnings == []
