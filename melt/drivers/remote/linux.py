@@ -1,8 +1,8 @@
 """A Linux machine, however its shell is reached: its facts, its sensors, its conditions and its kernel's log."""
 
 import contextlib
+import json
 import re
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +12,22 @@ from melt.drivers.remote.driver import RemoteDriver
 from melt.drivers.remote.linux_conditions import linux_conditions, linux_settings
 from melt.drivers.remote.process import run_command
 from melt.errors import MeltError
+from melt.runner import engines_question
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import linux
 from melt.telemetry.source import Discovery, Inventory
 
+_PYTHON = "python"
+COMMANDS = {
+    "uname:machine": "uname -m",
+    "uname:release": "uname -r",
+    "uname:version": "uname -v",
+    "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
+    "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
+    _PYTHON: f"python3 -c {quoted(engines_question())} 2>/dev/null",
+}
+OLDEST_PYTHON = (3, 8)
 _LOG_LINES = 3
 
 
@@ -36,9 +47,12 @@ class LinuxDriver(RemoteDriver):
         knobs = Knobs("Linux", linux_settings(saved, root), lambda: linux_conditions(self._inventory()), root)
         return RemoteConditions(remote, saved, knobs)
 
-    @abstractmethod
     def _read_inventory(self) -> tuple[Inventory, dict[str, Any]]:
         """What is read of the machine, and of its Python: ``python`` and ``engines``, or nothing."""
+        files = [g for g in linux.inventory_globs() if g.startswith("/")]  # the others are words of the runner's
+        programs = {} if self._profile.sensors.root else linux.inventory_commands()  # nothing of another machine's tree
+        inventory = self._ask(files, COMMANDS | programs)
+        return inventory, parse_python(inventory.text(_PYTHON) or "")
 
     def _inventory(self) -> Inventory:
         if self._asked is None:
@@ -62,3 +76,15 @@ class LinuxDriver(RemoteDriver):
             lines = run_command(self._remote, f"{{ {script}; }} | grep -F {quoted(str(pid))}; true").text.splitlines()
             return "\n".join([line for line in lines if named.search(line)][-_LOG_LINES:])
         return ""
+
+
+def parse_python(answer: str) -> dict[str, Any]:
+    """The interpreter and engines there, where it is one that the Python runner can be started with."""
+    try:
+        python = json.loads(answer)
+        path, version, engines = str(python["python"]), tuple(python["version"]), dict(python["engines"])
+        if version < OLDEST_PYTHON or not path.startswith("/"):
+            return {}
+        return {"python": path, "engines": {str(k): str(v) for k, v in engines.items()}}
+    except (ValueError, KeyError, TypeError):
+        return {}
