@@ -84,6 +84,16 @@ def test_a_dry_run_shows_cells_and_makes_nothing(tmp_path: Path, tiny_model: Pat
     assert not (tmp_path / "r").exists()
 
 
+def test_a_dry_run_prints_the_ids_that_the_run_then_makes(tmp_path: Path, tiny_model: Path) -> None:
+    results = tmp_path / "r"
+    shown = melt_cli(*quick(tiny_model, results, "--dry-run", "--context", "32,48"))
+    ids = set(re.findall(r"\b[0-9a-f]{12}\b", shown.stdout))
+    assert melt_cli(*quick(tiny_model, results, "--no-report", "--context", "32,48")).returncode == 0
+    assert {r.manifest.cell_id for r in Store(results).runs()[0]} == ids
+    again = melt_cli(*quick(tiny_model, results, "--dry-run", "--context", "32,48"))
+    assert "2 cells x 1 session: 0 runs to make" in again.stdout
+
+
 def test_a_dry_run_says_what_would_be_built(tmp_path: Path, tiny_model: Path) -> None:
     done = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "native"))
     assert "built first: the native runner for host" in done.stdout
