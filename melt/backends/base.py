@@ -47,8 +47,8 @@ class Bundle:
     @property
     def runner_sha256(self) -> str | None:
         """The program's content, where the bundle brings it along; of several files, the hash of their hashes."""
-        found = sorted({self.programs[a].sha256 for a in self.argv if a in self.programs})
-        return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else next(iter(found), None)
+        hashes = sorted({self.programs[a].sha256 for a in self.argv if a in self.programs})
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if len(hashes) > 1 else next(iter(hashes), None)
 
 
 class Backend(ABC):

@@ -56,7 +56,7 @@ def read_row(line: str) -> Row | None:
 
 def hello(row: Row, pid: int | None) -> Hello:
     """Who it is, by its own word. The processor and what it calls GPUs, NPUs among them, are what it can compute on."""
-    found = [name.strip() for name in row.gpu_info.split(",") if name.strip()]
+    gpus = [name.strip() for name in row.gpu_info.split(",") if name.strip()]
     return Hello(
         protocol=1,
         runner="llama-bench",
@@ -67,13 +67,13 @@ def hello(row: Row, pid: int | None) -> Hello:
         system_info=row.cpu_info,
         accelerators=(
             Accelerator(name="CPU", kind="cpu", description=row.cpu_info),
-            *(Accelerator(name=name, kind="npu" if _NPU.search(name) else "gpu") for name in found),
+            *(Accelerator(name=name, kind="npu" if _NPU.search(name) else "gpu") for name in gpus),
         ),
         pid=pid,
     )
 
 
-def told(row: Row) -> dict[str, Any]:
+def without_path(row: Row) -> dict[str, Any]:
     """The row as it came, but for where the model lay."""
     return row.model_dump(mode="json") | {"model_filename": PurePath(row.model_filename).name}
 
@@ -96,30 +96,31 @@ class LlamaBenchOutput:
             self._pid = pid
             return self._greeting(self._rows[0])
         row = read_row(line)
-        found = row.repetitions if row else None
-        if row is None or found is None:
+        repetitions = row.repetitions if row else None
+        if row is None or repetitions is None:
             return [line]
-        problem = self._problem(row, found)
+        problem = self._problem(row, repetitions)
         self._rows.append(row)
         if problem:
             return [Failed(kind="invalid_events", message=problem).model_dump_json()]
-        if found.phase == "prefill":
-            return [_repetitions(row, found)]
+        if repetitions.phase == "prefill":
+            return [_repetitions(row, repetitions)]
         greeting = [] if self._pid is not None else self._greeting(row)
-        return [*greeting, _repetitions(row, found), Done(status="ok").model_dump_json()]
+        return [*greeting, _repetitions(row, repetitions), Done(status="ok").model_dump_json()]
 
-    def _problem(self, row: Row, found: Repetitions) -> str:
+    def _problem(self, row: Row, repetitions: Repetitions) -> str:
         """Why this cannot be the next test of the run; empty where it is."""
         cell, first = self._cell, len(self._rows) == 0
         wanted = ("prefill", cell.prompt_tokens, 0) if first else ("decode", cell.gen_tokens, cell.prompt_tokens)
         if len(self._rows) > 1:
             return "llama-bench gives more than a prefill and a decode"
-        if (found.phase, found.tokens, found.depth) != wanted:
+        if (repetitions.phase, repetitions.tokens, repetitions.depth) != wanted:
             return "llama-bench gives a {} of {} tokens at depth {}, and not a {} of {} at {}".format(
-                found.phase, found.tokens, found.depth, *wanted
+                repetitions.phase, repetitions.tokens, repetitions.depth, *wanted
             )
-        if len(found.took_ns) != cell.iterations:
-            return f"llama-bench gives {len(found.took_ns)} repetitions of the {found.phase}, and not {cell.iterations}"
+        if len(repetitions.took_ns) != cell.iterations:
+            made = f"{len(repetitions.took_ns)} repetitions of the {repetitions.phase}"
+            return f"llama-bench gives {made}, and not {cell.iterations}"
         if not first and row.build != self._rows[0].build:
             return "the prefill and the decode are of two builds of llama-bench"
         return ""
@@ -132,15 +133,15 @@ class LlamaBenchOutput:
         return lines
 
 
-def _repetitions(row: Row, found: Repetitions) -> str:
-    return json.dumps(found.model_dump(mode="json") | {"row": told(row)}, ensure_ascii=False)
+def _repetitions(row: Row, repetitions: Repetitions) -> str:
+    return json.dumps(repetitions.model_dump(mode="json") | {"row": without_path(row)}, ensure_ascii=False)
 
 
 def _pid(line: str) -> int | None:
     """The process to watch, as the script tells it between the two tests."""
     try:
-        told = json.loads(line)
+        content = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    pid = told.get("melt_pid") if isinstance(told, dict) else None
+    pid = content.get("melt_pid") if isinstance(content, dict) else None
     return pid if isinstance(pid, int) and not isinstance(pid, bool) and 0 < pid < 2**31 else None

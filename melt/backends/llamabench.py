@@ -100,14 +100,14 @@ class LlamaBench(Backend):
 
 def _arguments(cell: Cell, job: Job, program: Program) -> list[str]:
     """llama-bench's own, but for the test."""
-    words = ["-m", "model", "-o", "jsonl", "-r", str(cell.iterations), "-t", str(job.threads)]
-    words += ["-b", str(cell.batch), "-ub", str(cell.ubatch), "-ctk", cell.type_k, "-ctv", cell.type_v]
-    words += ["-ngl", "0" if cell.accelerator == "cpu" else ALL_LAYERS]
-    words += ["-fa", _FLASH_ATTENTION[cell.flash_attn]] if cell.flash_attn in _FLASH_ATTENTION else []
-    words += ["-C", f"{job.cpu_mask:#x}", "--cpu-strict", "1"] if job.cpu_mask else []
-    words += [] if cell.warmups else ["--no-warmup"]
+    arguments = ["-m", "model", "-o", "jsonl", "-r", str(cell.iterations), "-t", str(job.threads)]
+    arguments += ["-b", str(cell.batch), "-ub", str(cell.ubatch), "-ctk", cell.type_k, "-ctv", cell.type_v]
+    arguments += ["-ngl", "0" if cell.accelerator == "cpu" else ALL_LAYERS]
+    arguments += ["-fa", _FLASH_ATTENTION[cell.flash_attn]] if cell.flash_attn in _FLASH_ATTENTION else []
+    arguments += ["-C", f"{job.cpu_mask:#x}", "--cpu-strict", "1"] if job.cpu_mask else []
+    arguments += [] if cell.warmups else ["--no-warmup"]
     library, device = _DEVICES.get(cell.accelerator, ("", ""))
-    return [*words, *(["-dev", device] if library in program.files or library in program.links else [])]
+    return [*arguments, *(["-dev", device] if library in program.files or library in program.links else [])]
 
 
 def _program(cell: Cell, facts: DeviceFacts) -> Program:
@@ -125,10 +125,10 @@ def _program(cell: Cell, facts: DeviceFacts) -> Program:
 
 
 def _fitting(facts: DeviceFacts) -> list[Program]:
-    found = [p for p in programs() if p.fits(facts)]
-    if not found:
+    fitting = [p for p in programs() if p.fits(facts)]
+    if not fitting:
         raise RunnerError(f"llamabench: no llama-bench was added that runs on {_kind(facts)}", _ADD)
-    return found
+    return fitting
 
 
 def _kind(facts: DeviceFacts) -> str:

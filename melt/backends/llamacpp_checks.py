@@ -37,5 +37,5 @@ def _native_runner() -> Check:
             missing[e.message] = e.hint
     if not missing:
         return Check("native runner", "ok", "can be built: melt runner list")
-    found = f"cannot be built for everything: {'; '.join(missing)}"
-    return Check("native runner", "warning", found, " ".join(dict.fromkeys(missing.values())))
+    problem = f"cannot be built for everything: {'; '.join(missing)}"
+    return Check("native runner", "warning", problem, " ".join(dict.fromkeys(missing.values())))

@@ -61,15 +61,15 @@ class OnnxRuntime(Backend):
         python, job = facts.python or "", job_for(cell, facts, job_id, self.name)
         folder = Path(model.path)
         files = {"runner": runner_file()}
-        words: list[str] = []
+        arguments: list[str] = []
         for file in model.files:
             key = job.model if file.name == CONFIG else f"{job.model}/{file.name}"
             name = PurePosixPath(file.name).name
             files[key] = DeviceFile(name, folder / file.name, file.sha256, file.size_bytes)
             # "./" so that no file's name is taken for a key of this bundle.
-            words += [] if key == job.model else ["--beside", f"./{file.name}", key]
+            arguments += [] if key == job.model else ["--beside", f"./{file.name}", key]
         env = {_COMPILED: str(cache_folder() / "compiled")} if facts.is_host else {}
-        return Bundle(files, (python, "runner", "run", *words), job, (python, "runner", "sample"), env)
+        return Bundle(files, (python, "runner", "run", *arguments), job, (python, "runner", "sample"), env)
 
 
 def _check_room(cell: Cell) -> None:

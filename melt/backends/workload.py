@@ -19,8 +19,8 @@ _FORMATS = {"gguf": "GGUF file", "onnx": "ONNX folder"}
 
 def check_format(cell: Cell, wanted: "Format", backend: str) -> None:
     """Raises RunnerError where the cell's model is of a format that the backend does not read."""
-    found = parse_ref(cell.model).format
-    if found != wanted:
+    format_ = parse_ref(cell.model).format
+    if format_ != wanted:
         example = "synth:smollm2-135m@onnx-int4" if wanted == "onnx" else "synth:smollm2-135m@Q4_0"
         raise RunnerError(
             f"{backend} reads {_FORMATS[wanted]}s, and {cell.model} is none",
@@ -37,12 +37,12 @@ def model_file(model: "ModelInfo") -> DeviceFile:
 def job_for(cell: Cell, facts: DeviceFacts, job_id: str, engine: str) -> Job:
     """The job of a run, its model by the key ``model``; threads default to the physical cores, or to the mask's."""
     mask = cpu_mask(cell.cores, facts)
-    told = {axis.job: getattr(cell, name) for name, axis in AXES.items() if axis.job and cell.means(axis)}
-    of_workload = {key.removeprefix("workload."): told.pop(key) for key in list(told) if key.startswith("workload.")}
+    fields = {axis.job: getattr(cell, name) for name, axis in AXES.items() if axis.job and cell.means(axis)}
+    of_workload = [key for key in fields if key.startswith("workload.")]
     return Job.model_validate(
         {
-            **told,
-            "workload": of_workload,
+            **{key: value for key, value in fields.items() if key not in of_workload},
+            "workload": {key.removeprefix("workload."): fields[key] for key in of_workload},
             "job_id": job_id,
             "engine": engine,
             "model": "model",

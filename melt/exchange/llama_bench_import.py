@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from melt.backends.llama_bench_rows import LlamaBenchOutput, Row, hello, read_row, told
+from melt.backends.llama_bench_rows import LlamaBenchOutput, Row, hello, read_row, without_path
 from melt.errors import ModelError, PlanError, StoreError
 from melt.models.info import ModelInfo
 from melt.models.refs import peek
@@ -136,7 +136,7 @@ def _more(row: Row) -> Mapping[str, Any]:
 
 def _run_of(prefill: Row, decode: Row, device: str, info: ModelInfo | None) -> tuple[Manifest, list[str]]:
     cell = _cell(prefill, decode, device, info)
-    given = [json.dumps(told(row), sort_keys=True) for row in (prefill, decode)]
+    given = [json.dumps(without_path(row), sort_keys=True) for row in (prefill, decode)]
     translate = LlamaBenchOutput(cell)
     lines = [line for row in given for line in translate(row)]
     started, ended = _times(prefill, decode)

@@ -36,7 +36,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
     """What the phone says of itself; ``extra`` holds what the driver knows better, by DeviceFacts' own keys."""
     props = android_properties.properties(inventory)
     serial = props.get("ro.serialno") or props.get("ro.boot.serialno")
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "platform": "android",
         "soc": _joined(props, "ro.soc.manufacturer", "ro.soc.model") or props.get("ro.board.platform"),
         "product": _joined(props, "ro.product.manufacturer", "ro.product.model"),
@@ -45,7 +45,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "serial_hash": linux_facts.hashed(serial) if serial else None,
         "extra": _extra(inventory, props),
     }
-    return linux_facts.facts(inventory, {k: v for k, v in found.items() if v is not None} | dict(extra or {}))
+    return linux_facts.facts(inventory, {k: v for k, v in values.items() if v is not None} | dict(extra or {}))
 
 
 def _joined(props: Mapping[str, str], *keys: str) -> str | None:
@@ -54,8 +54,8 @@ def _joined(props: Mapping[str, str], *keys: str) -> str | None:
 
 def _battery_health(inventory: Inventory) -> str | None:
     """The service's word. How much of its capacity is left, Android does not tell adb's shell."""
-    found = re.search(r"^\s*health: ([0-9]+)$", inventory.text(BATTERY_SERVICE) or "", re.M)
-    return _HEALTH.get(found[1]) if found else None
+    match = re.search(r"^\s*health: ([0-9]+)$", inventory.text(BATTERY_SERVICE) or "", re.M)
+    return _HEALTH.get(match[1]) if match else None
 
 
 def _extra(inventory: Inventory, props: Mapping[str, str]) -> dict[str, str]:

@@ -32,23 +32,24 @@ def discover(platform: str, inventory: Inventory, sensors: Sensors) -> Discovery
     The profile's ``disable`` takes sources out by name or pattern, and its ``total`` names the sources of the
     total instead of the kinds' precedence.
     """
-    found = Findings(absent=list(registry().broken))
+    findings = Findings(absent=list(registry().broken))
     of_kind: dict[str, set[str]] = {}
     for name, kind in kinds_for(platform).items():
-        findings = _ask(name, kind, inventory, sensors, found)
-        of_kind[name] = {s.name for s in findings.sources}
-        found.extend(findings)
-    if not any(s.quantity == "temperature_c" for s in found.sources):
+        of_one = _ask(name, kind, inventory, sensors, findings)
+        of_kind[name] = {s.name for s in of_one.sources}
+        findings.extend(of_one)
+    if not any(s.quantity == "temperature_c" for s in findings.sources):
         hint = "Virtual machines have none: sessions then start without waiting to cool."
-        found.miss("temperature", "no thermal zone", hint)
-    kept = [s for s in found.sources if not _matches(s, sensors.disable)]
-    found.absent += [Absent(name=s.name, reason="disabled in the profile") for s in found.sources if s not in kept]
-    total = _wanted_total(found, kept, sensors.total) if sensors.total else _total(found, kept, of_kind)
+        findings.miss("temperature", "no thermal zone", hint)
+    kept = [s for s in findings.sources if not _matches(s, sensors.disable)]
+    disabled = [s.name for s in findings.sources if s not in kept]
+    findings.absent += [Absent(name=name, reason="disabled in the profile") for name in disabled]
+    total = _wanted_total(findings, kept, sensors.total) if sensors.total else _total(findings, kept, of_kind)
     used = {s.probe for s in kept}
     return Discovery(
-        probes=tuple(p for p in found.probes if p.name in used),
+        probes=tuple(p for p in findings.probes if p.name in used),
         sources=tuple(s.model_copy(update={"counts_in_total": s.name in total}) for s in kept),
-        absent=tuple(found.absent),
+        absent=tuple(findings.absent),
     )
 
 
@@ -74,29 +75,29 @@ def _check_names(names: Sequence[str], taken: set[str], what: str) -> None:
         taken.add(name)
 
 
-def _total(found: Findings, kept: list[Source], of_kind: Mapping[str, set[str]]) -> set[str]:
+def _total(findings: Findings, kept: list[Source], of_kind: Mapping[str, set[str]]) -> set[str]:
     """The sources of the first kind that can make the total: one kind only, so that no joule counts twice."""
     for name, given in of_kind.items():
         own = [s for s in kept if s.name in given]
         try:
             total = set(registry().kinds[name].total(own)) & {s.name for s in own}
         except Exception as e:  # a third party's kind may raise anything
-            found.absent.append(unusable(name, e))
+            findings.absent.append(unusable(name, e))
             continue
         if total:
             return total
-    found.miss("energy", "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
+    findings.miss("energy", "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
     return set()
 
 
-def _wanted_total(found: Findings, kept: list[Source], wanted: tuple[str, ...]) -> set[str]:
+def _wanted_total(findings: Findings, kept: list[Source], wanted: tuple[str, ...]) -> set[str]:
     """The power and energy sources that the profile names."""
     able = [s for s in kept if s.quantity in ("power_w", "energy_j")]
     there = f"There are: {', '.join(s.name for s in able[:MAX_NAMED])}." if able else "There are none."
     for pattern in wanted:
         if not any(_matches(s, (pattern,)) for s in able):
             reason = "the profile's sensors.total names it, and no such power or energy source is here"
-            found.miss(pattern, reason, there)
+            findings.miss(pattern, reason, there)
     return {s.name for s in able if _matches(s, wanted)}
 
 

@@ -27,9 +27,10 @@ def discover(battery: Mapping[str, Any], cores: int | None, update_s: float | No
     inventory = Inventory(
         entries=tuple(InventoryEntry(path=k, text=str(v)) for k, v in entries.items() if v is not None)
     )
-    found = discovery.discover(IOS, inventory, sensors)
+    discovered = discovery.discover(IOS, inventory, sensors)
     # What its battery lacks is told already.
-    return found.model_copy(update={"absent": tuple(a for a in found.absent if a.name != "energy" or not battery)})
+    absent = tuple(a for a in discovered.absent if a.name != "energy" or not battery)
+    return discovered.model_copy(update={"absent": absent})
 
 
 def battery_text(battery: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
     memory = _meminfo(inventory)
     release = _os_release(inventory)
     product = inventory.text("/proc/device-tree/model") or _dmi(inventory)
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "platform": "linux",
         "machine": inventory.text("uname:machine") or platform.machine(),
         "soc": _soc(inventory, cpuinfo),
@@ -82,7 +82,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "serial_hash": _serial_hash(inventory),
         "extra": _extra(inventory),
     }
-    return DeviceFacts(**{**found, **(extra or {})})
+    return DeviceFacts(**{**values, **(extra or {})})
 
 
 def _cpuinfo(inventory: Inventory) -> dict[str, str]:
@@ -140,24 +140,24 @@ def _physical_cores(inventory: Inventory) -> int | None:
 
 def _clusters(inventory: Inventory) -> tuple[tuple[int, ...], ...]:
     """The processors of one top clock, slowest first: where each has a clock of its own, equals are one cluster."""
-    found: dict[float, tuple[int, ...]] = {}
+    by_clock: dict[float, tuple[int, ...]] = {}
     for path in inventory.matching(f"{_CPU}/cpufreq/policy*/related_cpus"):
         cpus = tuple(int(w) for w in (inventory.text(path) or "").split() if re.fullmatch(r"[0-9]{1,5}", w))
         top_khz = inventory.number(path.removesuffix("related_cpus") + "cpuinfo_max_freq")
         if cpus and top_khz is not None:
-            found[top_khz] = tuple(sorted((*found.get(top_khz, ()), *cpus)))
-    return tuple(cpus for _, cpus in sorted(found.items()))
+            by_clock[top_khz] = tuple(sorted((*by_clock.get(top_khz, ()), *cpus)))
+    return tuple(cpus for _, cpus in sorted(by_clock.items()))
 
 
 def state(inventory: Inventory) -> dict[str, str]:
     """Those of the facts that a condition may move, as far as the machine tells them."""
-    found = {"governor": _governor(inventory), "clocks": clocks(inventory), "power_mode": _power_mode(inventory)}
-    return {name: value for name, value in found.items() if value is not None}
+    values = {"governor": _governor(inventory), "clocks": clocks(inventory), "power_mode": _power_mode(inventory)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _governor(inventory: Inventory) -> str | None:
-    found = {inventory.text(p) for p in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_governor")}
-    return ", ".join(sorted(g for g in found if g)) or None
+    governors = {inventory.text(p) for p in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_governor")}
+    return ", ".join(sorted(g for g in governors if g)) or None
 
 
 def clocks(inventory: Inventory) -> str | None:
@@ -187,12 +187,12 @@ def _note(held: dict[str, list[bool]], name: str, inventory: Inventory, low: str
 def _extra(inventory: Inventory) -> dict[str, str]:
     """What a board's maker installs: JetPack's version, CUDA's, the fan's profile."""
     fan = re.search(r"FAN_PROFILE:([\w-]{1,40})", inventory.text("fan") or "")
-    found = {
+    values = {
         "jetpack": (inventory.text("jetpack") or "").split("\n")[0][:80],
         "cuda": _cuda(inventory.text("/usr/local/cuda/version.json") or ""),
         "fan": fan[1] if fan else "",
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def _cuda(text: str) -> str:

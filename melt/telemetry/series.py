@@ -83,13 +83,13 @@ def read(discovery: Discovery, lines: Iterable[str] | str) -> Telemetry:
     text = lines if isinstance(lines, str) else "\n".join(lines)
     wanted = {s.probe for s in discovery.sources}
     samples, failures, skipped = _split(text, wanted)
-    found: dict[str, Series] = {}
+    by_name: dict[str, Series] = {}
     for source in discovery.sources:
         if source.probe in samples:
             one = _values(source, samples[source.probe])
             if len(one.t_ns):
-                found[source.name] = one
-    return Telemetry(_multiplied(discovery, found), tuple(failures), skipped)
+                by_name[source.name] = one
+    return Telemetry(_multiplied(discovery, by_name), tuple(failures), skipped)
 
 
 def _split(text: str, wanted: set[str]) -> tuple[dict[str, _Raw], list[ProbeFailure], int]:
@@ -238,15 +238,15 @@ def _unwrapped(t_ns: Times, value: Values, wrap_at: float | None) -> Series:
     return Series(t_ns, value[0] + np.concatenate(([0.0], np.cumsum(step))), tuple(breaks))
 
 
-def _multiplied(discovery: Discovery, found: dict[str, Series]) -> dict[str, Series]:
+def _multiplied(discovery: Discovery, by_name: dict[str, Series]) -> dict[str, Series]:
     """Sources that are a product, made from the series that they name; those without a partner are dropped."""
     done: dict[str, Series] = {}
     for source in discovery.sources:
-        one = found.get(source.name)
+        one = by_name.get(source.name)
         if one is None:
             continue
         if source.times:
-            factor = found.get(source.times)
+            factor = by_name.get(source.times)
             if factor is None:
                 continue
             one = _product(source, one, factor)

@@ -139,8 +139,8 @@ class Inventory(_Frozen):
 
     def text(self, path: str) -> str | None:
         """The stripped text of one file, or None where it was not there or could not be read."""
-        found = self._index.get(path)
-        return found.text.strip("\0 \t\r\n") if found and found.text is not None else None
+        entry = self._index.get(path)
+        return entry.text.strip("\0 \t\r\n") if entry and entry.text is not None else None
 
     def number(self, path: str) -> float | None:
         """The number that is all of one file's text, or None."""
@@ -151,14 +151,14 @@ class Inventory(_Frozen):
 
     def error(self, path: str) -> str | None:
         """The errno name that came instead of one file's text, or None."""
-        found = self._index.get(path)
-        return found.error if found else None
+        entry = self._index.get(path)
+        return entry.error if entry else None
 
     def matching(self, pattern: str) -> list[str]:
         """The paths that match a pattern in which ``*`` stays within one folder name, in natural order."""
         depth = pattern.count("/")
-        found = [p for p in self._index if p.count("/") == depth and _matches(p, pattern)]
-        return sorted(found, key=natural)
+        paths = [p for p in self._index if p.count("/") == depth and _matches(p, pattern)]
+        return sorted(paths, key=natural)
 
     def without_root(self, root: str) -> "Inventory":
         """The same files as those of a machine whose tree was found below a folder."""

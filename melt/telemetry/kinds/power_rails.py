@@ -57,13 +57,13 @@ def read_rails(trace: bytes) -> tuple[list[Rail], list[RailSample]]:
         for number, value in _fields(message):
             if not isinstance(value, bytes):
                 continue
-            found = dict(_fields(value))
-            index = found.get(_INDEX, 0)
+            fields = dict(_fields(value))
+            index = fields.get(_INDEX, 0)
             if not isinstance(index, int) or index >= MAX_RAILS:
                 continue
             if number == _DESCRIPTOR:
-                rails.setdefault(index, Rail(index, _text(found.get(_NAME)), _text(found.get(_SUBSYSTEM))))
-            stamp, energy = found.get(_TIMESTAMP_MS), found.get(_ENERGY_UWS)
+                rails.setdefault(index, Rail(index, _text(fields.get(_NAME)), _text(fields.get(_SUBSYSTEM))))
+            stamp, energy = fields.get(_TIMESTAMP_MS), fields.get(_ENERGY_UWS)
             if number == _ENERGY and isinstance(stamp, int) and isinstance(energy, int) and last.get(index) != stamp:
                 last[index] = stamp
                 samples.append(RailSample(index, stamp * 1_000_000, energy))
