@@ -22,8 +22,8 @@ from melt.cli.summary import print_summary
 from melt.execution.estimate import Rate
 from melt.execution.plan import Outcome
 from melt.report import tables
+from melt.report.curve_groups import curve_groups
 from melt.report.reproduce import command
-from melt.report.series import settings
 from melt.spec.cell import AXES, Cell
 from melt.spec.plan import Plan, load_plan
 from tests.support.store_factory import SMOLLM, Recipe, with_, write_run
@@ -100,7 +100,7 @@ def test_what_ran_alike_though_asked_otherwise_is_kept_and_told_apart(tmp_path: 
     assert set(results.cells["threads"]) == {2}
     found = curves(results.runs, results.cells)
     assert [list(c.contexts) for c in found] == [[128, 512], [128, 512]]
-    labels = [d.label for s in settings(results) for d in s.drawn]
+    labels = [d.label for s in curve_groups(results) for d in s.curves]
     assert len(set(labels)) == len(labels) == 2
     notes = {row[1].shown + row[1].note for row in tables.cells_table(results).rows}
     assert len(notes) == 4
@@ -168,7 +168,7 @@ class TestTwoCellsThatDifferInOneField:
         assert sorted(i for c in found for i in c.cells["cell_id"]) == sorted(c.id for c in pair(field))
         if field != "prompt_tokens":
             assert len(found) == 2
-            assert apart([s.title, d.label] for s in settings(results) for d in s.drawn)
+            assert apart([s.title, d.label] for s in curve_groups(results) for d in s.curves)
 
     def test_are_measured_again_by_the_command_of_the_report(
         self, field: str, measured: Callable[[str], melt.Results]

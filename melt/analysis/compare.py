@@ -65,7 +65,7 @@ def ratio(a: Curve, b: Curve, metric: str, context: float, manifests: dict[str, 
 def incomparable(a: Curve, b: Curve, manifests: dict[str, Manifest]) -> list[str]:
     """What stands against comparing two curves: one line a difference, none where they may be compared."""
     reasons = []
-    for name, left, right in zip(MATCHED, a.setting, b.setting, strict=True):
+    for name, left, right in zip(MATCHED, a.matched, b.matched, strict=True):
         if left == right:
             continue
         if name == "conditions_id":

@@ -29,7 +29,7 @@ class Curve:
     ``cells`` is sorted by prompt_tokens and holds no length twice; ``sessions`` are its ok runs.
     """
 
-    setting: tuple[object, ...]  # the values of MATCHED
+    matched: tuple[object, ...]  # the values of MATCHED
     cells: pd.DataFrame
     sessions: pd.DataFrame
 
@@ -73,14 +73,14 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
     ok = runs[runs["status"] == "ok"].set_index(["cell_id", "passport_id"], drop=False)
     found = []
     for key, group in measured.groupby([*MATCHED, *OF_MODEL], dropna=False, sort=False):
-        setting = tuple(None if v != v else v for v in key[: len(MATCHED)])
+        matched = tuple(None if v != v else v for v in key[: len(MATCHED)])
         for alike in _one_each(group, APART):
             points = alike.sort_values("prompt_tokens", ignore_index=True)
             wanted = list(zip(points["cell_id"], points["passport_id"], strict=True))
             sessions = ok.loc[ok.index.isin(wanted)].reset_index(drop=True)
-            found.append(Curve(setting, points, sessions))
+            found.append(Curve(matched, points, sessions))
     rank = {"transformer": 0, "hybrid": 1, "ssm": 2}
-    return sorted(found, key=lambda c: (str(c.setting), rank.get(c.family, 3), c.name, str(c.cells["quant"].iloc[0])))
+    return sorted(found, key=lambda c: (str(c.matched), rank.get(c.family, 3), c.name, str(c.cells["quant"].iloc[0])))
 
 
 def _one_each(cells: pd.DataFrame, apart: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -93,10 +93,10 @@ def _one_each(cells: pd.DataFrame, apart: Sequence[str]) -> Iterator[pd.DataFram
 
 
 def pairs(found: list[Curve]) -> Iterator[tuple[Curve, Curve]]:
-    """Every SSM or hybrid beside every Transformer that was measured under the same setting."""
+    """Every SSM or hybrid beside every Transformer that was measured under the same settings."""
     for challenger in found:
         for reference in found:
-            alike = challenger.setting == reference.setting
+            alike = challenger.matched == reference.matched
             if alike and challenger.family in ("ssm", "hybrid") and reference.family == "transformer":
                 yield challenger, reference
 

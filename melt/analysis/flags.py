@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from melt.analysis.measures.energy import NO_TIMES, PHASES
 from melt.analysis.measures.thermal import throttling
 from melt.analysis.observation import Observation
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.store.manifest import Flag
 from melt.util.text import plural
 
@@ -25,7 +25,7 @@ FAMILY_DISAGREEMENT = "family_disagreement"
 NOT_COMPARED = (EMULATED, FAMILY_DISAGREEMENT)
 
 
-def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observation) -> list[Flag]:
+def flags_of(rec: RunRecord, row: Mapping[str, float], observed: Observation) -> list[Flag]:
     """The manifest's flags and those of the data, each name once, in the order they were found."""
     found = [*rec.manifest.flags]
     if rec.ok:
@@ -38,7 +38,7 @@ def flags_of(rec: Recorded, row: Mapping[str, float], observed: Observation) -> 
     return list({f.name: f for f in reversed(found)}.values())[::-1]
 
 
-def _emulated(rec: Recorded) -> list[Flag]:
+def _emulated(rec: RunRecord) -> list[Flag]:
     what = rec.loaded.emulated if rec.loaded else None
     if not what:
         return []
@@ -47,7 +47,7 @@ def _emulated(rec: Recorded) -> list[Flag]:
     return [Flag(name=EMULATED, evidence=evidence)]
 
 
-def _family(rec: Recorded) -> list[Flag]:
+def _family(rec: RunRecord) -> list[Flag]:
     """The engine's own word on the model's family against that read from the model's header.
 
     A header that told no family is none that could be wrong.
@@ -59,7 +59,7 @@ def _family(rec: Recorded) -> list[Flag]:
     return [Flag(name=FAMILY_DISAGREEMENT, evidence=evidence)]
 
 
-def _accelerator(rec: Recorded) -> list[Flag]:
+def _accelerator(rec: RunRecord) -> list[Flag]:
     asked, ran = rec.manifest.cell.accelerator, rec.loaded.effective_accelerator if rec.loaded else None
     if rec.loaded is None and rec.hello is not None and asked not in {a.kind for a in rec.hello.accelerators}:
         seen = ", ".join(a.name for a in rec.hello.accelerators) or "none"
@@ -70,7 +70,7 @@ def _accelerator(rec: Recorded) -> list[Flag]:
     return [Flag(name="accelerator_fallback", evidence=f"asked for {asked}, ran on {ran}: {where}")]
 
 
-def _memory(rec: Recorded, row: Mapping[str, float]) -> list[Flag]:
+def _memory(rec: RunRecord, row: Mapping[str, float]) -> list[Flag]:
     """Measured, explained and predicted memory differ by more than a tenth.
 
     The engine's second, repacked copy of weights is not in the architecture, and so not in the prediction.
@@ -100,7 +100,7 @@ def _mib(value: float) -> str:
     return f"{value / 2**20:.0f} MiB"
 
 
-def _throttling(rec: Recorded) -> list[Flag]:
+def _throttling(rec: RunRecord) -> list[Flag]:
     found = throttling(rec.timed)
     if found is None:
         return []

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from melt.analysis import processes, rows
+from melt.analysis import parallel, rows
 from melt.analysis.cells import cells_frame
 from melt.analysis.columns import names
 from melt.analysis.flags import flags_of
 from melt.analysis.measures.rails import has_rails, rail_rows
-from melt.analysis.recorded import Recorded, read
+from melt.analysis.run_record import RunRecord, read
 from melt.analysis.telemetry import telemetry_text
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, DamagedRunError, Flag, Manifest, read_manifest
@@ -37,7 +37,7 @@ class Results:
     """
 
     def __init__(
-        self, recorded: Sequence[Recorded], damaged: Sequence[Damaged] = (), folders: Sequence[Path] = ()
+        self, recorded: Sequence[RunRecord], damaged: Sequence[Damaged] = (), folders: Sequence[Path] = ()
     ) -> None:
         self.folders = tuple(folders)
         self.recorded = tuple(recorded)
@@ -120,7 +120,7 @@ class Results:
 
     @cached_property
     def _summaries(self) -> list[rows.Summary]:
-        observed = processes.observe_all(self.recorded, least=WORTH_A_PROCESS)
+        observed = parallel.observe_all(self.recorded, least=WORTH_A_PROCESS)
         return [rows.summary(r, o) for r, o in zip(self.recorded, observed, strict=True)]
 
     @cached_property
@@ -139,7 +139,7 @@ def load(*folders: str | Path) -> Results:
     Raises:
         StoreError: a folder is missing or holds no run, or was written by a newer melt.
     """
-    recorded: dict[str, Recorded] = {}
+    recorded: dict[str, RunRecord] = {}
     damaged: list[Damaged] = []
     paths = [Path(f) for f in folders] or [Path("results")]
     for path in paths:

@@ -1,7 +1,7 @@
 """Every metric: the rows that the measures declare, and each list of metrics, chosen from the rows."""
 
 from melt.analysis.measures import energy, latency, loading, memory, rails, thermal
-from melt.spec.metrics import Group, Metric, Place
+from melt.spec.metrics import FigureKind, Metric, Place
 
 # The order in which people meet them. Each declares METRICS.
 MEASURES = (loading, latency, memory, energy, thermal)
@@ -25,6 +25,6 @@ def shown_in(place: Place) -> tuple[Metric, ...]:
     return tuple(m for m in (PER_RAIL if place == "rails" else ROWS) if place in m.shown)
 
 
-def drawn_in(group: Group) -> tuple[Metric, ...]:
+def drawn_in(kind: FigureKind) -> tuple[Metric, ...]:
     """The metrics that a chapter of the report draws against context length."""
-    return tuple(m for m in ROWS if m.figure == group)
+    return tuple(m for m in ROWS if m.figure == kind)

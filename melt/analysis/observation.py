@@ -9,7 +9,7 @@ from melt.analysis.measures.background import Background, background
 from melt.analysis.measures.energy import PhaseEnergies, phase_energies
 from melt.analysis.measures.memory import SampledMemory, only_before_loading, sampled_memory, superseded
 from melt.analysis.measures.thermal import Heat, heat
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.analysis.telemetry import Telemetry, run_window, telemetry_text, text_until
 from melt.telemetry.series import series
 from melt.telemetry.source import Discovery
@@ -27,7 +27,7 @@ class Observation:
     energy: PhaseEnergies = field(default_factory=PhaseEnergies)
 
 
-def observe(rec: Recorded) -> Observation:
+def observe(rec: RunRecord) -> Observation:
     """The figures of one run; a run without telemetry, or that failed, has none."""
     known = rec.manifest.telemetry
     if not rec.ok or not known.sources:

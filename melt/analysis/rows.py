@@ -13,7 +13,7 @@ from melt.analysis.measures import energy, latency, loading, memory, thermal
 from melt.analysis.metrics import PER_ITERATION, PER_RUN
 from melt.analysis.observation import Observation
 from melt.analysis.passport import conditions, passport_id
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.analysis.settings import settings_of
 from melt.analysis.stats import median
 from melt.store.manifest import Flag
@@ -26,13 +26,13 @@ NS = 1e-9
 class Summary:
     """A run in numbers: its timed iterations as rows of ``iterations``, and its own metrics."""
 
-    rec: Recorded
+    rec: RunRecord
     observed: Observation
     iterations: tuple[dict[str, Any], ...]
     metrics: dict[str, float]
 
 
-def summary(rec: Recorded, observed: Observation) -> Summary:
+def summary(rec: RunRecord, observed: Observation) -> Summary:
     """What the frames need of a run, worked out once."""
     iterations = tuple(_iteration_rows(rec, observed))
     return Summary(rec, observed, iterations, _metrics(rec, observed, iterations))
@@ -67,14 +67,14 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
     }
 
 
-def _compiled(rec: Recorded) -> Any:
+def _compiled(rec: RunRecord) -> Any:
     """Whether the run compiled its model itself, every graph of it or some."""
     if not rec.compiled:
         return np.nan
     return "cached" if all(c.cached for c in rec.compiled) else "cold"
 
 
-def _metrics(rec: Recorded, observed: Observation, per_pass: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _metrics(rec: RunRecord, observed: Observation, per_pass: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Every metric of a run; NaN where it is missing, all of them where the run is not ok."""
     if not rec.ok:
         return {m.name: math.nan for m in PER_RUN}
@@ -87,7 +87,7 @@ def _metrics(rec: Recorded, observed: Observation, per_pass: Sequence[Mapping[st
     return {m.name: values[m.name] for m in PER_RUN}
 
 
-def _iteration_rows(rec: Recorded, observed: Observation) -> Iterator[dict[str, Any]]:
+def _iteration_rows(rec: RunRecord, observed: Observation) -> Iterator[dict[str, Any]]:
     """A run's timed iterations as rows of ``iterations``."""
     cell = rec.manifest.cell
     for i, one in enumerate(rec.timed):
@@ -118,7 +118,7 @@ def _energy_reasons(observed: Observation, iteration: int) -> dict[str, Any]:
     return {f"energy_{phase}_reason": reasons.get(phase) or np.nan for phase in energy.PHASES}
 
 
-def tokens_frame(recorded: Sequence[Recorded]) -> pd.DataFrame:
+def tokens_frame(recorded: Sequence[RunRecord]) -> pd.DataFrame:
     """Every token of every timed iteration; built from whole arrays, as there are many."""
     passes = [(r.run_id, i, np.asarray(p.token_t_ns, dtype=np.int64)) for r in recorded for i, p in enumerate(r.timed)]
     if not passes:
@@ -139,7 +139,7 @@ def tokens_frame(recorded: Sequence[Recorded]) -> pd.DataFrame:
     )
 
 
-def samples_frame(rec: Recorded, by_name: Mapping[str, Series]) -> pd.DataFrame:
+def samples_frame(rec: RunRecord, by_name: Mapping[str, Series]) -> pd.DataFrame:
     """The samples of one run's every series."""
     parts = []
     for source in rec.manifest.telemetry.sources:
@@ -164,7 +164,7 @@ def samples_frame(rec: Recorded, by_name: Mapping[str, Series]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(("run_id", "source", "quantity", "site"), "category"))
 
 
-def ops_rows(rec: Recorded) -> Iterator[dict[str, Any]]:
+def ops_rows(rec: RunRecord) -> Iterator[dict[str, Any]]:
     """A run's operators as rows of ``ops``; of a run that is not ok there are none."""
     for event in rec.ops if rec.ok else ():
         total_ns = sum(r.total_ns for r in event.rows)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.spec.axes import Axis
 from melt.spec.cell import AXES
 from melt.spec.metrics import Column
@@ -26,7 +26,7 @@ SETTINGS = (*(Column(a.name, a.unit, a.of_run) for a in AXES.values()), *FOUND)
 LAST = ("model", "conditions_id", "passport_id", "settings_id")
 
 
-def settings_of(rec: Recorded) -> dict[str, Any]:
+def settings_of(rec: RunRecord) -> dict[str, Any]:
     """A run's values of ``SETTINGS``."""
     asked = {name: _value(axis, getattr(rec.manifest.cell, name)) for name, axis in AXES.items()}
     found = {name: np.nan if value is None else value for name, value in (_as_run(rec) | _of_model(rec)).items()}
@@ -39,7 +39,7 @@ def _value(axis: Axis, asked: object) -> object:
     return np.nan if asked is None else asked
 
 
-def _as_run(rec: Recorded) -> dict[str, Any]:
+def _as_run(rec: RunRecord) -> dict[str, Any]:
     """What ran, where the run says so; of the cell's axes those whose rows say ``as_run``."""
     cell, loaded = rec.manifest.cell, rec.loaded
     fixed = loaded.cache_type if loaded else None
@@ -54,7 +54,7 @@ def _as_run(rec: Recorded) -> dict[str, Any]:
     }
 
 
-def _of_model(rec: Recorded) -> dict[str, Any]:
+def _of_model(rec: RunRecord) -> dict[str, Any]:
     model = rec.manifest.model
     if model is None:
         return {"model_name": rec.manifest.cell.model, **dict.fromkeys(c.name for c in FOUND[2:])}

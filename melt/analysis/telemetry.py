@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.store.store import TELEMETRY
 from melt.telemetry.series import Series
 from melt.telemetry.source import Memory, Quantity, Site, Source
@@ -23,7 +23,7 @@ _STAMP = re.compile(r'\{"t_ns":\s*([0-9]{1,18}),')
 class Telemetry:
     """A run's parsed series by name; sources that were not parsed are not in it."""
 
-    rec: Recorded
+    rec: RunRecord
     by_name: Mapping[str, Series]
 
     @cached_property
@@ -61,7 +61,7 @@ class Telemetry:
         return ""
 
 
-def telemetry_text(rec: Recorded) -> str:
+def telemetry_text(rec: RunRecord) -> str:
     """The sampler's file as it came; empty where there is none."""
     try:
         return (rec.run.folder / TELEMETRY).read_text(encoding="utf-8", errors="replace")
@@ -89,7 +89,7 @@ def text_until(text: str, t_ns: int) -> str:
     return text if end < 0 else text[: end + 1]
 
 
-def run_window(rec: Recorded) -> Window:
+def run_window(rec: RunRecord) -> Window:
     """From the start of loading to the last timed token, device clock; of a program that tells neither, all after
     the idle baseline."""
     if not rec.timed:

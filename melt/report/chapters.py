@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melt.analysis.frames import Results
+from melt.report.curve_groups import CurveGroup
 from melt.report.figures.context import context_figures
 from melt.report.figures.drawing import Drawing
 from melt.report.figures.intervals import token_intervals
 from melt.report.figures.memory import memory_parts
 from melt.report.figures.operators import operators
 from melt.report.figures.traces import traces
-from melt.report.series import Setting
 
-MAX_SETTINGS = 6  # of more, the rest are in the tables
-MAX_TRACED = 2  # settings whose runs are shown over time
+MAX_GROUPS = 6  # of more, the rest are in the tables
+MAX_TRACED = 2  # groups whose runs are shown over time
 
 
 @dataclass
@@ -27,12 +27,12 @@ class Plate:
 
 @dataclass
 class Chapter:
-    """Figures of one kind for one setting; ``setting`` is empty where there is only one."""
+    """Figures of one kind for one group of curves; ``group`` is its title, empty where there is only one."""
 
     title: str
     lead: str
     slug: str
-    setting: str
+    group: str
     plates: tuple[Plate, ...]
 
 
@@ -68,18 +68,18 @@ LEADS = {
 }
 
 
-def chapters(settings: Sequence[Setting], results: Results) -> list[Chapter]:
+def chapters(groups: Sequence[CurveGroup], results: Results) -> list[Chapter]:
     """Every chapter that has a figure."""
-    several = len(settings) > 1
+    several = len(groups) > 1
     out = []
     for kind, (title, lead) in LEADS.items():
-        for setting in settings[: MAX_TRACED if kind == "traces" else MAX_SETTINGS]:
-            drawings = _drawings(kind, setting, results)
+        for group in groups[: MAX_TRACED if kind == "traces" else MAX_GROUPS]:
+            drawings = _drawings(kind, group, results)
             if drawings:
-                slug = f"{kind}-{setting.slug}" if several else kind
-                prefix = f"{setting.slug}-" if several else ""
+                slug = f"{kind}-{group.slug}" if several else kind
+                prefix = f"{group.slug}-" if several else ""
                 plates = _named(drawings, prefix)
-                out.append(Chapter(title, lead, slug, setting.title if several else "", plates))
+                out.append(Chapter(title, lead, slug, group.title if several else "", plates))
     return out
 
 
@@ -94,14 +94,14 @@ def _named(drawings: Sequence[Drawing], prefix: str) -> tuple[Plate, ...]:
     return tuple(plates)
 
 
-def _drawings(kind: str, setting: Setting, results: Results) -> list[Drawing]:
+def _drawings(kind: str, group: CurveGroup, results: Results) -> list[Drawing]:
     if kind == "speed":
-        return context_figures(setting, "latency")
+        return context_figures(group, "latency")
     if kind == "memory":
-        return context_figures(setting, "memory") + memory_parts(setting)
+        return context_figures(group, "memory") + memory_parts(group)
     if kind == "energy":
-        return context_figures(setting, "energy")
+        return context_figures(group, "energy")
     if kind == "pace":
-        found = token_intervals(setting, results)
+        found = token_intervals(group, results)
         return [found] if found else []
-    return traces(setting, results) if kind == "traces" else operators(setting, results)
+    return traces(group, results) if kind == "traces" else operators(group, results)

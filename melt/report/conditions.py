@@ -14,8 +14,8 @@ from melt.analysis.measures.energy import PHASES
 from melt.analysis.metrics import METRICS
 from melt.analysis.stats import SESSIONS_FOR_INTERVAL
 from melt.report import text
+from melt.report.curve_groups import CurveGroup
 from melt.report.palette import FAMILY_WORDS
-from melt.report.series import Setting
 from melt.spec.axes import Axis
 from melt.spec.cell import AXES, Cell
 from melt.store.manifest import Manifest
@@ -94,9 +94,9 @@ def _engine(versions: dict[str, str]) -> str | None:
     return versions["engine"] + (f" ({', '.join(build)})" if build else "")
 
 
-def models(results: Results, settings: list[Setting]) -> list[ModelCard]:
+def models(results: Results, groups: list[CurveGroup]) -> list[ModelCard]:
     """Every model that was measured or tried, once."""
-    css = {(d.curve.name, d.curve.cells["quant"].iloc[0]): d.look.css for s in settings for d in s.drawn}
+    css = {(d.curve.name, d.curve.cells["quant"].iloc[0]): d.look.css for group in groups for d in group.curves}
     of_name = Counter(n for n, _ in {(m.model.name, m.model.sha256) for m in results.manifests.values() if m.model})
     found: dict[tuple[str, str, str], ModelCard] = {}
     for m in (m.model for m in results.manifests.values()):
@@ -165,7 +165,7 @@ def _range(values: "pd.Series[int]") -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def caveats(results: Results, settings: list[Setting]) -> list[str]:
+def caveats(results: Results, groups: list[CurveGroup]) -> list[str]:
     """What the reader should know before believing a number, most important first."""
     return [
         *_synthetic(results),
@@ -175,7 +175,7 @@ def caveats(results: Results, settings: list[Setting]) -> list[str]:
         *_sessions(results),
         *_failures(results),
         *_flagged(results),
-        *_cliffs(settings),
+        *_cliffs(groups),
         *_damaged(results),
     ]
 
@@ -269,12 +269,12 @@ def _flagged(results: Results) -> list[str]:
     return [f"Some runs carry flags: {listed}. The evidence is in the table of runs."]
 
 
-def _cliffs(settings: list[Setting]) -> list[str]:
+def _cliffs(groups: list[CurveGroup]) -> list[str]:
     return [
         f"Cliff: {METRICS[c.metric].title} of {d.label} changes by a factor {text.number(c.factor)} more than "
         f"its cost law explains between {text.count(c.before)} and {text.tokens(c.after)}."
-        for s in settings
-        for d in s.drawn
+        for group in groups
+        for d in group.curves
         for c in cliffs(d.curve)
     ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from melt.analysis.crossover import Crossover
 from melt.analysis.metrics import METRICS, shown_in
 from melt.report import text
-from melt.report.series import Setting
+from melt.report.curve_groups import CurveGroup
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,18 @@ class CrossingRow:
     range: str
 
 
-def crossing_rows(setting: Setting) -> list[CrossingRow]:
-    """Every crossover of a setting for the table."""
+def crossing_rows(group: CurveGroup) -> list[CrossingRow]:
+    """Every crossover of a group of curves for the table."""
     rows = []
-    for challenger, reference in setting.pairs:
+    for challenger, reference in group.pairs:
         for metric in shown_in("crossover"):
-            found = setting.crossover(challenger, reference, metric.name)
+            found = group.crossover(challenger, reference, metric.name)
             if found.kind == "not_comparable":
                 continue
             span = f"{text.count(found.contexts[0])} to {text.count(found.contexts[-1])}"
             rows.append(
                 CrossingRow(
-                    setting.title,
+                    group.title,
                     challenger.label,
                     reference.label,
                     metric.heading,

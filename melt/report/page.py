@@ -10,11 +10,11 @@ from melt.analysis.frames import Results
 from melt.analysis.metrics import METRICS
 from melt.analysis.passport import passport_id
 from melt.report import conditions, palette, reproduce, text
-from melt.report.chapters import MAX_SETTINGS, Chapter
+from melt.report.chapters import MAX_GROUPS, Chapter
 from melt.report.crossings import crossing_rows
+from melt.report.curve_groups import CurveGroup
 from melt.report.pairs import pair
 from melt.report.sentences import model_flags, model_sentence
-from melt.report.series import Setting
 from melt.report.svg import inline
 from melt.report.tables import Table, cells_table, rails_table, runs_table
 from melt.version import __version__
@@ -26,7 +26,7 @@ MAX_PASSPORTS = 12
 OPEN_ROWS = 40  # a longer table starts closed
 
 
-def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Chapter]) -> str:
+def render(results: Results, groups: Sequence[CurveGroup], chapters: Sequence[Chapter]) -> str:
     """The whole page as HTML."""
     environment = Environment(
         loader=PackageLoader("melt.report"),
@@ -37,20 +37,20 @@ def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Cha
     )
     environment.filters["plural"] = text.plural
     return environment.get_template("page.html.j2").render(
-        title=_title(results, settings),
+        title=_title(results, groups),
         version=__version__,
         light=Markup(palette.css_variables(dark=False)),  # noqa: S704 - our own colours
         dark=Markup(palette.css_variables(dark=True)),  # noqa: S704 - our own colours
         metrics=METRICS,
         devices=conditions.devices(results),
-        models=conditions.models(results, list(settings)),
+        models=conditions.models(results, list(groups)),
         protocol=conditions.protocol(results),
-        caveats=conditions.caveats(results, list(settings)),
-        headlines=_headlines(results, settings),
-        crossings=[row for s in settings for row in crossing_rows(s)],
-        several=len(settings) > 1,
-        left_out=max(0, len(settings) - MAX_SETTINGS),
-        legends=_legend(settings),
+        caveats=conditions.caveats(results, list(groups)),
+        headlines=_headlines(results, groups),
+        crossings=[row for s in groups for row in crossing_rows(s)],
+        several=len(groups) > 1,
+        left_out=max(0, len(groups) - MAX_GROUPS),
+        legends=_legend(groups),
         chapters=[_chapter(c, i == 0 or chapters[i - 1].title != c.title) for i, c in enumerate(chapters)],
         cells=_shortened(cells_table(results)),
         rails=_shortened(rails_table(results)),
@@ -63,10 +63,10 @@ def render(results: Results, settings: Sequence[Setting], chapters: Sequence[Cha
     )
 
 
-def _title(results: Results, settings: Sequence[Setting]) -> str:
+def _title(results: Results, groups: Sequence[CurveGroup]) -> str:
     """Who is compared with whom on what; without a pair the devices alone."""
     devices = list(dict.fromkeys(text.name(m.cell.device) for m in results.manifests.values()))
-    pairs = [pair for s in settings for pair in s.pairs]
+    pairs = [pair for s in groups for pair in s.pairs]
     challengers = list(dict.fromkeys(a.label for a, _ in pairs))
     references = list(dict.fromkeys(b.label for _, b in pairs))
     if not pairs or len(challengers) + len(references) > MAX_TITLE_MODELS:
@@ -78,22 +78,22 @@ def _few(names: list[str]) -> str:
     return text.joined(names) if len(names) <= 3 else f"{', '.join(names[:3])} and more"
 
 
-def _headlines(results: Results, settings: Sequence[Setting]) -> list[dict[str, object]]:
-    """For each setting its pairs, the closest matched first; models without a pair in a sentence."""
+def _headlines(results: Results, groups: Sequence[CurveGroup]) -> list[dict[str, object]]:
+    """For each group its pairs, the closest matched first; models without a pair in a sentence."""
     out = []
-    for setting in settings[:MAX_SETTINGS]:
-        pairs = [pair(setting, a, b, results) for a, b in setting.pairs]
+    for group in groups[:MAX_GROUPS]:
+        pairs = [pair(group, a, b, results) for a, b in group.pairs]
         pairs.sort(key=lambda p: not p.close)
         in_pairs = {label for p in pairs for label in (p.challenger, p.reference)}
-        unpaired = [(model_sentence(d), model_flags(d)) for d in setting.drawn if d.label not in in_pairs]
+        unpaired = [(model_sentence(d), model_flags(d)) for d in group.curves if d.label not in in_pairs]
         more = max(0, len(pairs) - MAX_PAIRS)
-        out.append({"title": setting.title, "pairs": pairs[:MAX_PAIRS], "more": more, "unpaired": unpaired})
+        out.append({"title": group.title, "pairs": pairs[:MAX_PAIRS], "more": more, "unpaired": unpaired})
     return out
 
 
-def _legend(settings: Sequence[Setting]) -> list[dict[str, str]]:
+def _legend(groups: Sequence[CurveGroup]) -> list[dict[str, str]]:
     """Each drawn model once: name, family and stroke."""
-    drawn = {d.label: d for s in settings for d in s.drawn}
+    drawn = {d.label: d for s in groups for d in s.curves}
     return [
         {
             "label": d.label,
@@ -120,7 +120,7 @@ def _chapter(chapter: Chapter, opens: bool) -> dict[str, object]:
         "title": chapter.title,
         "lead": chapter.lead,
         "slug": chapter.slug,
-        "setting": chapter.setting,
+        "group": chapter.group,
         "opens": opens,
         "plates": plates,
     }

@@ -10,9 +10,9 @@ from melt.analysis.frames import Results
 from melt.analysis.metrics import shown_in
 from melt.report import text
 from melt.report.crossings import crossing_words
+from melt.report.curve_groups import CurveGroup, LabelledCurve
 from melt.report.palette import FAMILY_WORDS
 from melt.report.sentences import flags_sentence, median_words
-from melt.report.series import Drawn, Setting
 from melt.spec.metrics import Metric
 
 EVEN_WITHIN = 0.02  # a smaller difference than this is called none
@@ -46,7 +46,7 @@ class Pair:
     cards: tuple[Card, ...]
 
 
-def pair(setting: Setting, challenger: Drawn, reference: Drawn, results: Results) -> Pair:
+def pair(group: CurveGroup, challenger: LabelledCurve, reference: LabelledCurve, results: Results) -> Pair:
     """A pair's cards and its headline."""
     matched = match(challenger.curve, reference.curve)
     ratios = [(m, _ratio(challenger, reference, m, results)) for m in shown_in("card")]
@@ -60,11 +60,11 @@ def pair(setting: Setting, challenger: Drawn, reference: Drawn, results: Results
         close=matched.close,
         sentence=_sentence(challenger, reference),
         flags=flags_sentence((one, found.context) for _, found in shown for one in (challenger, reference)),
-        cards=tuple(_card(setting, challenger, reference, metric, found) for metric, found in shown),
+        cards=tuple(_card(group, challenger, reference, metric, found) for metric, found in shown),
     )
 
 
-def _how_matched(challenger: Drawn, reference: Drawn) -> str:
+def _how_matched(challenger: LabelledCurve, reference: LabelledCurve) -> str:
     found = match(challenger.curve, reference.curve)
     a, b = challenger.curve.cells.iloc[0], reference.curve.cells.iloc[0]
     words = [f"{text.parameters(a['n_params'])} parameters against {text.parameters(b['n_params'])}"]
@@ -75,7 +75,7 @@ def _how_matched(challenger: Drawn, reference: Drawn) -> str:
     return f"A {kind} beside a Transformer: {', '.join(words)}{apart}."
 
 
-def _sentence(challenger: Drawn, reference: Drawn) -> str:
+def _sentence(challenger: LabelledCurve, reference: LabelledCurve) -> str:
     """Both models' medians at the longest context length that both have, which may differ from metric to metric."""
     parts: dict[float, list[str]] = {}
     for metric in shown_in("sentence"):
@@ -87,7 +87,7 @@ def _sentence(challenger: Drawn, reference: Drawn) -> str:
     return " ".join(f"At {text.tokens(context)} of context, {'; '.join(said)}." for context, said in parts.items())
 
 
-def _ratio(challenger: Drawn, reference: Drawn, metric: Metric, results: Results) -> Ratio | None:
+def _ratio(challenger: LabelledCurve, reference: LabelledCurve, metric: Metric, results: Results) -> Ratio | None:
     """The challenger over the reference at the longest context length both have."""
     contexts = shared_contexts(challenger.curve, reference.curve, metric.name)
     if not len(contexts):
@@ -95,7 +95,7 @@ def _ratio(challenger: Drawn, reference: Drawn, metric: Metric, results: Results
     return ratio(challenger.curve, reference.curve, metric.name, float(contexts[-1]), results.manifests)
 
 
-def _card(setting: Setting, challenger: Drawn, reference: Drawn, metric: Metric, found: Ratio) -> Card:
+def _card(group: CurveGroup, challenger: LabelledCurve, reference: LabelledCurve, metric: Metric, found: Ratio) -> Card:
     even = (found.lo <= 1 <= found.hi) or abs(found.ratio - 1) < EVEN_WITHIN
     less = found.ratio < 1
     better = less == (metric.better == "lower")
@@ -107,7 +107,7 @@ def _card(setting: Setting, challenger: Drawn, reference: Drawn, metric: Metric,
         verdict="even" if even else "better" if better else "worse",
         detail=f"{amounts} at {text.tokens(found.context)} of context",
         interval=_ratio_interval(found),
-        crossing=crossing_words(setting.crossover(challenger, reference, metric.name)),
+        crossing=crossing_words(group.crossover(challenger, reference, metric.name)),
     )
 
 

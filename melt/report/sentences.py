@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from melt.analysis.curves import Curve
 from melt.analysis.metrics import shown_in
 from melt.report import text
-from melt.report.series import Drawn
+from melt.report.curve_groups import LabelledCurve
 from melt.spec.metrics import Metric
 
 
@@ -24,7 +24,7 @@ def median_words(curve: Curve, metric: Metric, context: float) -> str:
     return f"{shown} ({ends[0].split()[0] if same_unit else ends[0]} to {ends[1]})"
 
 
-def model_sentence(drawn: Drawn) -> str:
+def model_sentence(drawn: LabelledCurve) -> str:
     """A model that has nothing to be compared with: its medians at its shortest and longest context length."""
     said = []
     for metric in shown_in("sentence"):
@@ -33,18 +33,18 @@ def model_sentence(drawn: Drawn) -> str:
     return f"{drawn.label}: {'; '.join(said)}." if said else f"{drawn.label} has no measurement."
 
 
-def model_flags(drawn: Drawn) -> str:
+def model_flags(drawn: LabelledCurve) -> str:
     """The flags of the cells that ``model_sentence`` quotes."""
     return flags_sentence((drawn, c) for metric in shown_in("sentence") for c in _ends(drawn, metric))
 
 
-def _ends(drawn: Drawn, metric: Metric) -> list[float]:
+def _ends(drawn: LabelledCurve, metric: Metric) -> list[float]:
     """The shortest and the longest context length at which a metric was measured."""
     at = drawn.curve.measured(metric.name)
     return [float(c) for c in dict.fromkeys((at[0], at[-1]))] if len(at) else []
 
 
-def flags_sentence(quoted: Iterable[tuple[Drawn, float]]) -> str:
+def flags_sentence(quoted: Iterable[tuple[LabelledCurve, float]]) -> str:
     """The flags of the cells that a text quotes, in a sentence; empty where there are none."""
     found: dict[str, list[str]] = {}
     for one, context in {(one.label, context): (one, context) for one, context in quoted}.values():

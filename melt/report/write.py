@@ -12,9 +12,9 @@ from melt.analysis.frames import Results
 from melt.report import charts
 from melt.report.chapters import Plate, chapters
 from melt.report.crossings import crossing_rows
+from melt.report.curve_groups import curve_groups
 from melt.report.folder import INDEX, replacing
 from melt.report.page import render
-from melt.report.series import settings
 from melt.report.tables import rows_to_csv, to_csv
 
 FRAMES = ("runs", "iterations", "cells", "rails", "flags", "ops")
@@ -42,19 +42,19 @@ def write_report(results: Results, out: Path) -> Path:
 
 
 def _write(results: Results, folder: Path) -> None:
-    found = settings(results)
+    groups = curve_groups(results)
     (folder / "figures").mkdir()
     (folder / "tables").mkdir()
     with charts.house_style():
-        parts = chapters(found, results)
+        parts = chapters(groups, results)
         _draw([plate for chapter in parts for plate in chapter.plates], folder / "figures")
     for name in FRAMES:
         (folder / "tables" / f"{name}.csv").write_text(to_csv(getattr(results, name)), encoding="utf-8")
-    rows = [vars(row) for setting in found for row in crossing_rows(setting)]
+    rows = [vars(row) for group in groups for row in crossing_rows(group)]
     if rows:
         table = rows_to_csv(list(rows[0]), [list(r.values()) for r in rows])
         (folder / "tables" / "crossovers.csv").write_text(table, encoding="utf-8")
-    (folder / INDEX).write_text(render(results, found, parts), encoding="utf-8")
+    (folder / INDEX).write_text(render(results, groups, parts), encoding="utf-8")
 
 
 def _draw(plates: Sequence[Plate], folder: Path) -> None:

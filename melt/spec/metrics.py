@@ -12,7 +12,7 @@ Per = Literal["iteration", "run", "rail"]
 # Where people meet a metric: the live view and the table of `melt run`, and in a report its tables of cells, runs
 # and rails, the text and the cards of a comparison, its crossovers, and the figure of what memory is made of.
 Place = Literal["live", "summary", "cells", "runs", "rails", "sentence", "card", "crossover", "memory parts"]
-Group = Literal["latency", "memory", "energy"]
+FigureKind = Literal["latency", "memory", "energy"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Metric(Column):
     axis: Scale | None = None
     words: Words = Words("less", "more")
     shown: tuple[Place, ...] = ()
-    figure: Group | None = None
+    figure: FigureKind | None = None
     plain: str = ""
     law: CostLaw | None = None
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import melt
-from melt.analysis import processes
+from melt.analysis import parallel
 from melt.analysis.columns import COLUMNS, FRAMES, names, page_table
 from melt.analysis.metrics import METRICS, SPEEDS
 from melt.analysis.observation import observe
-from melt.analysis.processes import observe_all
+from melt.analysis.parallel import observe_all
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, Flag, RunFailure
 from melt.store.store import EVENTS, TELEMETRY, Run
@@ -385,5 +385,5 @@ def test_what_a_helper_cannot_do_is_done_here(tmp_path: Path, monkeypatch: pytes
     for i in range(2):
         write_run(tmp_path, MAMBA, 128 * (i + 1))
     recorded = melt.load(tmp_path).recorded
-    monkeypatch.setattr(processes, "_SERVE", "raise SystemExit(3)")
+    monkeypatch.setattr(parallel, "_SERVE", "raise SystemExit(3)")
     assert [repr(o) for o in observe_all(recorded, least=1)] == [repr(observe(r)) for r in recorded]

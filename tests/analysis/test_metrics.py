@@ -20,8 +20,8 @@ from melt.cli.progress import pass_speed
 from melt.cli.summary import print_summary
 from melt.execution.plan import Outcome
 from melt.report import text, write_report
+from melt.report.curve_groups import curve_groups
 from melt.report.sentences import model_sentence
-from melt.report.series import settings
 from melt.spec.metrics import SCALES, Metric
 from tests.support.store_factory import MAMBA, SMOLLM, Recipe, write_store
 
@@ -122,7 +122,7 @@ def test_a_card_a_crossover_and_a_sentence_name_their_metrics(page: Path, result
     with (page.parent / "tables" / "crossovers.csv").open() as f:
         assert [row["metric"] for row in csv.DictReader(f)] == [m.heading for m in shown_in("crossover")]
     [sentence] = re.findall(r'class="sentence">(.*?)</p>', html)
-    alone = model_sentence(settings(results)[0].drawn[0])
+    alone = model_sentence(curve_groups(results)[0].curves[0])
     for metric in shown_in("sentence"):
         assert f"{metric.title} is " in sentence
         assert f"{metric.title} " in alone

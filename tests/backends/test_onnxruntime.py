@@ -134,7 +134,7 @@ def test_what_is_emulated_stands_in_the_tables_and_in_no_comparison(tmp_path: Pa
     assert set(runs["type_k"]) == {"u16"}
     assert set(runs["ubatch"]) == {16}
     found = curves(runs, results.cells)
-    assert {c.setting[MATCHED.index("accelerator")] for c in found} == {"cpu"}
+    assert {c.matched[MATCHED.index("accelerator")] for c in found} == {"cpu"}
     assert len(found) == 2
     page = write_report(results, tmp_path / "page").read_text()
     assert "Emulated: local · onnxruntime · npu" in page

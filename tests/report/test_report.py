@@ -21,10 +21,10 @@ from melt.report import text, write_report
 from melt.report.charts import fitted_apart, spread
 from melt.report.conditions import caveats, protocol
 from melt.report.crossings import crossing_words
+from melt.report.curve_groups import curve_groups
 from melt.report.figures.traces import MAX_POINTS, thinned
 from melt.report.folder import MARKER
 from melt.report.pairs import pair
-from melt.report.series import settings
 from melt.report.tables import cells_table
 from melt.store.manifest import MANIFEST, Flag
 from melt.store.store import EVENTS
@@ -186,14 +186,14 @@ class TestTold:
         write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), recipe=Recipe(cell={"seed": 7}))
         other = Recipe(cell={"model": "elsewhere/mamba-130m.gguf"}, passport={"model_sha256": "ff" * 32})
         write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), recipe=other)
-        labels = [d.label for s in settings(melt.load(tmp_path / "results")) for d in s.drawn]
+        labels = [d.label for s in curve_groups(melt.load(tmp_path / "results")) for d in s.curves]
         assert len(set(labels)) == len(labels) == 4
         assert len(set(fitted_apart(labels).values())) == 4
 
     def test_a_setting_that_ran_elsewhere_than_asked_says_so(self, tmp_path: Path) -> None:
         for recipe in (Recipe(), Recipe(cell={"accelerator": "gpu"})):
             write_store(tmp_path, models=(SMOLLM,), contexts=(128, 512), sessions=1, recipe=recipe)
-        titles = [s.title for s in settings(melt.load(tmp_path))]
+        titles = [s.title for s in curve_groups(melt.load(tmp_path))]
         assert [t.split(" · ", 2)[2] for t in titles] == ["cpu", "gpu · ran on cpu"]
 
     def test_settings_that_change_the_numbers_are_in_the_protocol(self, tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ class TestTold:
         flag = Flag(name="throttled", evidence="firmware says so")
         write_store(tmp_path, models=(SMOLLM, MAMBA), contexts=(128, 512), recipe=Recipe(flags=(flag,)))
         results = melt.load(tmp_path)
-        (setting,) = settings(results)
-        told = pair(setting, *setting.pairs[0], results)
+        (group,) = curve_groups(results)
+        told = pair(group, *group.pairs[0], results)
         assert re.search(r"time to first token is [\d.]+ s \([\d.]+ to [\d.]+ s\) with Mamba-130M and ", told.sentence)
         assert re.search(r"time per output token is [\d.]+ ms \([\d.]+ to [\d.]+ ms\) with ", told.sentence)
         assert told.flags == "Flagged: Mamba-130M at 512 tokens and SmolLM2-135M at 512 tokens (throttled)."

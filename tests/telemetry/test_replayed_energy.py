@@ -30,7 +30,7 @@ def wavy(t_s: float) -> float:
     return 12 + 6 * math.sin(2 * math.pi * t_s / 1.3) + (9 if t_s > 1.5 else 0)
 
 
-class Recorded:
+class RunRecord:
     """What a replayed and sampled tree gave, with the truth beside it."""
 
     def __init__(self, discovery: Discovery, found: dict[str, Series], replay: Replay, begun_ns: int) -> None:
@@ -54,7 +54,7 @@ def record(
     seconds: float,
     power: Callable[[float], float] = wavy,
     period_ms: int = 50,
-) -> Recorded:
+) -> RunRecord:
     discovery = linux.discover(inventory_of(tree), Sensors(period_ms=period_ms))
     out = folder / "telemetry.jsonl"
     spec = {
@@ -75,7 +75,7 @@ def record(
             assert sampler.stdin
             sampler.stdin.close()
             assert sampler.wait(20) == 0
-    return Recorded(discovery, series(discovery, out.read_text(encoding="utf-8")), replay, begun_ns)
+    return RunRecord(discovery, series(discovery, out.read_text(encoding="utf-8")), replay, begun_ns)
 
 
 def test_rapl_over_a_wrap_around(tmp_path: Path) -> None:

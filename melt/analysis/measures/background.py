@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.analysis.telemetry import Telemetry, Values, finite
 from melt.telemetry.series import Series
 
@@ -50,7 +50,7 @@ def _rise(values: Values) -> float:
     return float(known[-1] - known[0]) if known.size > 1 else 0.0
 
 
-def other_load(rec: Recorded, by_name: Mapping[str, Series]) -> OtherLoad | None:
+def other_load(rec: RunRecord, by_name: Mapping[str, Series]) -> OtherLoad | None:
     """The load of the whole device less the runner's own; None where either was not sampled well enough."""
     cores = rec.manifest.device.logical_cores
     device, own = (_utilisation(rec, by_name, site) for site in ("system", "process"))
@@ -74,7 +74,7 @@ def other_load(rec: Recorded, by_name: Mapping[str, Series]) -> OtherLoad | None
     )
 
 
-def _utilisation(rec: Recorded, by_name: Mapping[str, Series], site: str) -> Series | None:
+def _utilisation(rec: RunRecord, by_name: Mapping[str, Series], site: str) -> Series | None:
     """The first series of processor use at a site, as a share of all cores."""
     for source in rec.manifest.telemetry.sources:
         found = by_name.get(source.name)

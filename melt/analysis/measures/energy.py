@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from melt.analysis.integration import PhaseEnergy, closure, gaps, net_energy, total_energy
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.spec.events import Iteration
 from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
@@ -155,7 +155,7 @@ class PhaseEnergies:
         return next((r[phase] for r in self.reasons if r[phase]), "")
 
 
-def phase_energies(rec: Recorded, series: Mapping[str, Series]) -> PhaseEnergies:
+def phase_energies(rec: RunRecord, series: Mapping[str, Series]) -> PhaseEnergies:
     """Energies of a run's timed iterations from the sources that count in the device's total."""
     discovery, idle_t_ns = rec.manifest.telemetry, rec.manifest.idle_t_ns
     sensors = sorted({s.sensor for s in discovery.sources if s.counts_in_total})
@@ -188,7 +188,7 @@ def of_pass(energies: PhaseEnergies, index: int) -> dict[str, float]:
     return energies.columns[index] if energies.columns else absent
 
 
-def of_run(rec: Recorded, energies: PhaseEnergies, medians: Mapping[str, float]) -> dict[str, float]:
+def of_run(rec: RunRecord, energies: PhaseEnergies, medians: Mapping[str, float]) -> dict[str, float]:
     """The energy metrics of a run beside the medians over its iterations."""
     capacity_j = rec.manifest.device.battery_capacity_j
     used_j = medians["energy_prefill_j"] + medians["energy_decode_j"]
@@ -225,7 +225,7 @@ def _columns(
 
 
 def _closure(
-    rec: Recorded, series: Mapping[str, Series], found: list[tuple[Iteration, dict[str, PhaseEnergy], PhaseEnergy]]
+    rec: RunRecord, series: Mapping[str, Series], found: list[tuple[Iteration, dict[str, PhaseEnergy], PhaseEnergy]]
 ) -> tuple[float, bool]:
     """Phases and gaps against the whole timed part of the run.
 

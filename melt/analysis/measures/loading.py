@@ -3,7 +3,7 @@
 import math
 
 from melt.analysis.measures.latency import ttft_s
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.spec.metrics import Metric
 
 NS = 1e-9
@@ -35,20 +35,20 @@ METRICS = (
 )
 
 
-def of_run(rec: Recorded) -> dict[str, float]:
+def of_run(rec: RunRecord) -> dict[str, float]:
     """What a run's process did before its first pass, and how long its user waited in all."""
     load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * NS if rec.loaded else math.nan
     return {"compile_s": _compile_s(rec), "load_s": load_s, "cold_ttft_s": _cold_ttft_s(rec, load_s)}
 
 
-def _compile_s(rec: Recorded) -> float:
+def _compile_s(rec: RunRecord) -> float:
     """Of all graphs together; NaN where some were there already, since half of it is no measurement."""
     spans = [(c.t_start_ns, c.t_end_ns) for c in rec.compiled]
     known = [(end - start) * NS for start, end in spans if start is not None and end is not None]
     return sum(known) if known and len(known) == len(spans) else math.nan
 
 
-def _cold_ttft_s(rec: Recorded, load_s: float) -> float:
+def _cold_ttft_s(rec: RunRecord, load_s: float) -> float:
     """Loading plus the first pass's time to first token: what the user of a fresh process waits for.
 
     NaN where the first pass did not process the whole prompt.

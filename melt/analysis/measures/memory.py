@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Telemetry, Values, finite, largest, within
 from melt.spec.metrics import CostLaw, Metric, Words
@@ -137,12 +137,12 @@ def only_before_loading(source: Source) -> bool:
     return source.site == "process" and source.memory == "rss"
 
 
-def superseded(source: Source, rec: Recorded) -> bool:
+def superseded(source: Source, rec: RunRecord) -> bool:
     """Whether the runner's own reading is used instead of a source."""
     return source.memory == "peak_rss" and any(p.memory.peak_rss_bytes is not None for p in rec.passes)
 
 
-def of_run(rec: Recorded, sampled: SampledMemory) -> dict[str, float]:
+def of_run(rec: RunRecord, sampled: SampledMemory) -> dict[str, float]:
     """The memory metrics of a run."""
     peaks = [p.memory.peak_rss_bytes for p in rec.passes if p.memory.peak_rss_bytes is not None]
     shares = [p.memory.pss_bytes for p in rec.passes if p.memory.pss_bytes is not None]
@@ -165,7 +165,7 @@ def of_run(rec: Recorded, sampled: SampledMemory) -> dict[str, float]:
     }
 
 
-def _buffers(rec: Recorded) -> dict[str, float]:
+def _buffers(rec: RunRecord) -> dict[str, float]:
     """The engine's buffers by kind; a kind that it does not have is 0 where it said which it has, else NaN."""
     listed = rec.loaded.buffers if rec.loaded else ()
     sums = dict.fromkeys(BUFFERS, 0.0 if listed else math.nan)

@@ -9,7 +9,7 @@ import numpy as np
 from melt.analysis.integration import PhaseEnergy, source_energy
 from melt.analysis.measures import energy
 from melt.analysis.measures.energy import NS, PHASES, windows
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
 from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
@@ -34,12 +34,12 @@ METRICS = (
 )
 
 
-def has_rails(rec: Recorded) -> bool:
+def has_rails(rec: RunRecord) -> bool:
     """Whether its telemetry can hold what ``rail_rows`` needs: a run that is ok, and says when its phases were."""
     return rec.ok and bool(rec.timed) and any(_is_power(s) for s in rec.manifest.telemetry.sources)
 
 
-def rail_rows(rec: Recorded, series: Mapping[str, Series]) -> Iterator[dict[str, Any]]:
+def rail_rows(rec: RunRecord, series: Mapping[str, Series]) -> Iterator[dict[str, Any]]:
     """A run's rails: medians over its timed iterations, and why there is none in the first that lacks it."""
     for source in rec.manifest.telemetry.sources:
         if not _is_power(source):
@@ -63,13 +63,13 @@ def _is_power(source: Source) -> bool:
     return source.quantity in ("power_w", "energy_j")
 
 
-def _idle_power_w(rec: Recorded, series: Mapping[str, Series], source: Source) -> float:
+def _idle_power_w(rec: RunRecord, series: Mapping[str, Series], source: Source) -> float:
     if rec.manifest.idle_t_ns is None:
         return math.nan
     return source_energy(rec.manifest.telemetry, series, source, *rec.manifest.idle_t_ns).mean_power_w
 
 
-def _of_phase(rec: Recorded, phase: str, found: list[PhaseEnergy]) -> dict[str, Any]:
+def _of_phase(rec: RunRecord, phase: str, found: list[PhaseEnergy]) -> dict[str, Any]:
     tokens = [one.prefill.tokens if phase == "prefill" else len(one.token_t_ns) - 1 for one in rec.timed]
     seconds = [(end - start) * NS for start, end in (windows(one)[phase] for one in rec.timed)]
     return {

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Telemetry, largest
 from melt.spec.events import Iteration
@@ -55,7 +55,7 @@ def heat(telemetry: Telemetry) -> Heat:
     )
 
 
-def of_run(rec: Recorded, seen: Heat) -> dict[str, float]:
+def of_run(rec: RunRecord, seen: Heat) -> dict[str, float]:
     """The metrics of heat of a run."""
     start_c, throttle = rec.manifest.start_temp_c, throttling(rec.timed)
     return {

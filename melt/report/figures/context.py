@@ -8,25 +8,25 @@ from matplotlib.axes import Axes
 from melt.analysis.crossover import Crossover
 from melt.analysis.metrics import drawn_in
 from melt.report import charts, text
+from melt.report.curve_groups import CurveGroup, LabelledCurve
 from melt.report.figures.drawing import Drawing
-from melt.report.series import Drawn, Setting
-from melt.spec.metrics import Group, Metric
+from melt.spec.metrics import FigureKind, Metric
 
 BETTER = {"lower": " Lower is better.", "higher": " Higher is better.", "": ""}
 
 
-def context_figures(setting: Setting, group: Group) -> list[Drawing]:
-    """The figures of a group that have anything to show."""
-    return [_against_context(setting, m) for m in drawn_in(group) if _shown(setting, m.name)]
+def context_figures(group: CurveGroup, kind: FigureKind) -> list[Drawing]:
+    """The figures of a kind that have anything to show."""
+    return [_against_context(group, m) for m in drawn_in(kind) if _shown(group, m.name)]
 
 
-def _shown(setting: Setting, metric: str) -> list[Drawn]:
-    return [d for d in setting.drawn if len(d.curve.measured(metric))]
+def _shown(group: CurveGroup, metric: str) -> list[LabelledCurve]:
+    return [d for d in group.curves if len(d.curve.measured(metric))]
 
 
-def _against_context(setting: Setting, metric: Metric) -> Drawing:
+def _against_context(group: CurveGroup, metric: Metric) -> Drawing:
     figure, (ax,) = charts.new()
-    drawn = _shown(setting, metric.name)
+    drawn = _shown(group, metric.name)
     charts.title(ax, f"{metric.title} ({metric.scale.unit})")
     charts.context_axis(ax, [c for d in drawn for c in d.curve.measured(metric.name)])
     everything = np.concatenate([_raw(d, metric.name)[1] for d in drawn]) * metric.scale.factor
@@ -40,25 +40,25 @@ def _against_context(setting: Setting, metric: Metric) -> Drawing:
         x, y = _raw(one, metric.name)
         charts.points(ax, x, y * metric.scale.factor, one.look)
     charts.end_labels(ax, [(d.label, _last(d, metric.name) * metric.scale.factor, d.look.colour) for d in drawn])
-    for challenger, reference in setting.pairs:
-        _mark_crossing(ax, setting.crossover(challenger, reference, metric.name), challenger, metric)
+    for challenger, reference in group.pairs:
+        _mark_crossing(ax, group.crossover(challenger, reference, metric.name), challenger, metric)
     header = ("Model", "Context (tokens)", f"Median ({metric.scale.unit})", "Lower bound", "Upper bound", "Sessions")
     caption = metric.plain + BETTER[metric.better]
     return Drawing(metric.name, metric.full, caption, figure, header, tuple(_numbers(drawn, metric)))
 
 
-def _raw(one: Drawn, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _raw(one: LabelledCurve, metric: str) -> tuple[np.ndarray, np.ndarray]:
     sessions = one.curve.sessions[["prompt_tokens", metric]].to_numpy(dtype=float)
     sessions = sessions[np.isfinite(sessions[:, 1])]
     return sessions[:, 0], sessions[:, 1]
 
 
-def _last(one: Drawn, metric: str) -> float:
+def _last(one: LabelledCurve, metric: str) -> float:
     values = one.curve.of(metric)
     return float(values[np.isfinite(values)][-1])
 
 
-def _mark_crossing(ax: Axes, found: Crossover, challenger: Drawn, metric: Metric) -> None:
+def _mark_crossing(ax: Axes, found: Crossover, challenger: LabelledCurve, metric: Metric) -> None:
     if found.kind not in ("crosses", "crosses_back"):
         return
     known = np.isfinite(challenger.curve.of(metric.name))
@@ -67,7 +67,7 @@ def _mark_crossing(ax: Axes, found: Crossover, challenger: Drawn, metric: Metric
     charts.crossing_mark(ax, found.context, y, found.lo, found.hi)
 
 
-def _numbers(drawn: Sequence[Drawn], metric: Metric) -> list[tuple[str, ...]]:
+def _numbers(drawn: Sequence[LabelledCurve], metric: Metric) -> list[tuple[str, ...]]:
     out = []
     for one in drawn:
         for _, row in one.curve.cells.iterrows():

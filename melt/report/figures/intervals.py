@@ -5,16 +5,16 @@ from matplotlib.axes import Axes
 
 from melt.analysis.frames import Results
 from melt.report import charts, text
+from melt.report.curve_groups import CurveGroup, LabelledCurve
 from melt.report.figures.drawing import Drawing
-from melt.report.series import Drawn, Setting
 
 PERCENTILES = (50, 90, 99)
 
 
-def token_intervals(setting: Setting, results: Results) -> Drawing | None:
+def token_intervals(group: CurveGroup, results: Results) -> Drawing | None:
     """How the intervals between tokens are spread, at the largest context that all models share."""
-    shared = setting.shared_context()
-    picked = [(d, shared if shared is not None else float(d.curve.contexts[-1])) for d in setting.drawn]
+    shared = group.shared_context()
+    picked = [(d, shared if shared is not None else float(d.curve.contexts[-1])) for d in group.curves]
     figure, (ax,) = charts.new()
     charts.title(ax, "percent of tokens that took at most this long")
     ends, rows, limits = [], [], []
@@ -52,6 +52,6 @@ def _interval_axes(ax: Axes, low: float, high: float) -> None:
     charts.across(ax, "Inter-token latency (ms, log scale)")
 
 
-def _intervals_ms(one: Drawn, context: float, results: Results) -> np.ndarray:
+def _intervals_ms(one: LabelledCurve, context: float, results: Results) -> np.ndarray:
     runs = set(one.curve.sessions.loc[one.curve.sessions["prompt_tokens"] == context, "run_id"])
     return np.sort(results.intervals_of(runs)) * 1e3

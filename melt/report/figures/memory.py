@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 
 from melt.analysis.metrics import METRICS, shown_in
 from melt.report import charts, text
+from melt.report.curve_groups import CurveGroup, LabelledCurve
 from melt.report.figures.drawing import Drawing
 from melt.report.palette import INK, PARTS
-from melt.report.series import Drawn, Setting
 
 MEASURED = METRICS["peak_rss_bytes"]
 PREDICTED = METRICS["predicted_memory_bytes"]
@@ -21,16 +21,16 @@ CAPTION = (
 )
 
 
-def memory_parts(setting: Setting) -> list[Drawing]:
+def memory_parts(group: CurveGroup) -> list[Drawing]:
     """For each model, what its memory is made of."""
-    drawn = [d for d in setting.drawn if len(d.curve.measured(EXPLAINED.name))]
+    drawn = [d for d in group.curves if len(d.curve.measured(EXPLAINED.name))]
     tops = [
         np.nanmax(d.curve.of(m.name)) for d in drawn for m in (MEASURED, PREDICTED) if d.curve.measured(m.name).size
     ]
     return [_parts(one, max(tops, default=0.0)) for one in drawn]
 
 
-def _parts(one: Drawn, top: float) -> Drawing:
+def _parts(one: LabelledCurve, top: float) -> Drawing:
     """Bars to a common height of ``top`` bytes."""
     figure, (ax,) = charts.new()
     unit, factor = MEASURED.scale.unit, MEASURED.scale.factor
@@ -56,7 +56,7 @@ def _parts(one: Drawn, top: float) -> Drawing:
     )
 
 
-def _bars(ax: Axes, one: Drawn, factor: float) -> float:
+def _bars(ax: Axes, one: LabelledCurve, factor: float) -> float:
     """A bar a context length, with the parts on top of each other; the height of the highest."""
     at = np.arange(len(one.curve.contexts))
     base = np.zeros(len(at))

@@ -5,9 +5,9 @@ import pandas as pd
 
 from melt.analysis.frames import Results
 from melt.report import charts, text
+from melt.report.curve_groups import CurveGroup, LabelledCurve
 from melt.report.figures.drawing import Drawing
 from melt.report.palette import KINDS, PHASES
-from melt.report.series import Drawn, Setting
 
 KIND_WORDS = {"gemm": "matmul", "conv": "convolution", "copy": "copies", "output": "vocabulary"}
 NAMED = 2  # kinds that the caption names
@@ -15,10 +15,10 @@ LEAST_LABELLED = 3.0  # percent of the last bar that a name beside it needs
 CAPTION = "From a separate pass that computes node by node, never from a timed iteration."
 
 
-def operators(setting: Setting, results: Results) -> list[Drawing]:
+def operators(group: CurveGroup, results: Results) -> list[Drawing]:
     """For each model and phase the shares of operator time; nothing where none was profiled."""
     found = []
-    for one in setting.drawn:
+    for one in group.curves:
         ops = results.ops
         ops = ops[ops["run_id"].isin(one.curve.sessions["run_id"])] if len(ops) else ops
         for phase in PHASES:
@@ -40,7 +40,7 @@ def shares_by_kind(ops: pd.DataFrame) -> pd.DataFrame:
     return middle.div(middle.sum(axis=1), axis=0) * 100
 
 
-def _shares(one: Drawn, phase: str, ops: pd.DataFrame) -> Drawing:
+def _shares(one: LabelledCurve, phase: str, ops: pd.DataFrame) -> Drawing:
     shares = shares_by_kind(ops)
     figure, (ax,) = charts.new()
     charts.title(ax, "percent of operator time")

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 
 from melt.analysis.frames import Results
 from melt.analysis.measures.energy import windows
-from melt.analysis.recorded import Recorded
+from melt.analysis.run_record import RunRecord
 from melt.report import charts, text
+from melt.report.curve_groups import CurveGroup, LabelledCurve, middle_run
 from melt.report.figures.drawing import Drawing
 from melt.report.palette import PHASES
-from melt.report.series import Drawn, Setting, middle_run
 from melt.telemetry.source import Memory, Quantity, Site, Source
 
 MAX_POINTS = 500
@@ -44,10 +44,10 @@ _ROWS = (
 )
 
 
-def traces(setting: Setting, results: Results) -> list[Drawing]:
+def traces(group: CurveGroup, results: Results) -> list[Drawing]:
     """One run of each model at its longest context: the middle one of its sessions."""
     found = []
-    for one in setting.drawn:
+    for one in group.curves:
         context = float(one.curve.contexts[-1])
         run_id = middle_run(one.curve, context)
         drawing = _trace(one, context, run_id, results) if run_id else None
@@ -56,7 +56,7 @@ def traces(setting: Setting, results: Results) -> list[Drawing]:
     return found
 
 
-def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing | None:
+def _trace(one: LabelledCurve, context: float, run_id: str, results: Results) -> Drawing | None:
     rec = next(r for r in results.recorded if r.run_id == run_id)
     if not rec.timed:
         return None  # of a program that does not tell when its phases were
@@ -89,7 +89,7 @@ def _trace(one: Drawn, context: float, run_id: str, results: Results) -> Drawing
     return Drawing(slug, f"{one.label} over time", caption, figure, header, tuple(numbers))
 
 
-def _series(rec: Recorded, samples: pd.DataFrame, row: _Row) -> tuple[np.ndarray, np.ndarray]:
+def _series(rec: RunRecord, samples: pd.DataFrame, row: _Row) -> tuple[np.ndarray, np.ndarray]:
     """Stamps and values of one row; empty where it was not measured."""
     chosen = [s for s in rec.manifest.telemetry.sources if _belongs(s, row)]
     series = [(s, *_values(samples, s)) for s in chosen]
@@ -120,7 +120,7 @@ def _values(samples: pd.DataFrame, source: Source) -> tuple[np.ndarray, np.ndarr
     return t[:-1] + np.diff(t) // 2, np.diff(v) / (np.diff(t) * NS)
 
 
-def _shade(ax: Axes, rec: Recorded, zero: int) -> None:
+def _shade(ax: Axes, rec: RunRecord, zero: int) -> None:
     for one in rec.passes:
         if len(one.token_t_ns) < 2:
             continue

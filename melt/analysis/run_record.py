@@ -15,7 +15,7 @@ NS = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded(Transcript):
+class RunRecord(Transcript):
     """What a run's runner said, with the run; ``failure`` is None where its measurements may be used."""
 
     run: Run
@@ -55,7 +55,7 @@ class Recorded(Transcript):
         return self.status == "ok"
 
 
-def read(run: Run) -> Recorded:
+def read(run: Run) -> RunRecord:
     """A run's events; lines that are none are counted and otherwise ignored.
 
     A run whose manifest says ok, but whose events are not whole or not possible, becomes a failed run
@@ -65,7 +65,7 @@ def read(run: Run) -> Recorded:
     status, failure = run.manifest.status, run.manifest.error
     if status == "ok" and (failure := _contradiction(said, run.manifest)):
         status = "failed"
-    return Recorded(**vars(said), run=run, status=status, failure=failure)
+    return RunRecord(**vars(said), run=run, status=status, failure=failure)
 
 
 def _contradiction(said: Transcript, manifest: Manifest) -> RunFailure | None:

@@ -1,4 +1,4 @@
-"""What is drawn: curves with a label and a look each, gathered by the setting under which they were measured."""
+"""What is drawn: curves with a label and a look each, in groups of those that may be compared."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from melt.report.text import clean, name, setting
 
 
 @dataclass(frozen=True)
-class Drawn:
+class LabelledCurve:
     """A curve as it appears everywhere in the report."""
 
     curve: Curve
@@ -23,15 +23,15 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Setting:
+class CurveGroup:
     """Curves that may be compared: one device, engine, accelerator and so on."""
 
     title: str
     slug: str
-    drawn: tuple[Drawn, ...]
+    curves: tuple[LabelledCurve, ...]
     _crossovers: dict[tuple[str, str, str], Crossover] = field(default_factory=dict, compare=False, repr=False)
 
-    def crossover(self, challenger: Drawn, reference: Drawn, metric: str) -> Crossover:
+    def crossover(self, challenger: LabelledCurve, reference: LabelledCurve, metric: str) -> Crossover:
         """The crossover of two of its curves; figures, cards and table ask for the same, so it is kept."""
         key = challenger.label, reference.label, metric
         if key not in self._crossovers:
@@ -39,34 +39,34 @@ class Setting:
         return self._crossovers[key]
 
     @property
-    def pairs(self) -> list[tuple[Drawn, Drawn]]:
+    def pairs(self) -> list[tuple[LabelledCurve, LabelledCurve]]:
         """Every SSM or hybrid beside every Transformer."""
-        of = {id(d.curve): d for d in self.drawn}
-        return [(of[id(a)], of[id(b)]) for a, b in pairs([d.curve for d in self.drawn])]
+        of = {id(d.curve): d for d in self.curves}
+        return [(of[id(a)], of[id(b)]) for a, b in pairs([d.curve for d in self.curves])]
 
     @property
     def contexts(self) -> list[float]:
         """Every context length that was measured, ascending."""
-        return sorted({float(c) for d in self.drawn for c in d.curve.contexts})
+        return sorted({float(c) for d in self.curves for c in d.curve.contexts})
 
     def shared_context(self) -> float | None:
         """The largest context length that every curve has; None where they share none."""
-        shared = set.intersection(*({float(c) for c in d.curve.contexts} for d in self.drawn))
+        shared = set.intersection(*({float(c) for c in d.curve.contexts} for d in self.curves))
         return max(shared) if shared else None
 
 
-def settings(results: Results) -> list[Setting]:
-    """Every setting of the results, with the same look for a model wherever it appears."""
+def curve_groups(results: Results) -> list[CurveGroup]:
+    """Every group of the results, with the same look for a model wherever it appears."""
     found = curves(results.runs, results.cells)
     labels = _labels(found)
     look_of = looks([(labels[id(c)], c.family) for c in found])
-    by_setting: dict[tuple[object, ...], list[Curve]] = {}
+    by_matched: dict[tuple[object, ...], list[Curve]] = {}
     for curve in found:
-        by_setting.setdefault(curve.setting, []).append(curve)
-    titles = _titles(list(by_setting))
+        by_matched.setdefault(curve.matched, []).append(curve)
+    titles = _titles(list(by_matched))
     return [
-        Setting(titles[key], f"s{i}", tuple(Drawn(c, labels[id(c)], look_of[labels[id(c)]]) for c in group))
-        for i, (key, group) in enumerate(by_setting.items())
+        CurveGroup(titles[key], f"s{i}", tuple(LabelledCurve(c, labels[id(c)], look_of[labels[id(c)]]) for c in group))
+        for i, (key, group) in enumerate(by_matched.items())
     ]
 
 
@@ -78,7 +78,7 @@ def _labels(found: Sequence[Curve]) -> dict[int, str]:
         rivals = [c for c in found if c is not curve and name(c.name) == label]
         for column, words, everywhere in _TELLING:
             own = curve.cells[column].iloc[0]
-            others = [c for c in rivals if everywhere or c.setting == curve.setting]
+            others = [c for c in rivals if everywhere or c.matched == curve.matched]
             if any(c.cells[column].iloc[0] != own for c in others):
                 label += f" {words.format(clean(own)) if words else setting(column, own)}"
                 rivals = [c for c in rivals if c.cells[column].iloc[0] == own]
@@ -87,7 +87,7 @@ def _labels(found: Sequence[Curve]) -> dict[int, str]:
 
 
 # What tells models of one name apart: column, how it is said where that is not as a setting, and whether against
-# those of other settings too.
+# those of other groups too.
 _TELLING = (
     ("quant", "{}", True),
     ("model", "({})", True),
@@ -97,12 +97,12 @@ _TELLING = (
 
 
 def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
-    """A title for each setting: device, engine and accelerator, and whatever else differs."""
+    """A title for each group: device, engine and accelerator, and whatever else differs."""
     always = ("device", "backend", "accelerator")
     differs = {f for i, f in enumerate(MATCHED) if len({str(k[i]) for k in keys}) > 1}
     at = MATCHED.index("conditions_id")
     if len({k[:at] + k[at + 1 :] for k in keys}) == len(keys):
-        differs.discard("conditions_id")  # a hash is said only where no word tells two settings apart
+        differs.discard("conditions_id")  # a hash is said only where no word tells two groups apart
     out = {}
     for key in keys:
         words = []

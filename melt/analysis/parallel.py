@@ -18,16 +18,16 @@ from typing import IO
 from pydantic import TypeAdapter, ValidationError
 
 from melt.analysis.observation import Observation, observe
-from melt.analysis.recorded import Recorded, read
+from melt.analysis.run_record import RunRecord, read
 from melt.store.manifest import MANIFEST, read_manifest
 from melt.store.store import Run
 
 MAX_HELPERS = 7
-_SERVE = "from melt.analysis.processes import serve; serve()"
+_SERVE = "from melt.analysis.parallel import serve; serve()"
 _ANSWER: TypeAdapter[list[Observation]] = TypeAdapter(list[Observation])
 
 
-def observe_all(recorded: Sequence[Recorded], least: int) -> list[Observation]:
+def observe_all(recorded: Sequence[RunRecord], least: int) -> list[Observation]:
     """``observe`` of each run, in order.
 
     Args:
