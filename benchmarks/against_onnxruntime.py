@@ -16,15 +16,15 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
 from benchmarks.common import machine, ratio_line
-from melt import runner
+from melt.drivers.runner import runner_file
 from melt.models.refs import resolve
+from melt.spec.job import Job, Workload
 
 REF = "synth:smollm2-135m@onnx-int4"
 Decode = Callable[[int], None]
@@ -32,11 +32,18 @@ Decode = Callable[[int], None]
 
 def of_melt(folder: str, prompt: list[int], gen: int, threads: int) -> Decode:
     """melt's engine, as its runner drives it."""
-    sys.path.insert(0, str(Path(runner.__file__).with_name("python")))
+    sys.path.insert(0, str(runner_file().path))
     from engine_onnxruntime import Library, OnnxRuntime
-    from job import Job, Workload
+    from job import parse_job
 
-    job = Job(1, "b", "onnxruntime", folder, threads, Workload(len(prompt), gen))
+    given = Job(
+        job_id="b",
+        engine="onnxruntime",
+        model=folder,
+        threads=threads,
+        workload=Workload(prompt_tokens=len(prompt), gen_tokens=gen),
+    )
+    job = parse_job(given.model_dump(mode="json"))
     engine = OnnxRuntime(Library(), job)
     engine.reset()
     engine.prepare(prompt)

@@ -46,6 +46,7 @@ def test_the_wheel_holds_profiles_templates_and_on_device_sources(built: Path) -
         "melt/py.typed",
         "melt/device_profiles/pixel8.yaml",
         "melt/device_profiles/schema.json",
+        "melt/runner/job.json",
         "melt/runner/python/__main__.py",
         "melt/runner/native/CMakeLists.txt",
         "melt/runner/native/main.cpp",

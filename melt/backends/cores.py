@@ -3,6 +3,8 @@
 from melt.errors import RunnerError
 from melt.spec.facts import DeviceFacts
 
+MASK_BITS = 64  # of a job's cpu_mask
+
 
 def cpu_mask(cores: str, facts: DeviceFacts) -> int | None:
     """The processors as bits; None for all of them.
@@ -30,5 +32,10 @@ def cpu_mask(cores: str, facts: DeviceFacts) -> int | None:
         raise RunnerError(
             f"cores {cores}: the device reports no such cluster (its clusters, slowest first: {clusters})",
             "Give a mask: --cores 0xf0 is processors 4 to 7.",
+        )
+    if max(cpus) >= MASK_BITS:
+        raise RunnerError(
+            f"cores {cores}: its processors are {','.join(map(str, cpus))}, and a mask names those below {MASK_BITS}",
+            "Leave `cores` out, and name `threads`.",
         )
     return sum(1 << cpu for cpu in cpus)

@@ -9,7 +9,7 @@ from melt.errors import RunnerError
 from melt.models.refs import parse_ref
 from melt.spec.cell import AXES, Cell
 from melt.spec.facts import DeviceFacts
-from melt.spec.job import Job
+from melt.spec.job import Job, Workload
 
 if TYPE_CHECKING:
     from melt.models.info import Format, ModelInfo
@@ -39,16 +39,14 @@ def job_for(cell: Cell, facts: DeviceFacts, job_id: str, engine: str) -> Job:
     mask = cpu_mask(cell.cores, facts)
     fields = {axis.job: getattr(cell, name) for name, axis in AXES.items() if axis.job and cell.means(axis)}
     of_workload = [key for key in fields if key.startswith("workload.")]
-    return Job.model_validate(
-        {
-            **{key: value for key, value in fields.items() if key not in of_workload},
-            "workload": {key.removeprefix("workload."): fields[key] for key in of_workload},
-            "job_id": job_id,
-            "engine": engine,
-            "model": "model",
-            "threads": cell.threads or _threads(mask, facts),
-            "cpu_mask": mask,
-        }
+    return Job(
+        **{key: value for key, value in fields.items() if key not in of_workload},
+        workload=Workload(**{key.removeprefix("workload."): fields[key] for key in of_workload}),
+        job_id=job_id,
+        engine=engine,
+        model="model",
+        threads=cell.threads or _threads(mask, facts),
+        cpu_mask=mask,
     )
 
 

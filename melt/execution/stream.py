@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from melt.spec.events import (
-    PROTOCOL,
     Compiled,
     Done,
     Event,
@@ -18,6 +17,7 @@ from melt.spec.events import (
     UnknownLine,
     parse_event,
 )
+from melt.spec.job import PROTOCOL
 from melt.spec.plan import Timeouts
 from melt.spec.transcript import Transcript, TranscriptWriter
 from melt.store.manifest import RunFailure

@@ -1,10 +1,20 @@
 """The programs that run on devices; they import nothing of melt."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
+_HERE = Path(__file__).parent
+_JOB = _HERE / "job.json"  # what a job is, for the host and both runners
 _EPOCH = (2020, 1, 1, 0, 0, 0)
+
+
+def job_schema() -> dict[str, Any]:
+    """The JSON schema of a job: fields, types, ranges and defaults."""
+    schema: dict[str, Any] = json.loads(_JOB.read_bytes())
+    return schema
 
 
 def python_runner() -> bytes:
@@ -14,7 +24,7 @@ def python_runner() -> bytes:
     """
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for source in sorted(Path(__file__).with_name("python").glob("*.py")):
+        for source in (*sorted((_HERE / "python").glob("*.py")), _JOB):
             entry = zipfile.ZipInfo(source.name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
@@ -24,9 +34,10 @@ def python_runner() -> bytes:
 
 def engines_question() -> str:
     """The text of a program that tells a Python's version and engines as one line of JSON; for ``python3 -c``."""
-    return Path(__file__).with_name("python").joinpath("engines.py").read_text(encoding="utf-8")
+    return (_HERE / "python" / "engines.py").read_text(encoding="utf-8")
 
 
 def native_sources() -> list[Path]:
     """The native runner's files, CMakeLists.txt first."""
-    return sorted(Path(__file__).with_name("native").iterdir(), key=lambda p: (p.suffix != ".txt", p.name))
+    files = (*(_HERE / "native").iterdir(), _JOB)
+    return sorted(files, key=lambda p: (p.suffix != ".txt", p.name))

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-PROTOCOL = 1
 MAX_LINE_CHARS = 16 * 1024 * 1024
 
 BufferKind = Literal["weights", "kv", "state", "compute", "output"]

@@ -17,4 +17,5 @@ cmake --build build/llama --config Release --target llama -- -quiet
 find build/llama -path '*Release-iphoneos*' -name 'lib*.a' -exec libtool -static -o build/llama/libllama-all.a {} +
 mkdir -p build/include
 cp "$llama"/include/*.h "$llama"/ggml/include/*.h build/include/
+./job-schema.sh > build/include/job_schema.hpp
 xcodebuild -create-xcframework -library build/llama/libllama-all.a -output build/llama.xcframework

@@ -77,6 +77,12 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 @pytest.fixture
+def runner_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python runner's modules can be imported, as they lie in its archive."""
+    monkeypatch.syspath_prepend(str(runner_file().path))
+
+
+@pytest.fixture
 def program(flavour: str, program_of: Program) -> list[str]:
     """The words that start it."""
     return program_of(flavour)

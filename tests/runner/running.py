@@ -8,6 +8,14 @@ from typing import Any
 from melt.spec.events import parse_event
 from melt.spec.job import Job, Workload
 
+JOB_SCHEMA = Path(__file__).parents[2] / "runners/ios/job-schema.sh"
+
+
+def job_schema_header(folder: Path) -> None:
+    """Makes the header that CMake makes, as the iOS app has it made."""
+    made = subprocess.run([str(JOB_SCHEMA)], capture_output=True, check=True).stdout
+    (folder / "job_schema.hpp").write_bytes(made)
+
 
 def job(model: Path | str, **fields: Any) -> dict[str, Any]:
     workload = Workload(prompt_tokens=40, gen_tokens=5, **fields.pop("workload", {}))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from melt.runner import native_sources
-from tests.runner.running import job
+from tests.runner.running import job, job_schema_header
 
 HARNESS = Path(__file__).with_name("fuzz") / "fuzz_parse.cpp"
-PARSERS = ("files.cpp", "job.cpp", "json_reader.cpp", "json_writer.cpp", "sample_spec.cpp")
+PARSERS = ("files.cpp", "job.cpp", "json_reader.cpp", "json_writer.cpp", "sample_spec.cpp", "schema.cpp")
 
 
 @pytest.mark.slow
@@ -19,8 +19,9 @@ def test_no_bytes_upset_the_parsers(tmp_path: Path) -> None:
     sources = [p for p in native_sources() if p.name in PARSERS]
     binary = tmp_path / "fuzz"
     flags = ["-std=c++17", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DFUZZ_MAIN"]
-    include = f"-I{sources[0].parent}"
-    subprocess.run(["c++", *flags, include, *map(str, [HARNESS, *sources]), "-o", str(binary)], check=True)
+    include = (f"-I{sources[0].parent}", f"-I{tmp_path}")
+    job_schema_header(tmp_path)
+    subprocess.run(["c++", *flags, *include, *map(str, [HARNESS, *sources]), "-o", str(binary)], check=True)
     seeds: list[Any] = [
         job("m.gguf"),
         {**job("m\u20ac.gguf"), "device": None, "cpu_mask": 2**64 - 1, "workload": {"kind": "sustained"}},

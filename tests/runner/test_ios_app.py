@@ -22,6 +22,7 @@ from melt.telemetry.ios import discover, own_samples
 from melt.telemetry.series import read
 from melt.toolchain import source
 from melt.toolchain.compilers import installed_libraries
+from tests.runner.running import job_schema_header
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "runners/ios"
@@ -40,9 +41,11 @@ def core_sources() -> list[Path]:
     return [*found, *sorted((APP / "Core").glob("*.cpp"))]
 
 
-def includes() -> list[str]:
+def includes(folder: Path) -> list[str]:
+    """The folders of headers; that which a script makes goes to ``folder``."""
+    job_schema_header(folder)
     headers = installed_libraries()[0].parents[2] / "include"
-    return ["-I", str(NATIVE), "-I", str(APP / "Core"), "-isystem", str(headers)]
+    return ["-I", str(folder), "-I", str(NATIVE), "-I", str(APP / "Core"), "-isystem", str(headers)]
 
 
 def test_the_project_names_what_is_there() -> None:
@@ -69,8 +72,11 @@ def test_the_app_is_the_one_that_the_driver_looks_for() -> None:
     assert f"{source.PACKAGE}-{source.VERSION}" in (APP / "build-llama.sh").read_text()
 
 
-def test_the_script_for_llama_cpp_is_a_script() -> None:
-    subprocess.run(["sh", "-n", str(APP / "build-llama.sh")], check=True)
+def test_the_scripts_that_make_headers_and_libraries_are_scripts() -> None:
+    for name in ("build-llama.sh", "job-schema.sh"):
+        subprocess.run(["sh", "-n", str(APP / name)], check=True)
+    assert "./job-schema.sh > build/include/job_schema.hpp" in (APP / "build-llama.sh").read_text()
+    assert "$(SRCROOT)/build/include" in TARGET["settings"]["base"]["HEADER_SEARCH_PATHS"]
 
 
 @pytest.mark.slow
@@ -78,7 +84,7 @@ def test_the_script_for_llama_cpp_is_a_script() -> None:
 def test_the_core_compiles_for_apples_processors(path: Path, tmp_path: Path) -> None:
     zig = [sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-macos", "-std=c++17", "-c", "-Wall", "-Wextra"]
     renamed = [MAIN] if path.name == "main.cpp" else []
-    words = [*zig, *includes(), *DEFINED, *renamed, "-o", str(tmp_path / "out.o"), str(path)]
+    words = [*zig, *includes(tmp_path), *DEFINED, *renamed, "-o", str(tmp_path / "out.o"), str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -97,7 +103,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     libraries = installed_libraries()[0].parent
     objects = [folder / "main.o"]
-    common = ["c++", "-std=c++17", "-O1", *includes(), *DEFINED]
+    common = ["c++", "-std=c++17", "-O1", *includes(folder), *DEFINED]
     subprocess.run([*common, MAIN, "-c", str(NATIVE / "main.cpp"), "-o", str(objects[0])], check=True)
     others = [str(p) for p in core_sources() if p.name != "main.cpp"]
     linked = [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-lllama", "-lggml", "-lggml-base", "-pthread"]

@@ -24,7 +24,6 @@ from tests.models.onnx_reference import Reference
 from tests.runner.conftest import ONNX, Program
 from tests.runner.running import Ran, job
 from tests.runner.test_native import CATEGORIES
-from tests.runner.test_runner import PYTHON
 
 FAMILIES = ("smollm2-135m", "qwen2.5-0.5b", "mamba2-130m", "granite-4.0-h-350m", "falcon-h1-0.5b")
 PROMPT, GEN = 40, 5
@@ -287,8 +286,7 @@ def test_what_is_there_is_told_by_info() -> None:
     assert {"llama.cpp", "onnxruntime"} <= set(json.loads(done.stdout)["engines"])
 
 
-def test_where_nodes_lie_is_held_against_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(PYTHON))
+def test_where_nodes_lie_is_held_against_what_was_asked(runner_path: None) -> None:
     from job import parse_job  # type: ignore[import-not-found,unused-ignore]
     from onnx_placement import effective_accelerator, fallback  # type: ignore[import-not-found,unused-ignore]
 

@@ -40,16 +40,18 @@ ggml_type kv_type(const std::string &name, const char *field) {
 // The devices the engine may use beside the CPU: none for "cpu", else those of the kind asked for.
 std::vector<ggml_backend_dev_t> chosen_devices(const Library &library, const Job &job) {
     std::vector<ggml_backend_dev_t> chosen;
-    if (job.accelerator != "cpu") {
+    const std::string &accelerator = job.text("accelerator");
+    if (accelerator != "cpu") {
         std::string seen;
         for (const Device &d : library.devices()) {
-            if (d.kind == job.accelerator && (!job.device || *job.device == d.name)) {
+            if (d.kind == accelerator && (job.is_null("device") || job.text("device") == d.name)) {
                 chosen.push_back(d.handle);
             }
             seen += (seen.empty() ? "" : ", ") + d.name + " (" + d.kind + ")";
         }
         if (chosen.empty()) {
-            const std::string asked = job.accelerator + " device" + (job.device ? " '" + *job.device + "'" : "");
+            const std::string name = job.is_null("device") ? "" : " '" + job.text("device") + "'";
+            const std::string asked = accelerator + " device" + name;
             const std::string sees = seen.empty() ? "none" : seen;
             throw JobError("accelerator", "no " + asked + "; this build of llama.cpp sees: " + sees);
         }
@@ -126,11 +128,11 @@ Engine::Engine(const Library &library, const Job &job)
 void Engine::load() {
     llama_model_params params = llama_model_default_params();
     params.devices = devices_.data();
-    params.n_gpu_layers = job_.accelerator == "cpu" ? 0 : -1;
-    params.load_mode = job_.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
-    params.use_extra_bufts = job_.extra_buffers;
+    params.n_gpu_layers = job_.text("accelerator") == "cpu" ? 0 : -1;
+    params.load_mode = job_.flag("mmap") ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    params.use_extra_bufts = job_.flag("extra_buffers");
     const auto before = process_memory(false).anonymous_bytes;
-    model_.reset(llama_model_load_from_file(job_.model.c_str(), params));
+    model_.reset(llama_model_load_from_file(job_.text("model").c_str(), params));
     if (!model_) {
         throw JobError("model_load", words_or(last_error(library_.log()), "the engine could not load the model"));
     }
@@ -148,17 +150,19 @@ void Engine::load() {
 
 void Engine::make_context(ggml_backend_sched_eval_callback callback, void *user) {
     llama_context_params params = llama_context_default_params();
-    params.n_ctx = static_cast<uint32_t>(job_.workload.prompt_tokens + job_.workload.gen_tokens);
-    params.n_batch = static_cast<uint32_t>(std::max(job_.batch, job_.ubatch));
-    params.n_ubatch = static_cast<uint32_t>(job_.ubatch);
+    const Values w = job_.values("workload");
+    params.n_ctx = static_cast<uint32_t>(w.count("prompt_tokens") + w.count("gen_tokens"));
+    params.n_batch = static_cast<uint32_t>(std::max(job_.number("batch"), job_.number("ubatch")));
+    params.n_ubatch = static_cast<uint32_t>(job_.number("ubatch"));
     params.n_outputs_max = 1; // logits for the last token only, so no memory for the others'
-    params.n_threads = params.n_threads_batch = job_.threads;
-    params.flash_attn_type = job_.flash_attn == "on"    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
-                             : job_.flash_attn == "off" ? LLAMA_FLASH_ATTN_TYPE_DISABLED
-                                                        : LLAMA_FLASH_ATTN_TYPE_AUTO;
-    params.type_k = kv_type(job_.type_k, "type_k");
-    params.type_v = kv_type(job_.type_v, "type_v");
-    params.offload_kqv = params.op_offload = job_.accelerator != "cpu";
+    params.n_threads = params.n_threads_batch = job_.number("threads");
+    const std::string &attention = job_.text("flash_attn");
+    params.flash_attn_type = attention == "on"    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+                             : attention == "off" ? LLAMA_FLASH_ATTN_TYPE_DISABLED
+                                                  : LLAMA_FLASH_ATTN_TYPE_AUTO;
+    params.type_k = kv_type(job_.text("type_k"), "type_k");
+    params.type_v = kv_type(job_.text("type_v"), "type_v");
+    params.offload_kqv = params.op_offload = job_.text("accelerator") != "cpu";
     params.swa_full = false; // a layer with a window keeps the window, as llama.cpp's own tools do
     params.no_perf = true;
     params.cb_eval = callback;

@@ -1,42 +1,37 @@
-// The job file as the runner reads it: checked field by field, refused with a clear error.
+// The job file as the runner reads it: checked field by field against job.json, refused with a clear error.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
+#include "json_reader.hpp"
+
 namespace melt {
 
-constexpr int protocol = 1;
+// An object that was checked: every property of its schema, by name and as what the schema says it is.
+class Values {
+  public:
+    explicit Values(Json whole) : whole_(std::move(whole)) {}
 
-// Seeded random prompt tokens, then greedy decoding with the end of sequence ignored.
-struct Workload {
-    std::string kind = "fixed"; // or "sustained": back to back for ``seconds``
-    int64_t prompt_tokens = 0;
-    int64_t gen_tokens = 0;
-    uint64_t seed = 0;
-    double seconds = 0;
+    const std::string &text(const char *name) const { return get(name).text; }
+    bool flag(const char *name) const { return get(name).boolean; }
+    int64_t count(const char *name) const { return static_cast<int64_t>(bits(name)); }
+    int number(const char *name) const { return static_cast<int>(bits(name)); }
+    uint64_t bits(const char *name) const; // of a whole number, all 64
+    double real(const char *name) const;
+    bool is_null(const char *name) const { return get(name).kind == Json::Kind::null; }
+    Values values(const char *name) const { return Values(get(name)); }
+
+  private:
+    const Json &get(const char *name) const; // throws std::logic_error where job.json has no such field
+
+    Json whole_;
 };
 
-struct Job {
-    std::string job_id, engine, model; // model: its path
-    int threads = 1;
-    Workload workload;
-    std::string accelerator = "cpu";
-    std::optional<std::string> device; // the engine's own name of one
-    std::optional<uint64_t> cpu_mask;
-    int batch = 2048;
-    int ubatch = 512;
-    std::string flash_attn = "auto";
-    std::string type_k = "f16", type_v = "f16";
-    bool mmap = true;
-    bool extra_buffers = true;
-    int warmups = 1;
-    int iterations = 3;
-    bool profile_ops = false;
-};
+using Job = Values;
 
+uint64_t protocol();                  // the one that job.json describes
 Job read_job(const char *path);       // throws JobError: unreadable, or see parse_job
 Job parse_job(std::string_view text); // throws JobError: of another protocol, or naming the field that is wrong
 

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <new>
 #include <poll.h>
 #include <sched.h>
@@ -38,7 +39,7 @@ constexpr const char *usage = "usage: melt-runner run JOB [--watch-stdin [SECOND
 const Channel *abort_channel = nullptr; // the engine's abort hook takes no argument of ours
 
 void add_identity(JsonLine &line) {
-    line.add("protocol", protocol).add("runner", "melt-runner-native").add("runner_version", MELT_RUNNER_VERSION);
+    line.add("protocol", protocol()).add("runner", "melt-runner-native").add("runner_version", MELT_RUNNER_VERSION);
     const int64_t before = now_ns();
     const int64_t realtime = realtime_ns();
     line.begin_object("clock").add("name", clock_name).add("t_ns", (before + now_ns()) / 2);
@@ -100,11 +101,11 @@ void on_abort(const char *message) {
 }
 
 void run_job(const Job &job, const Channel &channel) {
-    if (job.engine != "llama.cpp") {
-        throw JobError("engine", "engine '" + job.engine + "' is not known here; known: llama.cpp");
+    if (job.text("engine") != "llama.cpp") {
+        throw JobError("engine", "engine '" + job.text("engine") + "' is not known here; known: llama.cpp");
     }
-    if (job.cpu_mask) {
-        pin(*job.cpu_mask);
+    if (!job.is_null("cpu_mask")) {
+        pin(job.bits("cpu_mask"));
     }
     const Library library;
     JsonLine hello = event("hello");
@@ -124,7 +125,7 @@ void run_job(const Job &job, const Channel &channel) {
     engine.add_description(model);
     channel.send(model.end_object());
     run_workload(engine, job, channel);
-    if (job.profile_ops) {
+    if (job.flag("profile_ops")) {
         try {
             profile_ops(engine, job, channel);
         } catch (const JobError &e) { // what was measured stands
@@ -151,6 +152,24 @@ int run(const char *job_path) {
     }
     channel.done(false);
     return 1;
+}
+
+// Whether each job of a file would be taken, a job and a verdict a line: how the tests ask about many at once.
+int check_jobs(const char *path) {
+    const Channel channel;
+    std::ifstream file(path, std::ios::binary);
+    for (std::string text; std::getline(file, text);) {
+        std::string kind, message;
+        try {
+            parse_job(text);
+        } catch (const JobError &e) {
+            kind = e.kind;
+            message = e.what();
+        }
+        JsonLine line;
+        channel.send(line.begin_object().add("kind", kind).add("message", message).end_object());
+    }
+    return 0;
 }
 
 int info(const std::vector<std::string> &globs, const std::string &root) {
@@ -211,6 +230,9 @@ int main(const std::vector<std::string> &words) {
     if (command == "info") {
         const bool rooted = words.size() >= 3 && words[1] == "--root";
         return info({words.begin() + (rooted ? 3 : 1), words.end()}, rooted ? words[2] : "");
+    }
+    if (command == "check-jobs" && words.size() == 2) {
+        return check_jobs(words[1].c_str());
     }
     if (command == "probe-peak" && words.size() <= 2) {
         return probe_peak(words.size() == 2 ? words[1].c_str() : nullptr);

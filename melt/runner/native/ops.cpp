@@ -162,11 +162,12 @@ const char *category_of(const ggml_tensor *node) {
 }
 
 void profile_ops(Engine &engine, const Job &job, const Channel &channel) {
-    const int64_t prompt = job.workload.prompt_tokens;
-    const int64_t decoded = std::min(job.workload.gen_tokens, decode_tokens);
+    const Values w = job.values("workload");
+    const int64_t prompt = w.count("prompt_tokens");
+    const int64_t decoded = std::min(w.count("gen_tokens"), decode_tokens);
     const auto prefill = [&](int64_t count) {
         engine.reset();
-        engine.prepare(prompt_tokens(count, engine.n_vocab(), job.workload.seed));
+        engine.prepare(prompt_tokens(count, engine.n_vocab(), w.bits("seed")));
         engine.prefill();
     };
     Watch watch;

@@ -82,20 +82,22 @@ std::vector<llama_token> prompt_tokens(int64_t count, int n_vocab, uint64_t seed
 }
 
 void run_workload(Engine &engine, const Job &job, const Channel &channel) {
-    const Workload &w = job.workload;
-    for (int i = 0; i < job.warmups; ++i) {
-        const int64_t prompt = std::min(w.prompt_tokens, warmup_prompt_tokens);
-        iterate(engine, prompt, std::min(w.gen_tokens, warmup_gen_tokens), w.seed, i, true, channel);
+    const Values w = job.values("workload");
+    const int64_t prompt = w.count("prompt_tokens"), gen = w.count("gen_tokens");
+    const uint64_t seed = w.bits("seed");
+    for (int i = 0; i < job.number("warmups"); ++i) {
+        const int64_t first = std::min(prompt, warmup_prompt_tokens);
+        iterate(engine, first, std::min(gen, warmup_gen_tokens), seed, i, true, channel);
     }
-    if (w.kind == "fixed") {
-        for (int i = 0; i < job.iterations; ++i) {
-            iterate(engine, w.prompt_tokens, w.gen_tokens, w.seed, i, false, channel);
+    if (w.text("kind") == "fixed") {
+        for (int i = 0; i < job.number("iterations"); ++i) {
+            iterate(engine, prompt, gen, seed, i, false, channel);
         }
         return;
     }
-    const int64_t end_ns = now_ns() + static_cast<int64_t>(w.seconds * 1e9);
+    const int64_t end_ns = now_ns() + static_cast<int64_t>(w.real("seconds") * 1e9);
     for (int i = 0; i == 0 || now_ns() < end_ns; ++i) {
-        iterate(engine, w.prompt_tokens, w.gen_tokens, w.seed, i, false, channel);
+        iterate(engine, prompt, gen, seed, i, false, channel);
     }
 }
 

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def _compile(graph: str, job: Job, place: Path) -> dict[str, Any]:
             assert process.stdin is not None
             assert process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+                process.stdin.write(json.dumps(job, default=vars).encode() + b"\n")
                 process.stdin.flush()  # and stays open: its end tells that this process is gone
             said = process.stdout.read()
         try:

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from channel import Channel, JobError
 from clock import now_ns
-from job import Job, Workload
+from job import Job
 from memory import process_memory
+from schema import Values
 
 # A warm-up pages the weights in, builds the graphs of both phases and wakes the thread pool. A longer one was not
 # seen to change the first timed prefill (docs/measurement.md).
@@ -71,7 +72,8 @@ def run_workload(engine: Engine, job: Job, channel: Channel) -> None:
         JobError: the logits hold a NaN, or the engine fails.
     """
     w = job.workload
-    short = Workload(min(w.prompt_tokens, WARMUP_PROMPT_TOKENS), min(w.gen_tokens, WARMUP_GEN_TOKENS), seed=w.seed)
+    few = {"prompt_tokens": WARMUP_PROMPT_TOKENS, "gen_tokens": WARMUP_GEN_TOKENS}
+    short = Values(**{**vars(w), **{name: min(getattr(w, name), most) for name, most in few.items()}})
     for index in range(job.warmups):
         _iterate(engine, short, index, True, channel)
     if w.kind == "fixed":
@@ -85,7 +87,7 @@ def run_workload(engine: Engine, job: Job, channel: Channel) -> None:
         index += 1
 
 
-def _iterate(engine: Engine, w: Workload, index: int, warmup: bool, channel: Channel) -> None:
+def _iterate(engine: Engine, w: Values, index: int, warmup: bool, channel: Channel) -> None:
     tokens = prompt_tokens(w.prompt_tokens, engine.n_vocab, w.seed)
     engine.reset()
     engine.prepare(tokens)
