@@ -33,7 +33,7 @@ def _drivers() -> list[Check]:
     checks: list[Check] = []
     for name, answer in ask_drivers(lambda driver: driver.checks()).items():
         if isinstance(answer, MeltError):
-            fix = f"{answer.hint} Only devices with driver: {name} need it."
+            fix = f"{answer.hint.removesuffix('.')}. Only devices with driver: {name} need it."
             checks.append(Check(f"driver {name}", "warning", answer.message, fix))
         else:
             checks += answer

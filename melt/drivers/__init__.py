@@ -44,7 +44,7 @@ def load_driver(name: str, whose: str = "") -> "DriverPlugin":
         )
     try:
         plugin = installed[name].load()
-    except (ImportError, AttributeError) as e:
+    except Exception as e:  # a third party's module may raise anything
         raise DeviceError(
             f"{whose}driver {name!r} cannot be loaded: {e}", "Install the package that it is from anew, for this melt."
         ) from e
@@ -94,6 +94,8 @@ def ask_drivers(question: "Callable[[DriverPlugin], T]") -> "dict[str, T | MeltE
                 answers[name] = question(plugin)
         except MeltError as e:
             answers[name] = e
+        except Exception as e:  # one that fails stops none of the others
+            answers[name] = DeviceError(f"driver {name!r} fails: {e!r}", "Tell whoever made it.")
     return answers
 
 

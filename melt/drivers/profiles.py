@@ -28,11 +28,11 @@ def user_folder() -> Path:
 
 def profile_paths() -> dict[str, Path]:
     """Every known profile by name, the user's winning over the shipped."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in (shipped_folder(), user_folder()):
         if folder.is_dir():
-            found |= {p.stem: p for p in sorted(folder.glob("*.yaml"))}
-    return found
+            paths |= {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+    return paths
 
 
 def load_profile(name: str) -> DeviceProfile:

@@ -15,6 +15,7 @@ from melt.drivers.profiles import load_profile
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.errors import DeviceError
+from melt.spec.profile import DeviceProfile, Sensors
 
 
 @pytest.fixture
@@ -118,3 +119,17 @@ def test_a_file_comes_whole_or_the_right_side_is_blamed(remote: LocalRemote, tmp
     assert not (tmp_path / "nothing").exists()
     assert remote.size_bytes(str(tmp_path / "here")) == 3_000_000
     assert remote.size_bytes(str(tmp_path / "missing")) is None
+
+
+def test_every_processor_s_governor_is_set_however_many_there_are_and_put_back(tmp_path: Path) -> None:
+    """Some processors have a policy for each of their cores."""
+    files = [tmp_path / f"odd tree/sys/devices/system/cpu/cpufreq/policy{n}/scaling_governor" for n in (0, 9, 40)]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("schedutil\n")
+    profile = DeviceProfile(name="many", driver="local", sensors=Sensors(root=str(tmp_path / "odd tree")))
+    with closing(connect(profile)) as driver:
+        assert driver.condition({"governor": "performance"}) == ()
+        assert [file.read_text().strip() for file in files] == ["performance"] * 3
+        assert driver.held()["governor"] == "performance"
+    assert [file.read_text().strip() for file in files] == ["schedutil"] * 3

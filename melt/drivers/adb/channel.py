@@ -78,8 +78,8 @@ class Channel:
             self._rest = data
             if not self._closed:
                 self._connection.send(Packet(b"OKAY", self.local_id, self.remote_id or 0))
-        found, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
-        return found
+        content, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        return content
 
     def write(self, data: bytes | memoryview, timeout_s: float | None = None) -> None:
         """See ``Stream``."""

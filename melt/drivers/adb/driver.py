@@ -59,9 +59,9 @@ class AdbDriver(RemoteDriver):
         """The telemetry that adb's shell may read on this phone."""
         if self._discovery is None:
             rails, reason = find_rails(self._remote)
-            found = android.discover(self._read_inventory(), self._profile.sensors, rails)
+            discovery = android.discover(self._read_inventory(), self._profile.sensors, rails)
             absent = (Absent(name="power rails", reason=reason),) if reason else ()
-            self._discovery = found.model_copy(update={"absent": (*found.absent, *absent)})
+            self._discovery = discovery.model_copy(update={"absent": (*discovery.absent, *absent)})
         return self._discovery
 
     def _read_inventory(self) -> Inventory:

@@ -23,14 +23,14 @@ def signers() -> Sequence[Signer]:
     except ImportError as e:
         raise DeviceError(f"speaking to a phone without an adb server needs {e.name}", EXTRA_HINT) from e
     own = _own_key()
-    found: list[Signer] = []
+    keys: list[Signer] = []
     for path in (own, *_vendor_keys()):
         try:
             public = Path(f"{path}.pub")
-            found.append(PythonRSASigner(public.read_text() if public.exists() else None, path.read_text()))
+            keys.append(PythonRSASigner(public.read_text() if public.exists() else None, path.read_text()))
         except (OSError, ValueError, PyAsn1Error) as e:
             raise DeviceError(f"{path}: cannot be used as an adb key", "Is it the private key of a pair?") from e
-    return found
+    return keys
 
 
 def _own_key() -> Path:
@@ -56,9 +56,9 @@ def _own_key() -> Path:
 
 
 def _vendor_keys() -> list[Path]:
-    found: list[Path] = []
+    paths: list[Path] = []
     for word in os.environ.get("ANDROID_VENDOR_KEYS", "").split(os.pathsep):
         if word:
             path = Path(word)
-            found += sorted(path.glob("*.adb_key")) if path.is_dir() else [path] if path.exists() else []
-    return found
+            paths += sorted(path.glob("*.adb_key")) if path.is_dir() else [path] if path.exists() else []
+    return paths

@@ -11,7 +11,7 @@ from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.base import Recording
 from melt.drivers.remote.base import quoted
 from melt.drivers.remote.process import RemoteProcess, run_command
-from melt.drivers.remote.recording import said_against
+from melt.drivers.remote.recording import refusal_of
 from melt.errors import DeviceError, TransientDeviceError
 from melt.telemetry.kinds.power_rails import POLL_MS, PREFIX, Rail, read_rails
 
@@ -92,7 +92,7 @@ class RecordingWithRails:
         """Ends both; what went wrong with either, in words. Raises ConnectionLostError."""
         try:
             problem = self._sampler.stop(destination)
-            of_rails = said_against(lambda: append_rails(self._rails.stop(), destination))
+            of_rails = refusal_of(lambda: append_rails(self._rails.stop(), destination))
             return problem or of_rails
         finally:
             self._rails.kill()

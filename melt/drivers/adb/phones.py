@@ -60,14 +60,14 @@ def attached() -> list[tuple[Listed, str]]:
     """Every phone that is there, and why it cannot be used; empty where it can. No server is started for it."""
     server = AdbServer()
     listed = _with_models(server) if server.is_running() else [Listed(serial, "device") for serial in usb_serials()]
-    found = []
+    phones = []
     for device in listed:
         try:
             refuse_unusable(device)
-            found.append((device, ""))
+            phones.append((device, ""))
         except DeviceError as e:
-            found.append((device, e.message.removeprefix(f"{device.serial}: ")))
-    return found
+            phones.append((device, e.message.removeprefix(f"{device.serial}: ")))
+    return phones
 
 
 def _by_server(server: AdbServer, name: str, address: AdbAddress, serial: str | None) -> Connection:

@@ -129,14 +129,14 @@ class ServerConnection:
 
 def parse_devices(text: str) -> list[Listed]:
     """The rows of ``host:devices-l``: "serial  state key:value key:value". One state is of two words and a reason."""
-    found = []
+    listed = []
     for line in text.splitlines():
-        words = line.split()
-        if len(words) >= 2:
-            state = "no permissions" if words[1:3] == ["no", "permissions"] else words[1]
-            models = [word.removeprefix("model:") for word in words[2:] if word.startswith("model:")]
-            found.append(Listed(words[0], state, models[0] if models else ""))
-    return found
+        columns = line.split()
+        if len(columns) >= 2:
+            state = "no permissions" if columns[1:3] == ["no", "permissions"] else columns[1]
+            models = [word.removeprefix("model:") for word in columns[2:] if word.startswith("model:")]
+            listed.append(Listed(columns[0], state, models[0] if models else ""))
+    return listed
 
 
 def _address() -> tuple[str, int]:

@@ -29,17 +29,17 @@ class ShellPackets:
             DeviceError: a length that no packet has.
         """
         self._rest += data
-        found, at = [], 0
+        packets, at = [], 0
         while len(self._rest) - at >= 5:
             kind, size = struct.unpack_from("<BI", self._rest, at)
             if size > _MAX_PACKET_BYTES:
                 raise DeviceError(f"the phone's shell sent a packet of {size} bytes", "Restart it, and try again.")
             if len(self._rest) - at - 5 < size:
                 break
-            found.append((kind, bytes(self._rest[at + 5 : at + 5 + size])))
+            packets.append((kind, bytes(self._rest[at + 5 : at + 5 + size])))
             at += 5 + size
         del self._rest[:at]
-        return found
+        return packets
 
 
 def packet(kind: int, data: bytes = b"") -> bytes:

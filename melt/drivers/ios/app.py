@@ -27,21 +27,21 @@ def find_app(apps: Iterable[Mapping[str, str]], name: str) -> InstalledApp:
     Raises:
         DeviceError: it is not there, is too old, or is there twice.
     """
-    found = [a for a in apps if a.get("CFBundleIdentifier", "").endswith(SUFFIX)]
-    if not found:
+    installed = [a for a in apps if a.get("CFBundleIdentifier", "").endswith(SUFFIX)]
+    if not installed:
         raise DeviceError(f"{name}: melt's app, whose id ends with {SUFFIX}, is not on the iPhone", _HINT)
-    if len(found) > 1:
-        ids = ", ".join(sorted(a["CFBundleIdentifier"] for a in found))
+    if len(installed) > 1:
+        ids = ", ".join(sorted(a["CFBundleIdentifier"] for a in installed))
         raise DeviceError(f"{name}: melt's app is on the iPhone more than once: {ids}", "Remove all but one.")
-    version = found[0].get("CFBundleShortVersionString", "")
+    version = installed[0].get("CFBundleShortVersionString", "")
     if parse_version(version) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         had = version or "of no version"
         raise DeviceError(f"{name}: melt's app on the iPhone is {had}, and {wanted} or later is needed", _HINT)
-    return InstalledApp(found[0]["CFBundleIdentifier"], version, found[0].get("MeltEngineVersion", ""))
+    return InstalledApp(installed[0]["CFBundleIdentifier"], version, installed[0].get("MeltEngineVersion", ""))
 
 
 def parse_version(text: str) -> tuple[int, ...]:
     """The first two numbers of a version; (0, 0) for what is none."""
-    found = re.match(r"^([0-9]{1,6})(?:\.([0-9]{1,6}))?(?:\.|$)", text)
-    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+    match = re.match(r"^([0-9]{1,6})(?:\.([0-9]{1,6}))?(?:\.|$)", text)
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)

@@ -86,13 +86,13 @@ class IosDriver:
     def facts(self) -> DeviceFacts:
         """What the iPhone says of itself, and which of melt's apps is on it."""
         if self._facts is None:
-            app, told, cores = self._installed(), self._phone.values(), self._tools().cores()
-            version, build = told.get("ProductVersion"), told.get("BuildVersion")
+            app, values, cores = self._installed(), self._phone.values(), self._tools().cores()
+            version, build = values.get("ProductVersion"), values.get("BuildVersion")
             self._facts = DeviceFacts(
                 platform="ios",
                 machine="aarch64",
-                soc=_word(told.get("HardwarePlatform")),
-                product=_word(told.get("ProductType")),
+                soc=_word(values.get("HardwarePlatform")),
+                product=_word(values.get("ProductType")),
                 os_build=f"iOS {version} ({build})",
                 logical_cores=cores,
                 physical_cores=cores,  # Apple's have one thread each
@@ -170,13 +170,13 @@ class IosDriver:
 
     def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> AppProcess:
         """Starts the app with a job; one of melt's that still runs is ended by that."""
-        bundle_id, *words = argv
+        bundle_id, *arguments = argv
         container, tools = self._opened(), self._tools()
         container.remove(EVENTS)
         container.write(JOB, json.dumps(dict(job), indent=1).encode())
         self._old_reports = frozenset(self._phone.report_names(_JETSAM))
         try:
-            process = AppProcess(container, tools, tools.launch(bundle_id, [*words, JOB], env or {}))
+            process = AppProcess(container, tools, tools.launch(bundle_id, [*arguments, JOB], env or {}))
             self._processes.append(process)
         except KeyboardInterrupt:  # before the iPhone's answer came, it may have started the app
             with contextlib.suppress(MeltError):
@@ -241,5 +241,5 @@ class IosDriver:
         self._let_go()
 
 
-def _word(told: object) -> str | None:
-    return told if isinstance(told, str) else None
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -94,14 +94,14 @@ class AppFiles:
             The bytes removed.
         """
         self._container.remove(_INCOMING)
-        found = []
+        files = []
         for sha256 in filter(_SHA256.match, self._container.names(_FILES)):
             folder = f"{_FILES}/{sha256}"
             names = [n for n in self._container.names(folder) if not n.startswith(".") and "/" not in n]
             sizes = [self._container.size_bytes(f"{folder}/{n}") or 0 for n in names]
-            found.append((self._container.modified_s(f"{folder}/{_USED}"), folder, sum(sizes)))
-        kept, removed = sum(size for _, _, size in found), 0
-        for _used, folder, size in sorted(found):
+            files.append((self._container.modified_s(f"{folder}/{_USED}"), folder, sum(sizes)))
+        kept, removed = sum(size for _, _, size in files), 0
+        for _used, folder, size in sorted(files):
             if kept - removed <= limit_bytes:
                 break
             self._container.remove(folder)

@@ -50,8 +50,8 @@ def choose(devices: Sequence[Listed], udid: str | None, name: str) -> str:
     known = {_plain(d.udid): d.udid for d in devices}
     if udid is not None:
         if _plain(udid) not in known:
-            others = f" Others are: {', '.join(known.values())}." if known else ""
-            raise ConnectionLostError(f"{name}: no iPhone {udid} is attached", BACK_HINT + others)
+            attached = f" Others are: {', '.join(known.values())}." if known else ""
+            raise ConnectionLostError(f"{name}: no iPhone {udid} is attached", BACK_HINT + attached)
         return known[_plain(udid)]
     if not known:
         raise DeviceError(f"{name}: no iPhone is attached", _PLUG_IN)

@@ -127,7 +127,7 @@ class AppProcess:
 
 def _is_done(line: str) -> bool:
     try:
-        found = json.loads(line)
+        event = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("event") == "done" and found.get("status") == "ok"
+    return isinstance(event, dict) and event.get("event") == "done" and event.get("status") == "ok"

@@ -52,8 +52,8 @@ class LocalDriver(LinuxDriver):
     def _read_inventory(self) -> tuple[Inventory, dict[str, str]]:
         """By the runner's ``info``, and by what programs tell and no file does."""
         root = self._profile.sensors.root
-        words = [sys.executable, str(runner_file().path), "info", *(["--root", root] if root else [])]
-        done = run_command(self._remote, quoted(*words, *linux.inventory_globs()), _INFO_TIMEOUT_S)
+        command = [sys.executable, str(runner_file().path), "info", *(["--root", root] if root else [])]
+        done = run_command(self._remote, quoted(*command, *linux.inventory_globs()), _INFO_TIMEOUT_S)
         try:
             if done.code != 0:
                 raise ValueError(last_words(done))

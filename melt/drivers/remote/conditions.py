@@ -98,19 +98,19 @@ class RemoteConditions:
                 refused.append(self._unknown(name, value))
                 continue
             plan |= {setting: (name, raw) for setting, raw in settings.items()}
-        found = {setting: self._read(setting) for setting in self._in_order(plan)}
-        if changed := {s: v for s, v in found.items() if v not in ("", plan[s][1])}:
-            beside = {s: self._read(s) for one in changed for s in self._settings[one].moves if s not in plan}
-            self._save({s: v for s, v in beside.items() if v} | changed)
+        before = {setting: self._read(setting) for setting in self._in_order(plan)}
+        if changed := {s: v for s, v in before.items() if v not in ("", plan[s][1])}:
+            dependent = {s: self._read(s) for one in changed for s in self._settings[one].moves if s not in plan}
+            self._save({s: v for s, v in dependent.items() if v} | changed)
         reasons: dict[str, str] = {}
         moved = False
-        for setting, before in found.items():
+        for setting, value in before.items():
             name, raw = plan[setting]
-            if before == "":
+            if value == "":
                 reasons.setdefault(
                     name, f"the {self._remote.what} does not tell how it is set now, so it could not be put back"
                 )
-            elif (self._read(setting) if moved else before) != raw:
+            elif (self._read(setting) if moved else value) != raw:
                 moved = True
                 if reason := self._change(setting, raw):
                     reasons.setdefault(name, reason)
@@ -134,10 +134,10 @@ class RemoteConditions:
         Returns:
             What could not be put back, with the reason.
         """
-        found = self._found()
-        known = {s: v for s, v in found.items() if s in self._settings and _VALUE.match(v)}
+        saved = self._read_saved()
+        known = {s: v for s, v in saved.items() if s in self._settings and _VALUE.match(v)}
         failed = {s: reason for s in self._in_order(known) if (reason := self._put_back(s, known[s]))}
-        if found and failed.keys() != found.keys():
+        if saved and failed.keys() != saved.keys():
             run_command(self._remote, f"rm -f {quoted(self._saved)}")
             if failed:
                 self._save({s: known[s] for s in failed})
@@ -181,7 +181,7 @@ class RemoteConditions:
         lines = (done.stderr.strip() or done.text.strip()).splitlines()
         return lines[0][:200] if lines else f"exit code {done.code}"
 
-    def _found(self) -> dict[str, str]:
+    def _read_saved(self) -> dict[str, str]:
         """What is saved on the device, as far as it is what melt saves."""
         done = run_command(self._remote, f"cat {quoted(self._saved)} 2>/dev/null")
         try:
@@ -189,10 +189,10 @@ class RemoteConditions:
         except (ValueError, KeyError, TypeError, RecursionError):
             return {}
 
-    def _save(self, found: Mapping[str, str]) -> None:
+    def _save(self, values: Mapping[str, str]) -> None:
         """Before a change; what was found the first time is what is put back."""
-        first = {s: v for s, v in self._found().items() if s in self._settings and _VALUE.match(v)}
-        text = json.dumps({"found": {**found, **first}})
+        first = {s: v for s, v in self._read_saved().items() if s in self._settings and _VALUE.match(v)}
+        text = json.dumps({"found": {**values, **first}})
         new = quoted(f"{self._saved}.new")
         done = run_command(self._remote, f"echo {quoted(text)} > {new} && mv {new} {quoted(self._saved)}")
         if done.code != 0:

@@ -132,10 +132,10 @@ class RemoteDriver:
         return self._start([*argv, path, "--watch-stdin", *silence], env)
 
     def _start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> RemoteProcess:
-        words = ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else [*argv]
+        command = ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else [*argv]
         # Where a shell's children are the last to be killed for want of memory, as adbd's are, a runner should not be.
         # It starts in the work folder, so that nothing is written anywhere else.
-        script = f"echo 0 > /proc/$$/oom_score_adj 2>/dev/null; cd {quoted(self._folder)} && exec {quoted(*words)}"
+        script = f"echo 0 > /proc/$$/oom_score_adj 2>/dev/null; cd {quoted(self._folder)} && exec {quoted(*command)}"
         return self._keep(RemoteProcess(self._remote, script, heartbeat=not self._remote.input_ends_with_host))
 
     def _keep(self, process: RemoteProcess) -> RemoteProcess:
@@ -168,8 +168,8 @@ class RemoteDriver:
         """Raw text of each probe, read now."""
         files = {p.read: p.name for p in probes if p.read is not None and "{pid}" not in p.read}
         commands = {p.name: quoted(*p.exec) for p in probes if p.exec is not None}
-        found = self._ask([quoted(f) for f in files], commands)
-        return {files.get(e.path, e.path): e.text for e in found.entries if e.text is not None}
+        inventory = self._ask([quoted(f) for f in files], commands)
+        return {files.get(e.path, e.path): e.text for e in inventory.entries if e.text is not None}
 
     def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> Recording:
         """Starts the sampler on the device."""
@@ -227,8 +227,8 @@ class RemoteDriver:
         left = self.restore()
         self._remote.close()
         if left:
-            told = "; ".join(f"{one.name} {one.reason}" for one in left)
-            raise DeviceError(f"{self._profile.name}: could not be put back as it was: {told}", left[0].hint)
+            reasons = "; ".join(f"{one.name} {one.reason}" for one in left)
+            raise DeviceError(f"{self._profile.name}: could not be put back as it was: {reasons}", left[0].hint)
 
 
 def strays(listing: str, folder: str) -> list[int]:
@@ -236,5 +236,5 @@ def strays(listing: str, folder: str) -> list[int]:
     work in it: a runner in Python is Python's program."""
     at = re.escape(folder)
     # What runs there starts in the folder itself, or in its jobs; a person may have gone to neither.
-    found = re.findall(rf"/proc/([0-9]+)/(?:exe -> {at}/.*|cwd -> {at}(?:/jobs/.*)?)$", listing, re.M)
-    return sorted({int(pid) for pid in found})
+    pids = re.findall(rf"/proc/([0-9]+)/(?:exe -> {at}/.*|cwd -> {at}(?:/jobs/.*)?)$", listing, re.M)
+    return sorted({int(pid) for pid in pids})

@@ -164,8 +164,8 @@ def parse_df(text: str) -> int:
     Raises:
         DeviceError: this is not what df says.
     """
-    words = " ".join(text.splitlines()[1:]).split()
-    numbers = [int(w) for w in words if re.fullmatch(r"[0-9]{1,18}", w)]
+    columns = " ".join(text.splitlines()[1:]).split()
+    numbers = [int(w) for w in columns if re.fullmatch(r"[0-9]{1,18}", w)]
     if len(numbers) < 3:
         raise DeviceError(f"the device's df says {text.strip()[-80:]!r}")
     return numbers[2] * 1024

@@ -21,11 +21,11 @@ _READ_MODE = "nvpmodel -q 2>/dev/null | grep -m 1 -x '[0-9][0-9]*'"
 _READ_CLOCKS = """cd /sys/class/devfreq 2>/dev/null
 for least in /sys/devices/system/cpu/cpufreq/policy*/scaling_min_freq *gpu*/min_freq *g[avb]1[01]b*/min_freq; do
   [ -e "$least" ] || continue
-  told=yes
+  any=yes
   greatest=${least%min_freq}max_freq
   [ "$(cat "$least")" = "$(cat "$greatest")" ] || { echo free; exit; }
 done
-[ -z "$told" ] || echo locked"""
+[ -z "$any" ] || echo locked"""
 _SET_CLOCKS = """{sudo}case {{}} in
 locked) rm -f {kept}; $sudo jetson_clocks --store {kept} >&2 && $sudo jetson_clocks >&2 ;;
 free) if [ -e {kept} ]; then $sudo jetson_clocks --restore {kept} >&2 && rm -f {kept}; fi ;;

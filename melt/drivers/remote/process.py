@@ -72,15 +72,15 @@ class RemoteProcess:
         except TimeoutError as e:
             self._stream.close()
             raise ConnectionLostError(f"{self._remote.name}: no program starts: {e}", self._remote.back_hint) from e
-        words = (line or "").split()
-        if len(words) != 2 or not all(w.isascii() and w.isdigit() for w in words):
+        ids = (line or "").split()
+        if len(ids) != 2 or not all(w.isascii() and w.isdigit() for w in ids):
             self._stream.close()
             self._raise_failure()
             raise DeviceError(
                 f"{self._remote.name}: its shell begins with {line!r} and not with its process ids",
                 "Its login shell prints something first: in its .bashrc, put `[ -t 1 ] &&` before whatever prints.",
             )
-        return int(words[0]), int(words[1])
+        return int(ids[0]), int(ids[1])
 
     def _read(self) -> None:
         try:

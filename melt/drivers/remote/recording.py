@@ -32,10 +32,10 @@ class SamplerRecording:
         """
         problem = end_sampler(self._process)
         self._remote.check_alive()  # a device that hangs would have every command wait
-        return problem or said_against(lambda: self._remote.receive_file(self._out, destination))
+        return problem or refusal_of(lambda: self._remote.receive_file(self._out, destination))
 
 
-def said_against(action: Callable[[], None]) -> str:
+def refusal_of(action: Callable[[], None]) -> str:
     """What the device said against an action, empty where it went through; raises ConnectionLostError."""
     try:
         action()

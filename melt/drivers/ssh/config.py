@@ -56,22 +56,22 @@ def read_host(name: str, user: str | None = None, port: int | None = None) -> Ho
     Raises:
         ProfileError: OpenSSH cannot make sense of it.
     """
-    words = {**_defaults(name, user), **_effective(name, user, port)}
-    hostname = words["hostname"][0]
-    files = [Path(w).expanduser() for w in words["identityfile"]]
-    if words.get("proxycommand", ["none"])[0] != "none":
+    options = {**_defaults(name, user), **_effective(name, user, port)}
+    hostname = options["hostname"][0]
+    files = [Path(w).expanduser() for w in options["identityfile"]]
+    if options.get("proxycommand", ["none"])[0] != "none":
         raise ProfileError(f"{name}: is reached by a ProxyCommand, which melt does not run", "ProxyJump is understood.")
-    lines = (*words["userknownhostsfile"], *words.get("globalknownhostsfile", []))
+    lines = (*options["userknownhostsfile"], *options.get("globalknownhostsfile", []))
     known = [Path(os.devnull if w == "none" else w).expanduser() for line in lines for w in line.split()]
-    jumps = words.get("proxyjump", ["none"])[0]
+    jumps = options.get("proxyjump", ["none"])[0]
     return Host(
         hostname=hostname,
-        port=port or int(words.get("port", [str(PORT)])[0]),
-        user=user or words.get("user", [None])[0],
-        known_as=words.get("hostkeyalias", [hostname])[0],
-        is_alias="hostkeyalias" in words,
+        port=port or int(options.get("port", [str(PORT)])[0]),
+        user=user or options.get("user", [None])[0],
+        known_as=options.get("hostkeyalias", [hostname])[0],
+        is_alias="hostkeyalias" in options,
         key_files=tuple(f for f in files if f.is_file()),
-        only_these_keys=words.get("identitiesonly", ["no"])[0] == "yes",
+        only_these_keys=options.get("identitiesonly", ["no"])[0] == "yes",
         known_hosts=tuple(known),
         jumps=() if jumps == "none" else tuple(j.removeprefix("ssh://") for j in jumps.split(","))[:MAX_JUMPS],
     )
@@ -79,10 +79,10 @@ def read_host(name: str, user: str | None = None, port: int | None = None) -> Ho
 
 def read_jump(text: str) -> Host:
     """A host of ProxyJump: user@host:port, the host maybe in brackets."""
-    found = _JUMP.fullmatch(text)
-    if found is None:
+    match = _JUMP.fullmatch(text)
+    if match is None:
         raise ProfileError(f"ProxyJump {text}: is no host", "Look at ~/.ssh/config: user@host:port")
-    user, bracketed, host, port = found.groups()
+    user, bracketed, host, port = match.groups()
     return read_host(bracketed or host, user, int(port) if port else None)
 
 
@@ -90,9 +90,9 @@ def _defaults(name: str, user: str | None) -> dict[str, list[str]]:
     """What holds where OpenSSH's client is not installed."""
     at, _, host = name.rpartition("@")
     folder = Path.home() / ".ssh"
-    found = {"hostname": [host], "userknownhostsfile": [str(folder / "known_hosts")]}
+    defaults = {"hostname": [host], "userknownhostsfile": [str(folder / "known_hosts")]}
     keys = [str(folder / f"id_{kind}") for kind in ("ed25519", "ecdsa", "rsa")]
-    return {**found, "identityfile": keys, **({"user": [at or str(user)]} if at or user else {})}
+    return {**defaults, "identityfile": keys, **({"user": [at or str(user)]} if at or user else {})}
 
 
 def _effective(name: str, user: str | None, port: int | None) -> dict[str, list[str]]:
@@ -101,19 +101,19 @@ def _effective(name: str, user: str | None, port: int | None) -> dict[str, list[
     if ssh is None:
         return {}
     # A name that begins with a dash would be an option.
-    words = [ssh, *_config(), "-G", *(["-p", str(port)] if port else []), *(["-l", user] if user else []), "--", name]
+    argv = [ssh, *_config(), "-G", *(["-p", str(port)] if port else []), *(["-l", user] if user else []), "--", name]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_READ_S, check=False, errors="replace")
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_READ_S, check=False, errors="replace")
     except (OSError, subprocess.TimeoutExpired) as e:
         raise ProfileError(f"{name}: ssh cannot be asked how to reach it: {e}", "Try: ssh -G and its name.") from e
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ProfileError(f"{name}: ssh: {said[0][:200]}", "Look at ~/.ssh/config and the profile's address.")
-    found: dict[str, list[str]] = {}
+    options: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
-        found.setdefault(key, []).append(value)
-    return found
+        options.setdefault(key, []).append(value)
+    return options
 
 
 def _config() -> list[str]:

@@ -127,9 +127,9 @@ class SshRemote:
             elif piece == b"\0":
                 return
             else:
-                words = last_words(Completed(piece[0], b"", errors.decode(errors="replace")))
-                hint = "melt devices clean NAME removes what melt put there." if "No space left" in words else ""
-                raise DeviceError(f"{self.name}: {path}: {words}", hint)
+                reason = last_words(Completed(piece[0], b"", errors.decode(errors="replace")))
+                hint = "melt devices clean NAME removes what melt put there." if "No space left" in reason else ""
+                raise DeviceError(f"{self.name}: {path}: {reason}", hint)
 
     def close(self) -> None:
         """Lets the host go."""

@@ -70,10 +70,10 @@ class Container:
         return self._phone.call(self._free(), "asking for free space", _CALL_S)
 
     async def _free(self) -> int:
-        told = (await self._afc.get_device_info()).get("FSFreeBytes", "")
-        if not str(told).isdecimal():
-            raise DeviceError(f"{self._phone.name}: its free space is said to be {told!r:.100}")
-        return int(told)
+        free_bytes = (await self._afc.get_device_info()).get("FSFreeBytes", "")
+        if not str(free_bytes).isdecimal():
+            raise DeviceError(f"{self._phone.name}: its free space is said to be {free_bytes!r:.100}")
+        return int(free_bytes)
 
     def make_folder(self, path: str) -> None:
         """With those above it."""

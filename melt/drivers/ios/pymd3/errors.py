@@ -57,9 +57,9 @@ def explain(error: Exception, name: str, doing: str, connected: bool = False) ->
     if isinstance(error, MeltError):
         return error
     gone = connected and isinstance(error, e.ConnectionFailedToUsbmuxdError)
-    found = None if gone else _with_a_cure(error)
-    if found:
-        return DeviceError(f"{name}: {found[0]}", found[1])
+    cure = None if gone else _with_a_cure(error)
+    if cure:
+        return DeviceError(f"{name}: {cure[0]}", cure[1])
     if isinstance(error, _LOST):
         why = str(error) or type(error).__name__
         return ConnectionLostError(f"{name}: the iPhone is gone ({doing}: {why})", BACK_HINT)

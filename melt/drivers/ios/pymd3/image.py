@@ -75,8 +75,8 @@ def _personalized(folder: Path) -> tuple[Path, Path, Path]:
     """Image, build manifest and trust cache."""
     files = (folder / "Image.dmg", folder / "BuildManifest.plist", folder / "Image.trustcache")
     if not all(file.is_file() for file in files):
-        found = DeveloperDiskImageRepository.create().get_personalized_disk_image()
-        contents = (found.image, found.build_manifest, found.trustcache)
+        image = DeveloperDiskImageRepository.create().get_personalized_disk_image()
+        contents = (image.image, image.build_manifest, image.trustcache)
         if None in contents:
             raise DeveloperDiskImageException("it is not published any more")
         for file, content in zip(files, contents, strict=True):

@@ -128,9 +128,9 @@ class Instruments:
 
     def cores(self) -> int | None:
         """Processors; None where the phone does not say."""
-        told = self._phone.call(self._info.hardware_information(), "asking for its hardware", _CALL_S)
-        found = told.get("numberOfCpus") if isinstance(told, dict) else None
-        return found if isinstance(found, int) and found > 0 else None
+        hardware = self._phone.call(self._info.hardware_information(), "asking for its hardware", _CALL_S)
+        cores = hardware.get("numberOfCpus") if isinstance(hardware, dict) else None
+        return cores if isinstance(cores, int) and cores > 0 else None
 
     def mach_time(self) -> MachTime:
         """The phone's clock now.
@@ -138,15 +138,15 @@ class Instruments:
         Raises:
             DeviceError: what it says is no time.
         """
-        told = self._phone.call(self._info.mach_time_info(), "asking for its time", _CALL_S)
+        answer = self._phone.call(self._info.mach_time_info(), "asking for its time", _CALL_S)
         try:
-            absolute, numer, denom, continuous = (int(n) for n in list(told)[:4])
+            absolute, numer, denom, continuous = (int(n) for n in list(answer)[:4])
             scale = numer / denom
             continuous_ns, absolute_ns = continuous * numer // denom, absolute * numer // denom
             if scale <= 0 or not (0 <= absolute_ns < _LATEST_NS and 0 <= continuous_ns < _LATEST_NS):
                 raise ValueError("no time")
         except (TypeError, ValueError, ArithmeticError) as e:
-            raise DeviceError(f"{self._phone.name}: its clock says {told!r:.100}") from e
+            raise DeviceError(f"{self._phone.name}: its clock says {answer!r:.100}") from e
         return MachTime(continuous_ns, continuous_ns - absolute_ns, scale)
 
     def sample(self, interval_ms: int, take: Callable[[Row], None]) -> "Future[None]":

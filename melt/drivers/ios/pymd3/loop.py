@@ -57,10 +57,10 @@ async def _within(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
 
 
 async def _cancel_all() -> None:
-    others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-    for task in others:
+    tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     # The library leaves a connection open where it is interrupted in the middle of making it.
     for transport in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
         transport.abort()

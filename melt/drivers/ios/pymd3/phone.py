@@ -49,12 +49,12 @@ def list_phones(name: str = "iPhone") -> list[Listed]:
     """
     loop = Loop()
     try:
-        found = loop.call(usbmux.list_devices(), _CALL_S)
+        listed = loop.call(usbmux.list_devices(), _CALL_S)
     except Exception as e:
         raise explain(e, name, "asking usbmuxd") from e
     finally:
         loop.close()
-    devices = dict.fromkeys(Listed(d.serial, d.is_usb) for d in found)
+    devices = dict.fromkeys(Listed(d.serial, d.is_usb) for d in listed)
     return sorted(devices, key=lambda d: not d.is_usb)
 
 
@@ -131,8 +131,8 @@ class Phone:
 
     def apps(self) -> list[dict[str, str]]:
         """The apps that people installed: id, version and melt's engine, each where it is told."""
-        found = self.call(self._apps(), "asking for its apps", _CALL_S)
-        return [{k: str(app[k]) for k in _APP_KEYS if k in app} for app in found.values()]
+        apps = self.call(self._apps(), "asking for its apps", _CALL_S)
+        return [{k: str(app[k]) for k in _APP_KEYS if k in app} for app in apps.values()]
 
     async def _apps(self) -> dict[str, dict[str, Any]]:
         async with InstallationProxyService(self.lockdown) as service:
@@ -195,15 +195,15 @@ class Phone:
 
 
 async def _read_battery(service: DiagnosticsService) -> dict[str, Any]:
-    found = await service.get_battery()
-    return found if isinstance(found, dict) else {}
+    battery = await service.get_battery()
+    return battery if isinstance(battery, dict) else {}
 
 
 async def _poll(service: DiagnosticsService, period_s: float, take: Callable[[dict[str, Any], float], None]) -> None:
     async with service:
         while True:
             asked_s = time.monotonic()
-            found = await _read_battery(service)
+            battery = await _read_battery(service)
             took_s = time.monotonic() - asked_s
-            take(found, took_s)
+            take(battery, took_s)
             await asyncio.sleep(max(0.0, period_s - took_s))

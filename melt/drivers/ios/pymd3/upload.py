@@ -94,9 +94,9 @@ class Upload:
         if context is not None:
             self._sock = context.wrap_socket(self._sock)
         self._send(memoryview(build_plist({"Command": VEND_CONTAINER, "Identifier": bundle_id})))
-        told = parse_plist(self._receive(int.from_bytes(self._receive(4), "big")))
-        if not isinstance(told, dict) or "Error" in told:
-            raise PyMobileDevice3Exception(f"the phone does not open the files of {bundle_id}: {told!r:.200}")
+        answer = parse_plist(self._receive(int.from_bytes(self._receive(4), "big")))
+        if not isinstance(answer, dict) or "Error" in answer:
+            raise PyMobileDevice3Exception(f"the phone does not open the files of {bundle_id}: {answer!r:.200}")
 
     def _write(self, content: BufferedReader, path: str, offset: int, sent: Callable[[int], None]) -> None:
         handle = self._ask_to_open(path, offset)
@@ -177,11 +177,11 @@ class Upload:
 async def _connect(lockdown: LockdownClient) -> tuple[socket.socket, ssl.SSLContext | None]:
     """A socket to house_arrest on which nothing has been said, and how TLS begins on it where the phone wants that."""
     context = None
-    told = await lockdown.get_service_connection_attributes(HouseArrestService.SERVICE_NAME)
-    if told.get("EnableServiceSSL"):
+    answer = await lockdown.get_service_connection_attributes(HouseArrestService.SERVICE_NAME)
+    if answer.get("EnableServiceSSL"):
         with lockdown.ssl_file() as pair_record:
             context = create_ssl_context(pair_record)
-    connection = await lockdown.create_service_connection(told["Port"])
+    connection = await lockdown.create_service_connection(answer["Port"])
     connection.writer.transport.pause_reading()
     sock = connection.writer.get_extra_info("socket").dup()
     await connection.close()

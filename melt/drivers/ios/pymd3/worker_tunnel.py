@@ -37,8 +37,8 @@ class WorkerTunnel:
         if self._provider is None:
             await self.close()
             self._worker = await asyncio.to_thread(_Worker, name)
-            told = await asyncio.to_thread(self._worker.ask, {"open": self._udid, "name": name})
-            self._provider = _InWorker(self._worker, self._udid, told)
+            answer = await asyncio.to_thread(self._worker.ask, {"open": self._udid, "name": name})
+            self._provider = _InWorker(self._worker, self._udid, answer)
         return self._provider
 
     async def close(self) -> None:
@@ -52,9 +52,9 @@ class WorkerTunnel:
 class _InWorker(RemoteServiceDiscoveryService):  # type: ignore[misc] # the library's classes are Any here
     """The library's provider of services, without a connection to RSD: the worker has that one."""
 
-    def __init__(self, worker: "_Worker", udid: str, told: dict[str, Any]) -> None:
-        super().__init__((str(told["address"]), 0), open_connection=self._dial)
-        services = {str(name): {"Port": str(int(port))} for name, port in dict(told["services"]).items()}
+    def __init__(self, worker: "_Worker", udid: str, answer: dict[str, Any]) -> None:
+        super().__init__((str(answer["address"]), 0), open_connection=self._dial)
+        services = {str(name): {"Port": str(int(port))} for name, port in dict(answer["services"]).items()}
         self.udid, self.peer_info = udid, {"Properties": {}, "Services": services}
         self._worker = worker
 
