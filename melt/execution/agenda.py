@@ -36,7 +36,8 @@ def agenda(admitted: Preflight, store: Store) -> Agenda:
     expected = {c.id: _expected_passport(c, admitted) for c in admitted.cells}
     counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
     measured = {(m.cell_id, m.session) for m in counted}
-    order = _order([c for c in admitted.cells if c not in admitted.skipped], admitted.plan)
+    skipped = admitted.skipped
+    order = _order([c for c in admitted.cells if c not in skipped], admitted.plan)
     todo = tuple(unit for unit in order if (unit.cell.id, unit.session) not in measured)
     skips = frozenset(r.manifest.cell_id for r in runs if r.manifest.status == "skipped")
     warnings += _without_operators(counted, admitted.plan)
