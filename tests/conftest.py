@@ -12,7 +12,7 @@ from melt.models.gguf.synth import synthesise
 from melt.models.shapes.zoo import find_shape, scaled_down
 
 # Builds of the native runner outlive a test run; `make clean` removes them.
-KEPT_BUILDS = Path(__file__).parents[1] / ".test-cache"
+KEPT_BUILDS = (Path(__file__).parents[1] / ".test-cache").resolve()  # one path, where worktrees share it
 
 # The gate tries the same examples every time and never the clock; `pytest --hypothesis-profile explore` tries others.
 settings.register_profile(
