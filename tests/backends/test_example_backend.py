@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 import melt
-from melt.store.store import Store
 from tests.support.packages import TESTS, install, melt_with
 
 PACKAGE = TESTS / "example_backend"
@@ -35,10 +34,8 @@ def test_its_option_changes_what_it_does_and_stands_in_results(
     where = ["--device", "local", "--model", str(tiny_model), "--backend", "read-weights"]
     done = melt_with(installed, "run", *where, *few, "--no-report", "--set", "options={block_kib: [64, 512, 256]}")
     assert done.returncode == 0, done.stderr
-    cells = {r.manifest.run_id: dict(r.manifest.cell.options) for r in Store(tmp_path / "r").runs()[0]}
-    runs = melt.load(tmp_path / "r").runs.set_index("run_id")["compute_bytes"]
-    made = sorted((cells[str(run_id)].get("block_kib", 0), size / 1024) for run_id, size in runs.items())
-    assert made == [(0, 256), (64, 64), (512, 512)]
+    sizes = melt.load(tmp_path / "r").runs.set_index("options")["compute_bytes"]
+    assert sizes.to_dict() == {"block_kib=64": 64 * 1024, "block_kib=512": 512 * 1024, "": 256 * 1024}
 
 
 def test_an_option_that_nobody_has_is_told_with_the_nearest(installed: Path, tmp_path: Path, tiny_model: Path) -> None:
