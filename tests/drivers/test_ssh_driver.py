@@ -26,7 +26,8 @@ from melt.drivers.ssh.connect import open_way
 from melt.drivers.ssh.driver import SshDriver
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError, MeltError, ProfileError
-from melt.spec.profile import DeviceProfile
+from melt.spec.profile import DeviceProfile, Sensors
+from melt.telemetry.source import Probe
 from tests.doubles.sshd import Sshd, make_key
 from tests.drivers.conftest import enrol_all, ssh_profile_of
 from tests.support.processes import running
@@ -481,6 +482,20 @@ class TestTheHost:
         assert not there.is_host
         assert {s.name for s in driver.discover().sources} == {s.name for s in local.discover().sources}
         local.close()
+
+    def test_its_sys_and_proc_may_be_below_another_folder(self, profile: DeviceProfile, tmp_path: Path) -> None:
+        """As in a container, where the host's own are mounted elsewhere."""
+        name = "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
+        governor = tmp_path / "odd [1] *tree" / name[1:]
+        governor.parent.mkdir(parents=True)
+        governor.write_text("schedutil\n")
+        rooted = profile.model_copy(update={"sensors": Sensors(root=str(tmp_path / "odd [1] *tree"))})
+        with closing(SshDriver(rooted)) as opened:
+            assert opened.facts().governor == "schedutil"
+            assert opened.read([Probe(name="governor", read=name)]) == {"governor": "schedutil"}
+            assert opened.condition({"governor": "performance"}) == ()
+            assert opened.held()["governor"] == "performance"
+        assert governor.read_text() == "schedutil\n"
 
     @pytest.mark.parametrize("distribution", ["onnxruntime", "onnxruntime-gpu", "a-vendors-own-build"])
     def test_an_engine_is_known_by_its_module_whoever_made_the_package(

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from melt.drivers.remote.base import Remote
-from melt.drivers.remote.conditions import Conditions, Knobs, RemoteConditions, Setting
+from melt.drivers.remote.conditions import RemoteConditions
+from melt.drivers.remote.settings import Conditions, Knobs, Setting
 
 
 def _setting(name: str) -> Setting:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from melt.drivers.remote.base import Remote, quoted
-from melt.drivers.remote.conditions import Knobs, RemoteConditions
+from melt.drivers.remote.conditions import RemoteConditions
 from melt.drivers.remote.driver import RemoteDriver
 from melt.drivers.remote.linux_conditions import linux_conditions, linux_settings
 from melt.drivers.remote.process import run_command
+from melt.drivers.remote.settings import Knobs
 from melt.errors import MeltError
 from melt.runner import engines_question
 from melt.spec.facts import DeviceFacts

@@ -1,6 +1,6 @@
 """The conditions of a Linux machine beyond its governor: a Jetson's power modes and locked clocks."""
 
-from melt.drivers.remote.conditions import Conditions, Setting, below, literal
+from melt.drivers.remote.settings import Conditions, Setting, below, literal
 from melt.telemetry.linux_facts import power_modes
 from melt.telemetry.source import Inventory
 
