@@ -33,23 +33,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "exchange": ("analysis", "backends"),
     "cli": ("execution", "doctor", "report", "exchange"),
 }
-# Circles of old, which go with the room of models: nothing may be added here.
-CIRCLES_LEFT = {
-    ("melt.models.info", "melt.models.onnx.info"),
-    ("melt.models.memory", "melt.models.onnx.memory"),
-}
-# Imports inside functions that save no third-party package at start: nothing may be added here.
-LATE_LEFT = {
-    ("melt.models.info", "melt.models.onnx.info"),
-    ("melt.models.memory", "melt.models.onnx.memory"),
-    ("melt.models.onnx.npu", "melt.models.onnx.synth"),
-    ("melt.models.refs", "melt.models.gguf.header"),
-    ("melt.models.refs", "melt.models.gguf.synth"),
-    ("melt.models.refs", "melt.models.onnx.folder"),
-    ("melt.models.refs", "melt.models.onnx.layers"),
-    ("melt.models.refs", "melt.models.onnx.synth"),
-    ("melt.models.refs", "melt.models.sources.hub"),
-}
 
 
 @dataclass(frozen=True)
@@ -135,9 +118,6 @@ def test_a_file_imports_only_its_own_room_and_those_below(name: str) -> None:
 
 def test_no_files_import_each_other_in_a_circle() -> None:
     graph = {name: set(imports_of(path).melt) - {name} for name, path in modules().items()}
-    for one, other in CIRCLES_LEFT:
-        assert other in graph[one], f"{one} -> {other} is mended: take it from CIRCLES_LEFT"
-        graph[one].discard(other)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as e:
@@ -152,8 +132,7 @@ def test_an_import_inside_a_function_saves_a_third_party_package() -> None:
         for other in imports_of(path).late
         if not brought(other) - brought(name)
     }
-    assert idle - LATE_LEFT == set()
-    assert LATE_LEFT - idle == set(), "mended: take it from LATE_LEFT"
+    assert idle == set()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "runner").rglob("*.py")), ids=lambda p: p.name)

@@ -11,7 +11,7 @@ from melt.drivers.runner import runner_file
 from melt.errors import RunnerError
 from melt.models.onnx.config import CONFIG
 from melt.models.onnx.npu import check_for_npu
-from melt.models.refs import peek
+from melt.models.refs import parse_ref, peek
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.util.files import cache_folder
@@ -37,7 +37,7 @@ class OnnxRuntime(Backend):
         if cell.runner not in ("auto", "python"):
             raise RunnerError(f"runner {cell.runner!r}: {self.name} has the Python runner only", "Leave --runner out.")
         if cell.accelerator == "npu" and not cell.cpu_fallback:
-            check_for_npu(cell.model)
+            _check_graph(cell)
         _check_room(cell)
 
     def check(self, facts: DeviceFacts) -> None:
@@ -81,6 +81,13 @@ def _check_room(cell: Cell) -> None:
             f"{cell.model}: {tokens} tokens, and the graph's cache has room for {model.cache_tokens}",
             "Ask for fewer tokens of context or generation, or take a model made for more.",
         )
+
+
+def _check_graph(cell: Cell) -> None:
+    """Raises ModelError where no NPU can take the cell's graph."""
+    folder = parse_ref(cell.model).onnx_folder()
+    if folder is not None:
+        check_for_npu(folder, cell.model)
 
 
 def _check_npu(cell: Cell, facts: DeviceFacts) -> None:

@@ -32,7 +32,7 @@ from melt.models import (
     synthesise_onnx,
     why_unpredictable,
 )
-from melt.models.refs import ONNX_QUANTS, SYNTH_QUANTS
+from melt.models.sources.synthetic import ONNX_QUANTS, SYNTH_QUANTS
 from melt.util.text import plural
 
 

@@ -83,8 +83,8 @@ def _made_ready(admitted: Preflight, watcher: Watcher) -> Preflight:
     """The plan with every program built and every model's file here."""
     for cell in admitted.cells:
         admitted.backends[cell.backend].prepare(cell, admitted.facts[cell.device], watcher.building)
-    refs = dict.fromkeys(c.model for c in admitted.cells)
-    models = {ref: resolve(ref, progress=watcher.model_progress(ref)) for ref in refs}
+    asked = dict.fromkeys(c.model for c in admitted.cells)
+    models = {name: resolve(admitted.refs[name], progress=watcher.model_progress(name)) for name in asked}
     return replace(admitted, models=models, to_build=dict.fromkeys(admitted.cells, ""))
 
 

@@ -14,8 +14,9 @@ from melt.errors import MeltError, ProfileError
 from melt.execution.conditions import check_conditions
 from melt.execution.devices import look_at
 from melt.execution.fit import beyond_training, does_not_fit, predicted, unpredicted
-from melt.models.info import ModelInfo, inspect
-from melt.models.refs import PathRef, Ref, parse_ref, peek
+from melt.models.info import ModelInfo
+from melt.models.refs import parse_ref, peek
+from melt.models.sources.base import Ref
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan, check_complete
@@ -51,6 +52,7 @@ class Preflight:
     profiles: Mapping[str, DeviceProfile]  # by the names in cells
     backends: Mapping[str, "Backend"]
     facts: Mapping[str, DeviceFacts]  # of the devices that are there
+    refs: Mapping[str, Ref]  # of all models, by the names in cells
     models: Mapping[str, ModelInfo]  # of the models that are here, or are known without being here
     undecided: frozenset[Cell] = frozenset()
     to_build: Mapping[Cell, str] = field(default_factory=dict)  # by cell that can be run; empty: nothing
@@ -126,7 +128,8 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
     profiles = by_name(names.profiles.values())
     # One model and one device have one name each, so that two ways to write it are one cell, and no path is in it.
     named = dict.fromkeys(_in_full(c, names.profiles[c.device], names.refs[c.model]) for c in asked)
-    infos = {ref: peek(ref) for ref in dict.fromkeys(c.model for c in named)}
+    refs = {ref.text: ref for ref in names.refs.values()}
+    infos = {text: peek(ref) for text, ref in refs.items()}
     problems = _Problems()
     facts = problems.collect(lambda name: facts_of(profiles[name]), profiles)
     there = [c for c in named if c.device in facts]
@@ -140,6 +143,7 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
         profiles=profiles,
         backends=names.backends,
         facts=facts,
+        refs=refs,
         models={ref: info for ref, info in infos.items() if info is not None},
         undecided=frozenset(cells) - frozenset(ready),
         to_build={c: what or "" for c, what in builds.items()},
@@ -182,8 +186,7 @@ def by_name(profiles: Iterable[DeviceProfile]) -> dict[str, DeviceProfile]:
 
 def _read_ref(text: str) -> Ref:
     ref = parse_ref(text)
-    if isinstance(ref, PathRef):
-        inspect(ref.path, ref.text)  # the header alone: a file that is gone or damaged is known now
+    ref.check()  # a file that is gone or damaged is known now
     return ref
 
 

@@ -8,10 +8,11 @@ predict_memory(info, n_ctx=4096).total_bytes
 
 from melt.models.cache import Entry, ModelCache, Progress
 from melt.models.cost import decode_bytes_per_token, flops_prefill
+from melt.models.formats import inspect
 from melt.models.gguf.header import Header, read_header
 from melt.models.gguf.quantizer import quantize
 from melt.models.gguf.synth import synthesise
-from melt.models.info import ModelInfo, inspect
+from melt.models.info import ModelInfo
 from melt.models.memory import (
     MemoryPrediction,
     kv_bytes_per_token,

@@ -1,7 +1,7 @@
 """What a model must compute and read: the laws behind time estimates and the roofline."""
 
+from melt.models.buffers import kv_bytes, kv_bytes_per_token, state_bytes
 from melt.models.info import ModelInfo
-from melt.models.memory import kv_bytes, kv_bytes_per_token, state_bytes
 
 
 def flops_prefill(info: ModelInfo, tokens: int) -> int:

@@ -1,7 +1,6 @@
 """A model as its runs keep it."""
 
 from melt.models.info import ModelInfo
-from melt.models.refs import parse_ref
 from melt.store.manifest import ModelRecord
 
 
@@ -11,7 +10,7 @@ def model_record(model: ModelInfo) -> ModelRecord:
     shape = {k: v for k in keys if isinstance(v := getattr(model, k, None), int)}
     return ModelRecord(
         ref=model.ref,
-        name=parse_ref(model.ref).short,
+        name=model.short_name,
         sha256=model.sha256,
         file_bytes=model.file_bytes,
         family=model.family,

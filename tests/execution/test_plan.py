@@ -15,7 +15,7 @@ from melt.drivers.lease import lease
 from melt.errors import DeviceError, ModelError, PlanError, ProfileError, StoreError
 from melt.execution.plan import Outcome, run
 from melt.execution.progress import Watcher
-from melt.models.info import inspect
+from melt.models.formats import inspect
 from melt.spec.cell import Cell
 from melt.spec.events import Event, Hello, Iteration, ModelLoaded, UnknownLine
 from melt.spec.plan import Plan

@@ -7,7 +7,7 @@ import pytest
 from melt.models import ModelInfo, kv_bytes_per_token, predict_memory, state_bytes, why_unpredictable
 from melt.models.gguf.architectures import ARCHITECTURES, architecture
 from melt.models.gguf.header import Header
-from melt.models.info import info_from_header
+from melt.models.gguf.info import info_from_header
 from melt.models.memory import kv_bytes
 from tests.models.engine_metadata import small_models
 from tests.models.engine_oracle import Built, Request, build_all, families

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from melt.errors import ModelError
 from melt.models.gguf.header import Header, SkippedArray, Value, read_header
+from melt.models.gguf.info import info_from_header
 from melt.models.gguf.types import FILE_TYPE_IDS, TENSOR_TYPES
-from melt.models.info import info_from_header
 
 NO_TENSORS = struct.pack("<4sIQ", b"GGUF", 3, 0)
 

@@ -19,7 +19,7 @@ from melt.models import (
 )
 from melt.models.gguf.header import Header, Value
 from melt.models.gguf.hyperparameters import metadata
-from melt.models.info import info_from_header
+from melt.models.gguf.info import info_from_header
 from melt.models.memory import kv_bytes, padded_context
 from melt.models.shapes.zoo import Shape, load_zoo, scaled_down
 from tests.models.engine_oracle import Request, build_all

@@ -11,9 +11,11 @@ import pytest
 
 from melt.errors import ModelError
 from melt.models import ModelCache, parse_ref, peek, resolve
-from melt.models.refs import HubRef, PackageRef, PathRef, SynthRef
 from melt.models.sources import packages
-from melt.models.sources.packages import PACKAGED_MODELS, fetch_packaged
+from melt.models.sources.hub import HubRef
+from melt.models.sources.packages import PACKAGED_MODELS, PackageRef, fetch_packaged
+from melt.models.sources.path import PathRef
+from melt.models.sources.synthetic import SynthRef
 from tests.models.hub_server import COMMIT, hub
 
 

@@ -13,8 +13,8 @@ import onnxruntime_qnn
 import pytest
 
 from melt.errors import ModelError
+from melt.models.formats import inspect
 from melt.models.gguf.synth import design
-from melt.models.info import inspect
 from melt.models.onnx.synth import Lengths, describe_onnx, synthesise_onnx
 from melt.models.shapes.zoo import Shape, load_zoo, scaled_down
 from tests.models.onnx_reference import Reference

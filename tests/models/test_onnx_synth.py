@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 
 from melt.errors import ModelError
+from melt.models.formats import inspect
 from melt.models.gguf.synth import design
-from melt.models.info import inspect
 from melt.models.onnx.graph import Precision
 from melt.models.onnx.layers import ARCHITECTURES
 from melt.models.onnx.synth import describe_onnx, synthesise_onnx

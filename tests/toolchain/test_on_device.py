@@ -18,7 +18,7 @@ from melt.drivers import connect
 from melt.drivers.base import Process, ShellDriver
 from melt.drivers.profiles import load_profile
 from melt.errors import RunnerError
-from melt.models.info import inspect
+from melt.models import inspect
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.toolchain import build, on_device

@@ -19,10 +19,12 @@ from melt.errors import ModelError
 from melt.models.gguf.blocks.tensor import TensorSpec
 from melt.models.gguf.header import Header, TensorInfo, align
 from melt.models.gguf.hyperparameters import metadata
+from melt.models.gguf.info import info_from_header
 from melt.models.gguf.mix import assign_types, check_quant
 from melt.models.gguf.tensors import plan_tensors
 from melt.models.gguf.types import FILE_TYPE_IDS
 from melt.models.gguf.write import encode, lay_out
+from melt.models.info import ModelInfo
 from melt.models.shapes.zoo import Shape
 
 if TYPE_CHECKING:
@@ -62,6 +64,12 @@ def design(shape: Shape, quant: str, seed: int = 0) -> Synthesis:
     types = assign_types(tensors, quant, shape.layers, shape.experts)
     rows = [(t.name, t.dims, type_) for t, type_ in zip(tensors, types, strict=True)]
     return Synthesis(lay_out(_general(shape, quant, seed) | metadata(shape), rows), tuple(tensors), seed)
+
+
+def describe_gguf(shape: Shape, quant: str, ref: str) -> ModelInfo:
+    """What the file of ``shape`` under ``quant`` will be, without making it; its path is empty."""
+    header = design(shape, quant).header
+    return info_from_header(header, ref=ref, file_bytes=align(header.data_end, header.alignment))
 
 
 def synthesise(shape: Shape, quant: str, out: Path, seed: int = 0, progress: Progress | None = None) -> Written:

@@ -47,6 +47,7 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
     weights = _weights(folder.model)
     return ModelInfo(
         name=f"{synthetic} (synthetic: random weights)" if synthetic else folder.path.name,
+        short_name=folder.path.name,
         ref=ref,
         path=str(folder.path),
         revision="",

@@ -1,17 +1,18 @@
 """How much memory an ONNX model will need under melt's engine for ONNX Runtime."""
 
+from melt.models.buffers import Context, MemoryPrediction, kv_bytes_per_token, state_bytes
 from melt.models.info import ModelInfo
-from melt.models.memory import MemoryPrediction, kv_bytes_per_token, state_bytes
 
 _FLOAT_BYTES = 4
 
 
-def predict_onnx_memory(info: ModelInfo, n_ctx: int, ubatch: int) -> MemoryPrediction:
-    """Predict the memory of ``info`` with room for ``n_ctx`` tokens, read in chunks of ``ubatch``.
+def predict_onnx_memory(info: ModelInfo, context: Context) -> MemoryPrediction:
+    """The memory of ``info`` with room for the tokens of ``context``, read in chunks of its ``ubatch``.
 
-    Caches are in the graph's own types and hold exactly ``n_ctx`` tokens. Recurrent state is kept twice: one goes in
+    Caches are in the graph's own types and hold exactly that many tokens. Recurrent state is kept twice: one goes in
     while the next comes out. Not in it are the copies of the weights that ONNX Runtime packs for its products.
     """
+    n_ctx, ubatch = context.n_ctx, context.ubatch
     if info.cache_tokens or info.chunk_tokens:  # fixed shapes: a cache is kept twice too, and is full from the start
         n_ctx, ubatch = 2 * info.cache_tokens, info.chunk_tokens
     return MemoryPrediction(

@@ -6,9 +6,8 @@ These are rules that every such provider has. What more a provider refuses, the 
 from typing import TYPE_CHECKING
 
 from melt.errors import ModelError
-from melt.models.onnx.folder import Folder, read_folder
+from melt.models.onnx.folder import Folder
 from melt.models.onnx.graph import MICROSOFT
-from melt.models.refs import ONNX_QUANTS, PathRef, SynthRef, parse_ref
 
 if TYPE_CHECKING:
     import onnx
@@ -18,17 +17,8 @@ _ALLOW = "or let the CPU compute what the NPU does not take: cpu_fallback: true.
 _TYPES = ("FLOAT", "FLOAT16", "UINT8", "INT8", "UINT16", "INT16", "INT32", "UINT32", "INT64", "BOOL")
 
 
-def check_for_npu(ref: str) -> None:
+def check_for_npu(folder: Folder, ref: str) -> None:
     """Raises ModelError where no NPU can take the model: it names an operator or input, with shape and type."""
-    parsed = parse_ref(ref)
-    if isinstance(parsed, PathRef):
-        folder = read_folder(parsed.path)
-    elif isinstance(parsed, SynthRef) and parsed.format == "onnx":
-        from melt.models.onnx.synth import design_onnx
-
-        folder = design_onnx(parsed.shape, ONNX_QUANTS[parsed.quant])
-    else:
-        return  # no ONNX, which is told elsewhere
     for name in folder.graphs:
         problems = [*_lengths(folder, name), *_operators(folder.graphs[name])]
         if problems:

