@@ -12,10 +12,20 @@ first iteration is also set against its later ones, which shows whether its shor
 import argparse
 import os
 import random
+import shlex
 import subprocess
 from pathlib import Path
 
-from benchmarks.common import Speeds, bench_cell, last_json_lines, local_device, machine, ratio_line, run_melt
+from benchmarks.common import (
+    Speeds,
+    arguments,
+    bench_cell,
+    last_json_lines,
+    local_device,
+    machine,
+    ratio_line,
+    run_melt,
+)
 from melt.drivers.local.driver import LocalDriver
 from melt.models.info import ModelInfo
 from melt.models.refs import resolve
@@ -36,8 +46,8 @@ def llama_bench() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     print("building llama-bench (five to ten minutes, once)", flush=True)
     flags = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DLLAMA_CURL=OFF"]
-    flags += [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "SERVER")]
-    flags += os.environ.get("CMAKE_ARGS", "").split()
+    flags += [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "SERVER", "APP")]
+    flags += shlex.split(os.environ.get("CMAKE_ARGS", ""))
     build = ["cmake", "--build", str(folder / "build"), "--target", "llama-bench", f"-j{os.cpu_count()}"]
     with (folder / "build.log").open("w") as log:
         for command in (["cmake", "-S", str(source), "-B", str(folder / "build"), *flags], build):
@@ -62,7 +72,7 @@ def bench(program: Path, model: ModelInfo, prompt: int, gen: int, repetitions: i
 
 def main() -> None:
     """Prints each point and phase."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=1, repetitions=1, prompt=[min(POINTS)], model=["synth:smollm2-135m@Q4_0"])
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=4)
     parser.add_argument("--model", action="append", help="default: pypi:smollm2-135m and synth:mamba-130m@Q4_1")

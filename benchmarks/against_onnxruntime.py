@@ -10,7 +10,6 @@ The bare loop is ``session.run_with_iobinding`` over buffers that are bound once
 needs: what melt's engine adds to it is its own bookkeeping. Wanted: 0.95 of onnxruntime-genai, 0.98 of the bare loop.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.common import machine, ratio_line
+from benchmarks.common import arguments, machine, ratio_line
 from melt.drivers.runner import runner_file
 from melt.models.refs import resolve
 from melt.spec.job import Job, Workload
@@ -113,7 +112,7 @@ def bare(folder: str, prompt: list[int], gen: int, threads: int) -> Decode:
 
 def main() -> None:
     """Prints both ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=2, prompt=32)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--block", type=int, default=4, help="tokens at a time")
     parser.add_argument("--prompt", type=int, default=512)

@@ -7,7 +7,6 @@ this machine's, so the speeds are of this machine; the power follows how busy th
 known. The command is the one that docs/jetson.md gives.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 import melt
-from benchmarks.common import machine
+from benchmarks.common import arguments, machine
 from melt.drivers.ssh.connect import enrol, unknown_keys
 from melt.spec.events import Iteration
 from melt.spec.profile import DeviceProfile
@@ -33,7 +32,7 @@ IDLE_W, CORE_W = 4.0, {0: 2.0, 1: 5.0, 2: 8.0}  # by power mode
 
 def main() -> None:
     """Prints a line a run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, context="64", gen="16")
     parser.add_argument("--out", type=Path, help="where results and report stay")
     parser.add_argument("--context", default="512")
     parser.add_argument("--gen", default="256")

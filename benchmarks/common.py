@@ -1,5 +1,6 @@
 """What the benchmarks share: one local job, and ratios with their spread."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -23,6 +24,33 @@ from melt.spec.events import Failed, Iteration, parse_event
 
 LINE_TIMEOUT_S = 900.0
 MIB = 2**20
+
+
+class _Arguments(argparse.ArgumentParser):
+    """Words after the program's name, with ``--smallest`` beside a benchmark's own."""
+
+    def __init__(self, about: str | None, smallest: Mapping[str, object]) -> None:
+        super().__init__(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        as_words = ", ".join(f"{name} {value}" for name, value in smallest.items())
+        self.add_argument("--smallest", action="store_true", help=f"only to see that it works: {as_words}")
+        self._smallest = smallest
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As argparse's; ``--smallest`` takes the place of what it is smallest in."""
+        parsed = super().parse_args(*args, **kwargs)
+        if parsed.smallest:
+            vars(parsed).update(self._smallest)
+        return parsed
+
+
+def arguments(about: str | None, **smallest: object) -> argparse.ArgumentParser:
+    """The parser of a benchmark's arguments.
+
+    Args:
+        about: the benchmark's own words on it.
+        smallest: by argument, what is least and still goes through all of it.
+    """
+    return _Arguments(about, smallest)
 
 
 @dataclass(frozen=True)

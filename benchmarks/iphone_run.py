@@ -6,7 +6,6 @@ The simulated iPhone and the runner are processes of their own, so that melt's a
 events, and taking its telemetry at the default period; from iOS 17 on also the process that has the tunnel.
 """
 
-import argparse
 import contextlib
 import os
 import subprocess
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import machine
+from benchmarks.common import arguments, machine
 from melt.execution.plan import run
 from melt.execution.progress import Watcher
 from melt.models.gguf.synth import synthesise
@@ -59,7 +58,7 @@ def _workers_s() -> float:
 
 def main() -> None:
     """Prints one line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, gen=200)
     parser.add_argument("--gen", type=int, default=4000)
     parser.add_argument("--ios", choices=MODELS, default="16")
     args = parser.parse_args()

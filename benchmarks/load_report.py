@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.common import arguments
 from tests.support.store_factory import FALCON_H1, MAMBA, MAMBA2, SMOLLM, FakeModel, Recipe, write_run
 
 MAX_SECONDS = 15.0
@@ -82,7 +83,7 @@ def measure(folder: Path) -> None:
 
 def main() -> int:
     """Builds, measures in a fresh process, and judges."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, runs=20)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

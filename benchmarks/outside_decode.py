@@ -8,7 +8,6 @@ process, and a noisy machine does not blur it. The native runner's: the Python r
 past the loader.
 """
 
-import argparse
 import os
 import subprocess
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.against_llama_bench import THREADS, llama_bench
-from benchmarks.common import bench_cell, last_json_lines, local_device, machine, run_melt
+from benchmarks.common import arguments, bench_cell, last_json_lines, local_device, machine, run_melt
 from melt.drivers.local.driver import LocalDriver
 from melt.models.info import ModelInfo
 from melt.models.refs import resolve
@@ -110,7 +109,7 @@ def of_melt(
 
 def main() -> None:
     """Prints both programs' shares, model by model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, model=["synth:smollm2-135m@Q4_0"], depth=[min(DEPTHS)])
     parser.add_argument("--model", action="append", help="default: pypi:smollm2-135m and synth:mamba-130m@Q4_1")
     parser.add_argument("--depth", type=int, choices=DEPTHS, action="append", help="default: all")
     args = parser.parse_args()

@@ -6,7 +6,6 @@ The phone is one in a box (tests/doubles/phone); it needs root, Debian's adbd an
 is melt's own processor time, from two runs of different length, so that its start counts in neither.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from benchmarks.common import machine
+from benchmarks.common import arguments, machine
 from melt.models.gguf.synth import synthesise
 from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.spec.events import Hello, Iteration
@@ -28,7 +27,7 @@ IDLE_S = 1.0
 
 def main() -> None:
     """Prints both costs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, seconds=6)
     parser.add_argument("--seconds", type=int, default=30)
     args = parser.parse_args()
     print(machine())

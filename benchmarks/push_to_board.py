@@ -7,7 +7,6 @@ also flushes the file to the disk and checks its hash there; what does the same 
 `ssh sha256sum`. A push of what is there already ends the lines.
 """
 
-import argparse
 import os
 import random
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import MIB, a_file, machine
+from benchmarks.common import MIB, a_file, arguments, machine
 from benchmarks.link import slow_link
 from melt.drivers.base import DeviceFile
 from melt.drivers.remote.files import RemoteFiles
@@ -30,7 +29,7 @@ from tests.doubles.sshd import Sshd, make_key
 
 def main() -> None:
     """Prints a line a way of pushing and link."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, size_mib=8, rounds=1)
     parser.add_argument("--size-mib", type=int, default=954)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()

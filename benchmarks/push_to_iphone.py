@@ -12,7 +12,6 @@ melt and the phone work at once, the others in turn. So it needs two idle cores:
 medians tell of those, and the fastest of what each way takes by itself.
 """
 
-import argparse
 import os
 import random
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import MIB, a_file, machine, ratio_line
+from benchmarks.common import MIB, a_file, arguments, machine, ratio_line
 from melt.drivers.base import DeviceFile
 from melt.drivers.ios.driver import IosDriver
 from melt.spec.profile import DeviceProfile
@@ -37,7 +36,7 @@ IFUSE_EVERY = 3
 
 def main() -> None:
     """Prints a ratio for every other way of pushing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, size_mib=8, rounds=1)
     parser.add_argument("--size-mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()

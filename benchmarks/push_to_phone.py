@@ -7,7 +7,6 @@ does. melt's time includes the check of the hash on the phone, which adb push ma
 apart. A push of what is there already ends the lines.
 """
 
-import argparse
 import os
 import random
 import socket
@@ -19,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import MIB, a_file, machine
+from benchmarks.common import MIB, a_file, arguments, machine
 from benchmarks.link import slow_link
 from melt.drivers.adb.direct import open_tcp
 from melt.drivers.adb.remote import AdbRemote
@@ -36,7 +35,7 @@ WORK = "/data/local/tmp/melt"
 
 def main() -> None:
     """Prints a line a way of pushing and link."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, size_mib=8, rounds=1)
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()

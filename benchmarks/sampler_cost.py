@@ -7,7 +7,6 @@ files, its current and its voltage. ``--program`` adds a runner, for example a s
 ``melt runner build linux-x86_64-musl`` made.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.common import machine
+from benchmarks.common import arguments, machine
 from melt.drivers.runner import runner_file
 from melt.toolchain.build import build
 from melt.toolchain.targets import TARGETS
@@ -68,7 +67,7 @@ def cpu_s(pid: int) -> float:
 
 def main() -> None:
     """Prints a line a flavour."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, seconds=2.0)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--program", action="append", default=[])
     args = parser.parse_args()

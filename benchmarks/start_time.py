@@ -3,14 +3,13 @@
 python benchmarks/start_time.py [--rounds 30]
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.common import machine
+from benchmarks.common import arguments, machine
 
 COMMANDS = {
     "bare Python": [sys.executable, "-c", "pass"],
@@ -22,7 +21,7 @@ COMMANDS = {
 
 def main() -> None:
     """Prints the median of each command, and what it adds to a bare Python."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=1)
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
     print(machine())

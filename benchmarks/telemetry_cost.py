@@ -3,13 +3,12 @@
 python benchmarks/telemetry_cost.py [--rounds 15]
 """
 
-import argparse
 import random
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import Speeds, local_device, machine, ratio_line, run_melt
+from benchmarks.common import Speeds, arguments, local_device, machine, ratio_line, run_melt
 from melt.drivers.runner import runner_file
 from melt.models.refs import resolve
 from melt.spec.cell import Cell
@@ -19,7 +18,7 @@ REF = "pypi:smollm2-135m"
 
 def main() -> None:
     """Prints the ratio with over without, for prefill and decode."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=1)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     print(machine())
