@@ -10,6 +10,7 @@ from melt.analysis.frames import Results
 from melt.analysis.metrics import METRICS
 from melt.analysis.passport import passport_id
 from melt.report import conditions, palette, reproduce, text
+from melt.report.caveats import caveats
 from melt.report.chapters import MAX_GROUPS, Chapter
 from melt.report.crossings import crossing_rows
 from melt.report.curve_groups import CurveGroup
@@ -45,7 +46,7 @@ def render(results: Results, groups: Sequence[CurveGroup], chapters: Sequence[Ch
         devices=conditions.devices(results),
         models=conditions.models(results, list(groups)),
         protocol=conditions.protocol(results),
-        caveats=conditions.caveats(results, list(groups)),
+        caveats=caveats(results, list(groups)),
         headlines=_headlines(results, groups),
         crossings=[row for s in groups for row in crossing_rows(s)],
         several=len(groups) > 1,

@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,6 +169,13 @@ def short_tokens(value: float) -> str:
         return f"{value:g}"
     scaled = value / 1024 if value % 128 == 0 else value / 1000
     return f"{scaled:.3g}k"
+
+
+def span(values: Iterable[float]) -> str:
+    """Whole numbers as "2 to 4", or one where they are alike."""
+    known = [round(v) for v in values]
+    low, high = min(known), max(known)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def times(ratio: float) -> str:

@@ -18,8 +18,9 @@ from melt.analysis.crossover import Crossover
 from melt.cli.report import report
 from melt.errors import ReportError
 from melt.report import text, write_report
+from melt.report.caveats import caveats
 from melt.report.charts import fitted_apart, spread
-from melt.report.conditions import caveats, protocol
+from melt.report.conditions import protocol
 from melt.report.crossings import crossing_words
 from melt.report.curve_groups import curve_groups
 from melt.report.figures.traces import MAX_POINTS, thinned
