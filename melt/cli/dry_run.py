@@ -73,7 +73,8 @@ def _made_first(admitted: Preflight) -> list[str]:
     built = dict.fromkeys(what for what in admitted.to_build.values() if what)
     models = dict.fromkeys(c.model for c in admitted.cells)
     absent = [ref for ref in models if ref not in admitted.models or not admitted.models[ref].path]
-    return [*(f"built first: {what}" for what in built), *(f"made ready first: model {ref}" for ref in absent)]
+    made = [f"downloaded or written first: model {ref}" for ref in absent]
+    return [*(f"built first: {what}" for what in built), *made]
 
 
 def _pushed(admitted: Preflight) -> list[str]:
