@@ -14,9 +14,9 @@ from channel import JobError
 from clock import now_ns
 from job import Job
 from memory import anonymous_bytes, mapped_bytes
-from onnx_buffers import Masks, State, bind_states, short_type, states_of, type_of
+from onnx_buffers import Logits, Masks, State, bind_states, short_type, states_of, type_of
 from onnx_compiled import Compiled, compiled, compiles
-from onnx_decoder import Decoder, read_decoder
+from onnx_decoder import read_decoder
 from onnx_ops import read_profile, rows_of, runs_in
 from onnx_placement import Placed, effective_accelerator, fallback, placement
 from onnx_plugins import emulated, versions
@@ -117,7 +117,7 @@ class OnnxRuntime:
         positions = np.concatenate([np.zeros(self._chunk), np.arange(self.n_ctx)])
         self._all_positions = _row(positions, inputs, decoder.positions)
         self._token = np.zeros((1, 1), type_of(inputs[decoder.tokens], "int"))
-        self._logits = _Logits(session, decoder, self._chunk)
+        self._logits = Logits(session, decoder, self._chunk)
         self._masks: dict[int, Any] = {}  # by where a call ends; made before time is taken
         self._run, self._run_chunk = session.run_with_iobinding, prompt_session.run_with_iobinding
         self._chunks: list[Any] = []
@@ -291,32 +291,6 @@ class OnnxRuntime:
         for _ in range(min(2, self.job.workload.gen_tokens)):
             self.decode(0)
         return _rise(before)
-
-
-class _Logits:
-    """The place of the logits; a graph that gives them for every position needs a row for each."""
-
-    def __init__(self, session: Any, decoder: Decoder, chunk: int) -> None:
-        output = next(o for o in session.get_outputs() if o.name == decoder.logits)
-        if len(output.shape) != 3:
-            raise JobError(
-                "model_load", f"output {output.name!r} has the shape {output.shape}, and not three dimensions"
-            )
-        self._of_last = output.shape[1] == 1
-        shape = (1, 1 if self._of_last else chunk, decoder.n_vocab)
-        self._array = np.zeros(shape, type_of(output, "float"))
-        self._array.fill(0)
-        self.size_bytes = self._array.nbytes
-        self._rows = [self._array[0, i] for i in range(self._array.shape[1])]
-        self.rows = 1
-
-    def value(self, count: int) -> Any:
-        """Where a call with so many tokens writes."""
-        return ort.OrtValue.ortvalue_from_numpy(self._array[:, : 1 if self._of_last else count])
-
-    def last(self) -> Any:
-        """The row of the last token."""
-        return self._rows[0 if self._of_last else self.rows - 1]
 
 
 def _check(job: Job) -> None:

@@ -162,3 +162,29 @@ def bind_states(binding: Any, states: Iterable[State], turn: int) -> None:
     for state in states:
         binding.bind_ortvalue_input(state.past, state.values[turn % 2])
         binding.bind_ortvalue_output(state.present, state.values[(turn + 1) % 2])
+
+
+class Logits:
+    """The place of the logits; a graph that gives them for every position needs a row for each."""
+
+    def __init__(self, session: Any, decoder: Decoder, chunk: int) -> None:
+        output = next(o for o in session.get_outputs() if o.name == decoder.logits)
+        if len(output.shape) != 3:
+            raise JobError(
+                "model_load", f"output {output.name!r} has the shape {output.shape}, and not three dimensions"
+            )
+        self._of_last = output.shape[1] == 1
+        shape = (1, 1 if self._of_last else chunk, decoder.n_vocab)
+        self._array = np.zeros(shape, type_of(output, "float"))
+        self._array.fill(0)
+        self.size_bytes = self._array.nbytes
+        self._rows = [self._array[0, i] for i in range(self._array.shape[1])]
+        self.rows = 1
+
+    def value(self, count: int) -> Any:
+        """Where a call with so many tokens writes."""
+        return ort.OrtValue.ortvalue_from_numpy(self._array[:, : 1 if self._of_last else count])
+
+    def last(self) -> Any:
+        """The row of the last token."""
+        return self._rows[0 if self._of_last else self.rows - 1]
