@@ -68,7 +68,7 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
 
     Cells with a flag of ``NOT_COMPARED`` are on none.
     """
-    barred = cells["flags"].str.split(",").map(lambda found: not set(NOT_COMPARED).isdisjoint(found)).astype(bool)
+    barred = cells["flags"].str.split(",").map(lambda flags: not set(NOT_COMPARED).isdisjoint(flags)).astype(bool)
     measured = cells[(cells["n_sessions"] > 0) & ~barred]
     ok = runs[runs["status"] == "ok"].set_index(["cell_id", "passport_id"], drop=False)
     found = []
@@ -92,10 +92,10 @@ def _one_each(cells: pd.DataFrame, apart: Sequence[str]) -> Iterator[pd.DataFram
         yield from _one_each(group, apart[1:])
 
 
-def pairs(found: list[Curve]) -> Iterator[tuple[Curve, Curve]]:
+def pairs(measured: list[Curve]) -> Iterator[tuple[Curve, Curve]]:
     """Every SSM or hybrid beside every Transformer that was measured under the same settings."""
-    for challenger in found:
-        for reference in found:
+    for challenger in measured:
+        for reference in measured:
             alike = challenger.matched == reference.matched
             if alike and challenger.family in ("ssm", "hybrid") and reference.family == "transformer":
                 yield challenger, reference

@@ -27,15 +27,15 @@ NOT_COMPARED = (EMULATED, FAMILY_DISAGREEMENT)
 
 def flags_of(rec: RunRecord, row: Mapping[str, float], observed: Observation) -> list[Flag]:
     """The manifest's flags and those of the data, each name once, in the order they were found."""
-    found = [*rec.manifest.flags]
+    flags = [*rec.manifest.flags]
     if rec.ok:
-        found += [*_emulated(rec), *_family(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec)]
-        found += [*_surroundings(observed), *_energy(row, observed)]
+        flags += [*_emulated(rec), *_family(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec)]
+        flags += [*_surroundings(observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
-        found.append(
+        flags.append(
             Flag(name=UNKNOWN_LINES, evidence=f"no events in {plural(rec.n_unknown_lines, 'line')} of the stream")
         )
-    return list({f.name: f for f in reversed(found)}.values())[::-1]
+    return list({f.name: f for f in reversed(flags)}.values())[::-1]
 
 
 def _emulated(rec: RunRecord) -> list[Flag]:
@@ -101,38 +101,38 @@ def _mib(value: float) -> str:
 
 
 def _throttling(rec: RunRecord) -> list[Flag]:
-    found = throttling(rec.timed)
-    if found is None:
+    throttle = throttling(rec.timed)
+    if throttle is None:
         return []
-    evidence = f"decode speed fell to {found.ratio:.0%} after {found.time_s:.0f} s and stayed down"
+    evidence = f"decode speed fell to {throttle.ratio:.0%} after {throttle.time_s:.0f} s and stayed down"
     return [Flag(name="throttled", evidence=evidence)]
 
 
 def _surroundings(observed: Observation) -> list[Flag]:
-    found = []
+    flags = []
     if observed.heat.throttled:
-        found.append(Flag(name="throttled", evidence=observed.heat.throttled))
+        flags.append(Flag(name="throttled", evidence=observed.heat.throttled))
     if observed.background.charging:
-        found.append(Flag(name="charging", evidence=observed.background.charging))
+        flags.append(Flag(name="charging", evidence=observed.background.charging))
     if observed.background.swapped_bytes > SWAPPED_BYTES:
-        found.append(Flag(name="swapped", evidence=f"{_mib(observed.background.swapped_bytes)} swapped during the run"))
+        flags.append(Flag(name="swapped", evidence=f"{_mib(observed.background.swapped_bytes)} swapped during the run"))
     busy = _background_load(observed)
-    return [*found, Flag(name="background_load", evidence="; ".join(busy))] if busy else found
+    return [*flags, Flag(name="background_load", evidence="; ".join(busy))] if busy else flags
 
 
 def _background_load(observed: Observation) -> list[str]:
     """What else ran, before the run and during its timed iterations."""
-    found = []
+    loads = []
     if observed.background.idle_utilisation > BUSY_WHEN_IDLE:
-        found.append(f"processor {observed.background.idle_utilisation:.0%} busy during the idle baseline")
+        loads.append(f"processor {observed.background.idle_utilisation:.0%} busy during the idle baseline")
     others = observed.background.other_load
     if others is not None and others.mean_cores > OTHERS_CORES:
         start_s, end_s = others.peak_s
-        found.append(
+        loads.append(
             f"other processes used {others.mean_cores:.2f} processor cores during the timed iterations on average, "
             f"and {others.peak_cores:.2f} between {start_s:.0f} and {end_s:.0f} s after their start"
         )
-    return found
+    return loads
 
 
 def _energy(row: Mapping[str, float], observed: Observation) -> list[Flag]:

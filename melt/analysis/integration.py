@@ -156,14 +156,14 @@ def closure(parts: Iterable[PhaseEnergy], whole: PhaseEnergy, seconds: float) ->
 
 def gaps(phases: Sequence[tuple[int, int]], t0_ns: int, t1_ns: int) -> list[tuple[int, int]]:
     """The windows between phases, so that both together fill the whole."""
-    found, at_ns = [], t0_ns
+    windows, at_ns = [], t0_ns
     for start_ns, end_ns in sorted(phases):
         if start_ns > at_ns:
-            found.append((at_ns, start_ns))
+            windows.append((at_ns, start_ns))
         at_ns = max(at_ns, end_ns)
     if t1_ns > at_ns:
-        found.append((at_ns, t1_ns))
-    return found
+        windows.append((at_ns, t1_ns))
+    return windows
 
 
 def _coverage(one: Series, t0_ns: int, t1_ns: int, period_ns: int) -> float:

@@ -59,7 +59,7 @@ def _processors() -> int:
 
 def _start(folders: list[str]) -> tuple["subprocess.Popen[bytes] | None", IO[bytes]]:
     answer = tempfile.TemporaryFile()  # noqa: SIM115 - closed where it is read
-    found = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         with tempfile.TemporaryFile() as request:
             request.write(json.dumps(folders).encode())
@@ -69,7 +69,7 @@ def _start(folders: list[str]) -> tuple["subprocess.Popen[bytes] | None", IO[byt
                 stdin=request,
                 stdout=answer,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": found},
+                env={**os.environ, "PYTHONPATH": path},
             )
     except OSError:
         return None, answer
@@ -83,7 +83,7 @@ def _collect(helper: "subprocess.Popen[bytes] | None", answer: IO[bytes], expect
             return None
         answer.seek(0)
         try:
-            found = _ANSWER.validate_json(answer.read())
+            observations = _ANSWER.validate_json(answer.read())
         except ValidationError:
             return None
-        return found if len(found) == expected else None
+        return observations if len(observations) == expected else None

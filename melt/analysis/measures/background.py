@@ -77,7 +77,7 @@ def other_load(rec: RunRecord, by_name: Mapping[str, Series]) -> OtherLoad | Non
 def _utilisation(rec: RunRecord, by_name: Mapping[str, Series], site: str) -> Series | None:
     """The first series of processor use at a site, as a share of all cores."""
     for source in rec.manifest.telemetry.sources:
-        found = by_name.get(source.name)
-        if source.quantity == "utilisation" and source.site == site and found is not None and len(found.t_ns) > 1:
-            return found
+        one = by_name.get(source.name)
+        if source.quantity == "utilisation" and source.site == site and one is not None and len(one.t_ns) > 1:
+            return one
     return None

@@ -166,17 +166,17 @@ def phase_energies(rec: RunRecord, series: Mapping[str, Series]) -> PhaseEnergie
     if not rec.timed:
         missing = dict.fromkeys(PHASES, NO_TIMES)
         return PhaseEnergies(", ".join(sensors), idle.mean_power_w, reasons=tuple(missing for _ in rec.durations))
-    found = []
+    passes = []
     for one in rec.timed:
         phases = {p: total_energy(discovery, series, *w) for p, w in windows(one).items()}
         whole = total_energy(discovery, series, one.prefill.t_start_ns, one.token_t_ns[-1])
-        found.append((one, phases, whole))
-    gap, closed = _closure(rec, series, found)
+        passes.append((one, phases, whole))
+    gap, closed = _closure(rec, series, passes)
     return PhaseEnergies(
         sensor=", ".join(sensors),
         idle_power_w=idle.mean_power_w,
-        columns=tuple(_columns(one, phases, whole, idle) for one, phases, whole in found),
-        reasons=tuple({p: phases[p].reason for p in PHASES} for _, phases, _ in found),
+        columns=tuple(_columns(one, phases, whole, idle) for one, phases, whole in passes),
+        reasons=tuple({p: phases[p].reason for p in PHASES} for _, phases, _ in passes),
         closure_gap=gap,
         closed=closed,
     )
@@ -225,7 +225,7 @@ def _columns(
 
 
 def _closure(
-    rec: RunRecord, series: Mapping[str, Series], found: list[tuple[Iteration, dict[str, PhaseEnergy], PhaseEnergy]]
+    rec: RunRecord, series: Mapping[str, Series], passes: list[tuple[Iteration, dict[str, PhaseEnergy], PhaseEnergy]]
 ) -> tuple[float, bool]:
     """Phases and gaps against the whole timed part of the run.
 
@@ -235,10 +235,10 @@ def _closure(
     discovery = rec.manifest.telemetry
     start, end = rec.timed[0].prefill.t_start_ns, rec.timed[-1].token_t_ns[-1]
     whole = total_energy(discovery, series, start, end)
-    parts = [energy for _, phases, _ in found for energy in phases.values()]
+    parts = [energy for _, phases, _ in passes for energy in phases.values()]
     if whole.reason or any(p.reason for p in parts):
         return math.nan, True
-    for gap in gaps([w for one, _, _ in found for w in windows(one).values()], start, end):
+    for gap in gaps([w for one, _, _ in passes for w in windows(one).values()], start, end):
         between_s = (gap[1] - gap[0]) * NS
         between = total_energy(discovery, series, *gap) if between_s > SHORT_GAP_S else PhaseEnergy(reason="short")
         parts.append(replace(whole, energy_j=whole.mean_power_w * between_s) if between.reason else between)
