@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from melt.models.gguf.synth import synthesise
 from melt.models.shapes.zoo import find_shape, scaled_down
+from tests.long import PARTS
 
 # Builds of the native runner outlive a test run; `make clean` removes them.
 KEPT_BUILDS = (Path(__file__).parents[1] / ".test-cache").resolve()  # one path, where worktrees share it
@@ -25,6 +26,7 @@ settings.register_profile("explore", settings.get_profile("gate"), derandomize=F
 settings.load_profile("gate")
 
 
+PART_NAMES = [part.name for part in PARTS]
 # Run only where it is asked for by its name, as in `pytest -m hardware`.
 ASKED_FOR = ("hardware", "vulkan", "long", "doubles")
 
@@ -41,6 +43,9 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    unknown = {str(m.kwargs) for i in items for m in i.iter_markers("long") if m.kwargs.get("part") not in PART_NAMES}
+    if unknown:
+        raise pytest.UsageError(f"long{unknown}: tests/long.py has the parts {', '.join(PART_NAMES)}")
     apart = [name for name in ASKED_FOR if name not in config.option.markexpr]
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in apart)]
     config.hook.pytest_deselected(items=left_out)

@@ -73,12 +73,12 @@ def main() -> None:
         if asked.part in (None, part.name):
             print(f"== {part.name}: {part.about} (seed {seed})", flush=True)
             began = time.monotonic()
-            failed += [" ".join(words) for words in _failing(part, seed, stamps)]
+            failed += [" ".join(words) for words in failing(part, seed, stamps)]
             print(f"== {part.name} took {time.monotonic() - began:.0f} s", flush=True)
     sys.exit("\n".join(["== Failed:", *failed]) if failed else 0)
 
 
-def _failing(part: Part, seed: int, stamps: Path | None) -> Iterator[tuple[str, ...]]:
+def failing(part: Part, seed: int, stamps: Path | None) -> Iterator[tuple[str, ...]]:
     """Runs what has not passed yet."""
     for n, command in enumerate(part.commands):
         stamp = stamps / f"{part.name}-{n}" if stamps else None
