@@ -16,7 +16,7 @@ _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp\.|ssm_conv1d|shortconv\.c
 _VALUES = re.compile(r"attn_v\.weight|attn_qkv\.weight")
 # With eight experts the attention is so small beside them that llama.cpp keeps it in more bits.
 _FEW_EXPERTS = 8
-_SMALL_BESIDE_EXPERTS = re.compile(r"attn_(k|v|qkv|output)\.weight")
+_SMALL_BESIDE_EXPERTS = re.compile(r"attn_(k|v|qkv)\.weight")
 _NEVER_QUANTISED = re.compile(r"time_mix_[avg][12]\.")
 
 
@@ -58,12 +58,11 @@ def _type_name(tensor: TensorSpec, quant: str, tied: bool, more_bits: bool, expe
     if tensor.name == "output.weight" or (tied and tensor.name == "token_embd.weight"):
         name = _output_type(name, tensor.dims[0])
     elif experts == _FEW_EXPERTS and _SMALL_BESIDE_EXPERTS.search(tensor.name):
-        name = "Q5_K" if quant == "Q4_K_M" and "attn_output" in tensor.name else name
-        name = name if "attn_output" in tensor.name else "Q8_0"
+        name = "Q8_0"
+    elif experts == _FEW_EXPERTS and quant == "Q4_K_M" and "attn_output.weight" in tensor.name:
+        name = "Q5_K"
     elif quant == "Q4_K_M" and more_bits:
         name = "Q6_K"
-    elif quant == "Q4_K_M" and "attn_qkv.weight" in tensor.name:
-        name = "Q4_K"
     return _fitting(name, tensor.dims[0])
 
 
