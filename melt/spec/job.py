@@ -1,10 +1,12 @@
 """The job that the host gives a runner: protocol 1's other half. What a job is stands in runner/job.json."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -26,9 +28,16 @@ class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _of_type(kind: type, value: object) -> object:
+    """The value; pydantic alone would take 1 for true."""
+    if type(value) is not kind:
+        raise ValueError(f"must be of type {kind.__name__}")
+    return value
+
+
 def _type_of(schema: Mapping[str, Any]) -> Any:
     if "const" in schema:
-        return Literal[schema["const"]]
+        return Annotated[Literal[schema["const"]], BeforeValidator(partial(_of_type, type(schema["const"])))]
     if "enum" in schema:
         return Literal[tuple(schema["enum"])]
     limits: dict[str, Any] = {word: schema[name] for name, word in _LIMITS.items() if name in schema}

@@ -100,8 +100,8 @@ std::string words_of(const std::string &type, const Json &schema) {
 
 // What a value must be, in words.
 std::string wanted(const Json &schema) {
-    if (schema.find("const") != nullptr) {
-        return text_of(schema, "const");
+    if (const Json *only = schema.find("const")) {
+        return only->kind != Kind::boolean ? only->text : only->boolean ? "true" : "false";
     }
     std::string all;
     for (const std::string &type : types_of(schema)) {

@@ -3,6 +3,7 @@
 The native runner's schema.cpp does the same, in the same words.
 """
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,7 +66,7 @@ def _types(schema: dict[str, Any]) -> list[str]:
 def _wanted(schema: dict[str, Any]) -> str:
     """What a value must be, in words."""
     if "const" in schema:
-        return str(schema["const"])
+        return json.dumps(schema["const"])
     words = []
     for name in _types(schema):
         if "enum" in schema and name == "string":
