@@ -179,3 +179,15 @@ class TestTwoCellsThatDifferInOneField:
         idle = [{name: axis.default for name, axis in AXES.items() if not cell.means(axis)} for cell in pair(field)]
         cells = {cell.model_copy(update=unused) for cell, unused in zip(pair(field), idle, strict=True)}
         assert set(load_plan(None, options | _settings(given["settings"])).cells()) == cells
+
+
+def test_a_setting_of_an_engine_stands_in_four_files() -> None:
+    """Its row, the job's field, and each of the two engines that obey it; everything else is derived."""
+    melt_folder = Path(melt.__file__).parent
+    texts = (p for p in melt_folder.rglob("*") if p.suffix in (".py", ".json", ".cpp", ".hpp", ".sh"))
+    assert {str(p.relative_to(melt_folder)) for p in texts if "load_mode" in p.read_text()} == {
+        "spec/cell.py",
+        "runner/job.json",
+        "runner/python/engine_llamacpp.py",
+        "runner/native/engine.cpp",
+    }

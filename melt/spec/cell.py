@@ -250,6 +250,16 @@ class Cell(BaseModel):
             older_than_field=(False,),
         ),
     ] = False
+    load_mode: Annotated[
+        Literal["mmap", "read"],
+        Axis(
+            "load mode",
+            "how weights come into memory (mapped from their file, or read from it whole)",
+            job="load_mode",
+            of_some_engines=True,
+            older_than_field=("mmap",),
+        ),
+    ] = "mmap"
     options: Annotated[
         Options,
         Axis(

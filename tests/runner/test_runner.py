@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ def test_measured_memory_holds_what_the_engine_allocated(
     memory = {k: v or 0 for k, v in last.memory.model_dump().items()}
     assert memory["peak_rss_bytes"] >= memory["rss_bytes"] > loaded.base_rss_bytes > 0
     assert 0 < memory["pss_bytes"] <= memory["rss_bytes"]
+
+
+@pytest.mark.parametrize("of_llamacpp", ["python", "native"])
+def test_weights_are_mapped_or_read_whole_as_asked(
+    of_llamacpp: str, program_of: Callable[[str], list[str]], tmp_path: Path, tiny_model: Path
+) -> None:
+    for mode, mapped in (("mmap", True), ("read", False)):
+        ran = Ran(program_of(of_llamacpp), tmp_path, job(tiny_model, load_mode=mode))
+        weights = [b.device for b in ran.one(ModelLoaded).buffers if b.kind == "weights"]
+        assert weights
+        assert any(device.endswith("_Mapped") for device in weights) == mapped
 
 
 def test_sustained_repeats_for_the_seconds_asked(program: list[str], tmp_path: Path, model: Path) -> None:

@@ -129,7 +129,7 @@ void Engine::load() {
     llama_model_params params = llama_model_default_params();
     params.devices = devices_.data();
     params.n_gpu_layers = job_.text("accelerator") == "cpu" ? 0 : -1;
-    params.load_mode = job_.flag("mmap") ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    params.load_mode = job_.text("load_mode") == "mmap" ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     params.use_extra_bufts = job_.flag("extra_buffers");
     const auto before = process_memory(false).anonymous_bytes;
     model_.reset(llama_model_load_from_file(job_.text("model").c_str(), params));

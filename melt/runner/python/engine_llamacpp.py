@@ -14,7 +14,7 @@ from memory import anonymous_bytes
 
 _DEVICE_KINDS = {0: "cpu", 1: "gpu", 2: "gpu", 3: "cpu"}  # ggml_backend_dev_type
 _FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
-_LOAD_MMAP, _LOAD_NONE = 1, 0
+_LOAD_MODES = {"read": 0, "mmap": 1}  # llama_load_mode: NONE, MMAP
 _ALL_LAYERS = -1
 _KV_TYPES = {
     "f32": 0,
@@ -122,7 +122,7 @@ class LlamaCpp:
         params = llama.llama_model_default_params()
         params.devices = ctypes.cast(self._devices, ctypes.c_void_p)
         params.n_gpu_layers = 0 if job.accelerator == "cpu" else _ALL_LAYERS
-        params.load_mode = _LOAD_MMAP if job.mmap else _LOAD_NONE
+        params.load_mode = _LOAD_MODES[job.load_mode]
         params.use_extra_bufts = job.extra_buffers
         model = llama.llama_model_load_from_file(job.model.encode(), params)
         if not model:
