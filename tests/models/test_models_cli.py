@@ -126,7 +126,7 @@ def test_cache_shows_and_limits() -> None:
     melt_models("synth", "mamba-130m")
     melt_models("synth", "mamba2-130m")
     assert "2 models" in melt_models("cache").stdout
-    assert "removed 1 models" in melt_models("cache", "--limit", "0.1GB").stdout
+    assert "removed 1 model," in melt_models("cache", "--limit", "0.1GB").stdout
     left = json.loads(melt_models("cache", "--json", "--limit", "100MiB").stdout)
     assert [row["refs"] for row in left["entries"]] == ["synth:mamba2-130m@Q4_0"]
     for bad in ("lots", "-1GB", "5 parsecs", ""):
