@@ -23,7 +23,7 @@ STAGES := system-packages install-dev lint types runners tests-parallel tests-ti
 WORKERS ?= 2
 
 .PHONY: demo test test-long install install-dev lint types runners runners-long go-ios clean
-.PHONY: system-packages system-packages-doubles tests-parallel tests-timing tests-doubles
+.PHONY: system-packages system-packages-doubles tests-parallel tests-timing tests-doubles tests-of-doubles
 
 demo: install
 	@echo "== Measuring this machine (plans/demo.yaml); the same command resumes where it was stopped"
@@ -99,13 +99,12 @@ tests-timing:
 	$(BIN)/pytest -q --durations 10 -m timing
 
 tests-doubles:
-	@if $(BIN)/python -m tests.doubles.tested; then \
-		echo "== The tests' doubles are as they were when their own tests passed"; \
-	else \
-		echo "== Running the tests of the tests' doubles, which have changed"; \
-		$(MAKE) --no-print-directory system-packages-doubles go-ios && $(BIN)/pytest -q -m doubles && \
-		$(BIN)/python -m tests.doubles.tested --write; \
-	fi
+	@$(BIN)/python -m tests.doubles.tested || $(MAKE) --no-print-directory tests-of-doubles
+
+tests-of-doubles: system-packages-doubles go-ios
+	@echo "== Running the tests of the tests' doubles, which have changed"
+	$(BIN)/pytest -q --durations 10 -m doubles
+	@$(BIN)/python -m tests.doubles.tested --write
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache

@@ -61,7 +61,7 @@ def test_a_charging_battery_gives_no_joules_but_the_reason(tmp_path: Path, tiny_
     read_sensors_of(tmp_path / "tree", tmp_path / "profiles")
     voltage_uv = float(tree["/sys/class/power_supply/BAT0/voltage_now"])
     with Replay(tmp_path / "tree", tree, lambda _t: 15.0, [battery_current("BAT0", voltage_uv)]):
-        run(a_plan("local", tiny_model, **LONG), tmp_path / "results")
+        run(a_plan("local", tiny_model, gen=(64,), context=(256,)), tmp_path / "results")
     results = melt.load(tmp_path / "results")
     row = results.runs.iloc[0]
     assert math.isnan(row["energy_decode_j"])
