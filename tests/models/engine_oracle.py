@@ -79,6 +79,7 @@ def _build_until_death(requests: list[Request]) -> tuple[list[Built], str]:
         text=True,
         capture_output=True,
         env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        cwd=Path(__file__).parents[2],
         check=False,
     )
     built = [Built(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
