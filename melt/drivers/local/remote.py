@@ -28,8 +28,9 @@ class LocalRemote:
         self.name = name
 
     def open_shell(self, script: str, group_and_pid: bool = False, timeout_s: float = 10.0) -> LocalShell:
-        """A shell that also finds the programs of melt's own environment."""
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+        """A shell that also finds the programs of melt's own environment, and the system's, whatever PATH says."""
+        folders = [os.environ.get("PATH"), str(Path(sys.executable).parent), os.defpath]
+        path = os.pathsep.join(filter(None, folders))
         with self._refusals("a shell"):
             return LocalShell(script, group_and_pid, {**os.environ, "PATH": path})
 
