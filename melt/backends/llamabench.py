@@ -57,9 +57,10 @@ class LlamaBench(Backend):
     def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
         """The cell with its program."""
         cpu_mask(cell.cores, facts)
+        program = _program(cell, facts)
         if facts.python is None:
             target_for(facts)  # of the runner that samples beside it
-        return cell.model_copy(update={"runner": _program(cell, facts).name})
+        return cell.model_copy(update={"runner": program.name})
 
     def to_build(self, cell: Cell, facts: DeviceFacts) -> str | None:
         """The native runner, which samples beside llama-bench on a device without Python."""
