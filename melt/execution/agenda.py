@@ -33,7 +33,8 @@ def agenda(admitted: Preflight, store: Store) -> Agenda:
     """What is left of a plan; what cannot be known yet (a model that is not here) is taken to be as it was."""
     runs, damaged = store.runs() if store.folder.is_dir() else ([], [])
     warnings = [f"{broken.folder.name} is damaged and left alone: {broken.reason}" for broken in damaged]
-    expected = {c.id: _expected_passport(c, admitted) for c in admitted.cells}
+    have = {r.manifest.cell_id for r in runs if r.manifest.status == "ok"}
+    expected = {c.id: _expected_passport(c, admitted) for c in admitted.cells if c.id in have}
     counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
     measured = {(m.cell_id, m.session) for m in counted}
     skipped = admitted.skipped
