@@ -200,7 +200,7 @@ def _listened(bench: _Bench, placed: _Placed, recording: "Recording", evidence: 
     try:
         said, error = _follow(bench, process, recording, timeouts)
         if error is None:
-            error = explain_end(said, process, bench.driver) or _no_measurement(said, bench, evidence)
+            error = _why_failed(said, process, bench, evidence)
     finally:
         process.kill()
         (bench.folder / STDERR).write_text(process.stderr(), encoding="utf-8")
@@ -220,6 +220,14 @@ def _follow(
 
     with (bench.folder / EVENTS).open("w", encoding="utf-8") as raw:
         return follow(process, raw, timeouts, hear)
+
+
+def _why_failed(said: Transcript, process: "Process", bench: _Bench, evidence: Evidence) -> RunFailure | None:
+    """Also where the device goes away before it tells how its runner ended: what that said is kept all the same."""
+    try:
+        return explain_end(said, process, bench.driver) or _no_measurement(said, bench, evidence)
+    except MeltError as e:
+        return _failure(e)
 
 
 def _no_measurement(said: Transcript, bench: _Bench, evidence: Evidence) -> RunFailure | None:

@@ -12,7 +12,7 @@ import pytest
 import melt
 from melt.drivers import connect
 from melt.drivers.lease import lease
-from melt.errors import DeviceError, ModelError, PlanError, ProfileError, StoreError
+from melt.errors import DeviceError, ModelError, PlanError, ProfileError, StoreError, TransientDeviceError
 from melt.execution.plan import Outcome, run
 from melt.execution.progress import Watcher
 from melt.models.formats import inspect
@@ -62,6 +62,19 @@ def test_the_profiles_threads_hold_where_the_plan_says_none(
     small = write_profile(tmp_path / "small.yaml", "local", threads=1)
     made = only(run(a_plan(small, tiny_model, threads=(asked,)), tmp_path / "r"))
     assert (made.manifest.job["threads"], made.manifest.cell.threads) == (expected, expected)
+
+
+def test_what_a_runner_said_is_kept_where_its_device_goes_away_at_the_end(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise TransientDeviceError("gone")
+
+    monkeypatch.setattr("melt.execution.unit.explain_end", gone)
+    manifest = only(run(a_plan("local", tiny_model, retries=0), tmp_path / "r")).manifest
+    assert manifest.error is not None
+    assert (manifest.status, manifest.error.kind, manifest.error.message) == ("failed", "transient", "gone")
+    assert manifest.passport["engine"] == "llama.cpp"
 
 
 def test_the_steps_of_a_run_come_in_order(tiny_model: Path, tmp_path: Path) -> None:
