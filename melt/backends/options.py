@@ -15,8 +15,8 @@ _HINT = "`melt doctor` lists the options of every backend."
 def admitted_cells(plan: Plan) -> tuple[Cell, ...]:
     """A plan's cells, each with the options of its own backend only, and those only where they are not the default.
 
-    So one setting is one cell, whether the default is written or not, and an option goes to those cells alone whose
-    backend has it. Backends that are not installed are left to whoever reads the names of a plan.
+    So one setting is one cell, however it is written and whether its default is, and an option goes to those cells
+    alone whose backend has it. Backends that are not installed are left to whoever reads the names of a plan.
 
     Raises:
         PlanError: no backend of the plan has such an option, or its value is none that it takes.
@@ -60,5 +60,5 @@ def _check_values(cell: Cell, options: Mapping[str, Option]) -> None:
 
 
 def _without_defaults(cell: Cell, options: Mapping[str, Option]) -> Cell:
-    kept = tuple((name, value) for name, value in cell.options if value != options[name].default)
+    kept = tuple((name, options[name].typed(value)) for name, value in cell.options if value != options[name].default)
     return cell.model_copy(update={"options": kept})

@@ -73,10 +73,15 @@ class Option:
     def takes(self, value: Value) -> bool:
         """Whether it is one of its values."""
         try:
-            TypeAdapter(self.type).validate_python(value, strict=True)
+            self.typed(value)
         except ValidationError:
             return False
         return True
+
+    def typed(self, value: Value) -> Value:
+        """One of its values in its own type: of any number 1 is 1.0, so that both are one cell."""
+        of_type: Value = TypeAdapter(self.type).validate_python(value, strict=True)
+        return of_type
 
 
 def option_values(declared: Sequence[Option], given: Sequence[tuple[str, Value]]) -> dict[str, Value]:

@@ -177,6 +177,9 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
         if key in data:
             line = lines.get((key,), 1)
             raise PlanError(f"{where}:{line}: {key!r} is not part of a plan", f"Give it as an option: --{key} ...")
+    for key in (k for k in merged if k in AXES and k not in Plan.model_fields):
+        place = COMMAND_LINE if key in (overrides or {}) else f"{where}:{lines.get((key,), 1)}"
+        raise PlanError(f"{place}: unknown key {key!r}", f"It is a cell's; a plan says {AXES[key].key!r}.")
     try:
         plan = Plan(**merged)
     except ValidationError as e:

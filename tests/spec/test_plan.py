@@ -51,6 +51,16 @@ def test_a_plan_may_use_the_options_own_words(tmp_path: Path) -> None:
     assert load_plan(write(tmp_path, "device: a\nmodel: m\n"), {"devices": ("z",)}).devices == ("z",)
 
 
+@pytest.mark.parametrize(("field", "key"), [("prompt_tokens", "context"), ("gen_tokens", "gen")])
+def test_a_cells_word_for_a_key_of_a_plan_leads_to_that(tmp_path: Path, field: str, key: str) -> None:
+    path = write(tmp_path, f"device: a\nmodel: m\n{field}: 8\n")
+    with pytest.raises(PlanError, match=rf"plan.yaml:3: unknown key '{field}'") as e:
+        load_plan(path)
+    assert repr(key) in e.value.hint
+    with pytest.raises(PlanError, match=f"command line: unknown key '{field}'"):
+        load_plan(None, {"devices": ("a",), "models": ("m",), field: 8})
+
+
 def test_every_setting_may_be_a_list() -> None:
     plan = Plan(devices="local", models="m", context=8, ubatch=(64, 128), flash_attn=("on", "off"), warmups=(0, 1))
     assert len({(c.ubatch, c.flash_attn, c.warmups) for c in plan.cells()}) == len(plan.cells()) == 8
