@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Where compiled graphs are kept (the runner's own name for it).
 _COMPILED = "MELT_COMPILED"
-_NPU_PACKAGES = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-vitisai")
 
 
 class OnnxRuntime(Backend):
@@ -91,9 +90,13 @@ def _check_graph(cell: Cell) -> None:
 
 
 def _check_npu(cell: Cell, facts: DeviceFacts) -> None:
-    """Raises RunnerError where a Linux machine's Python has no package with a provider for NPUs."""
-    if cell.accelerator == "npu" and facts.platform == "linux" and not any(p in facts.engines for p in _NPU_PACKAGES):
+    """Raises RunnerError where a Linux machine's Python has no package with a provider for NPUs.
+
+    The runner tells such packages beside its engines, by names that begin with ONNX Runtime's.
+    """
+    has_provider = any(name.startswith(f"{OnnxRuntime.name}-") for name in facts.engines)
+    if cell.accelerator == "npu" and facts.platform == "linux" and not has_provider:
         raise RunnerError(
-            f"{cell.device}: its Python has no execution provider for an NPU ({', '.join(_NPU_PACKAGES)})",
+            f"{cell.device}: its Python has no execution provider for an NPU",
             "For Qualcomm's, there: pip install onnxruntime-qnn. On this machine: pip install 'melt-bench[npu-qnn]'.",
         )

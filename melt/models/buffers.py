@@ -1,14 +1,16 @@
 """What a model keeps in memory while it runs: the attention cache and the recurrent state, by its layout."""
 
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 from melt.errors import ModelError
 from melt.models.gguf.types import TENSOR_TYPES_BY_NAME
 from melt.models.info import ModelInfo
 from melt.models.shapes.zoo import suggest
+from melt.spec.cell import KvType
 
 CELL_ALIGNMENT = 256
-_KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+_KV_TYPES: tuple[str, ...] = get_args(KvType)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from melt.analysis.curves import APART, MATCHED, Curve, curves, pairs
 from melt.analysis.frames import Results
 from melt.report.palette import Look, looks
 from melt.report.text import clean, name, setting
+from melt.spec.cell import AXES
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ _TELLING = (
 
 def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
     """A title for each group: device, engine and accelerator, and whatever else differs."""
-    always = ("device", "backend", "accelerator")
+    always = [key for key in MATCHED if key in AXES and AXES[key].always_said]
     differs = {f for i, f in enumerate(MATCHED) if len({str(k[i]) for k in keys}) > 1}
     at = MATCHED.index("conditions_id")
     if len({k[:at] + k[at + 1 :] for k in keys}) == len(keys):

@@ -1,5 +1,6 @@
 """Flags that the data of a run give."""
 
+import ast
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -8,11 +9,32 @@ from typing import Literal
 import pytest
 
 import melt
+import melt.analysis.flags
 from melt.analysis.curves import curves, pairs
 from melt.report import write_report
 from tests.support.store_factory import FALCON_H1, MAMBA, SMOLLM, FakeModel, Recipe, write_store
 
+ROOT = Path(__file__).parents[2]
 Family = Literal["transformer", "ssm", "hybrid"]
+
+
+def flag_names() -> set[str]:
+    """Every name that some file of melt gives a flag, by itself or as a constant of melt.analysis.flags."""
+    names = set()
+    for path in (ROOT / "melt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Flag":
+                [value] = [k.value for k in node.keywords if k.arg == "name"]
+                names.add(
+                    value.value if isinstance(value, ast.Constant) else getattr(melt.analysis.flags, ast.unparse(value))
+                )
+    return names
+
+
+def test_the_docs_say_what_each_flag_means() -> None:
+    page = (ROOT / "docs" / "measurement.md").read_text(encoding="utf-8").partition("## Flags")[2]
+    assert "memory_gap" in flag_names()
+    assert [name for name in sorted(flag_names()) if f"| `{name}` | " not in page] == []
 
 
 @pytest.mark.parametrize("model", [SMOLLM, MAMBA, FALCON_H1])

@@ -18,7 +18,6 @@ from melt.util.files import arriving
 CHUNK_BYTES = 2**18
 SIGN_OF_LIFE_S = 10.0
 _STEP_S = 60.0
-Taking = Callable[[bytes], object]
 
 
 class SshRemote:

@@ -4,8 +4,6 @@ Sources: Vaswani et al. 2017, Shazeer 2020 (SwiGLU), Zhang and Sennrich 2019 (RM
 positions), Ainslie et al. 2023 (grouped queries); Dao and Gu 2024, section 6 (Mamba-2's block).
 """
 
-from collections.abc import Callable
-
 from melt.errors import ModelError
 from melt.models.onnx.graph import MICROSOFT, Graph, Precision
 from melt.models.shapes.zoo import Shape
@@ -13,8 +11,6 @@ from melt.models.shapes.zoo import Shape
 ARCHITECTURES = ("llama", "qwen2", "mamba2", "granitehybrid", "falcon-h1")
 # A synthetic model may be measured beyond its training; the angles have to be there.
 MIN_POSITIONS = 32768
-
-Mixer = Callable[["Decoder", int, str], str]
 
 
 def positions(shape: Shape) -> int:
