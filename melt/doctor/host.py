@@ -8,7 +8,7 @@ from pathlib import Path
 
 from melt.backends import backend_names, load_backend
 from melt.drivers import ask_drivers, driver_names
-from melt.drivers.profiles import load_profile, profile_paths
+from melt.drivers.profiles import load_profile, profile_paths, user_folder
 from melt.errors import MeltError
 from melt.spec.check import LOW_DISK_BYTES, Check, State
 from melt.telemetry.registry import registry
@@ -78,4 +78,4 @@ def _profiles() -> list[Check]:
             load_profile(name)
         except MeltError as e:
             out.append(Check(f"profile {name}", "problem", e.message, e.hint))
-    return out or [Check("profiles", "ok", ", ".join(profile_paths()))]
+    return out or [Check("profiles", "ok", f"{', '.join(profile_paths())}; your own go into {user_folder()}")]

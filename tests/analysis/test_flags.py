@@ -25,9 +25,8 @@ def flag_names() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Flag":
                 [value] = [k.value for k in node.keywords if k.arg == "name"]
-                names.add(
-                    value.value if isinstance(value, ast.Constant) else getattr(melt.analysis.flags, ast.unparse(value))
-                )
+                is_literal, said = isinstance(value, ast.Constant), ast.unparse(value)
+                names.add(str(ast.literal_eval(said) if is_literal else getattr(melt.analysis.flags, said)))
     return names
 
 

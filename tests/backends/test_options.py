@@ -47,8 +47,8 @@ def test_the_default_is_one_cell_whether_it_is_written_or_not() -> None:
 
 
 def test_a_number_is_one_cell_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    [entry] = [e for e in melt.backends.entry_points(group=melt.backends.GROUP) if e.name == "read-weights"]
-    monkeypatch.setattr(entry.load(), "options", (Option("share", Annotated[float, Field(ge=0)], 0.5, ""),))
+    example = type(melt.backends.load_backend("read-weights"))
+    monkeypatch.setattr(example, "options", (Option("share", Annotated[float, Field(ge=0)], 0.5, ""),))
     assert len({cell.id for value in (1, 1.0) for cell in cells(options={"share": value})}) == 1
 
 

@@ -15,6 +15,7 @@ import pytest
 import melt
 from melt.cli import COMMANDS
 from melt.cli.summary import print_summary
+from melt.drivers.profiles import user_folder
 from melt.execution.plan import Outcome
 from melt.store.store import Store
 from tests.support.cli import MELT, melt_cli
@@ -246,6 +247,7 @@ def test_devices_and_doctor_speak_to_people_and_to_programs(tmp_path: Path) -> N
     assert facts["facts"]["logical_cores"] == os.cpu_count()
     checks = {c["name"]: c for c in json.loads(melt_cli("doctor", "--device", "local", "--json").stdout)}
     assert checks["engine llama.cpp"]["state"] == "ok"
+    assert str(user_folder()) in checks["profiles"]["found"]
     absent = [c for c in checks.values() if c["found"].startswith("absent")]
     assert all(c["state"] == "warning" for c in absent)
     shown = melt_cli("doctor", "--device", "local")
