@@ -9,7 +9,6 @@ from melt.spec.cell import AXES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-# Tools of the engine's own, not words of an axis.
 SOURCES = [p for p in (ROOT / "melt").rglob("*") if p.suffix in (".py", ".cpp", ".hpp", ".json", ".j2")]
 
 
@@ -30,7 +29,7 @@ def files_that_name(word: str) -> set[str]:
 
 
 def test_an_axis_is_declared_once_and_known_to_the_engines_alone() -> None:
-    """A cell's field, the job's, and each engine: four files, and ONNX Runtime's own refusal where it has no choice."""
+    """A cell's field, the job's, and each engine that has the choice; the other backends refuse it by its row."""
     assert "load_mode" in AXES
     assert len(files_that_name("load_mode")) <= 4
 

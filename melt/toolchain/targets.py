@@ -83,7 +83,7 @@ def find_target(name: str) -> Target:
     """
     if name not in TARGETS:
         raise RunnerError(
-            f"no target {name!r}.{did_you_mean(name, (*TARGETS, ON_DEVICE))}",
+            f"no target {name!r}{did_you_mean(name, (*TARGETS, ON_DEVICE))}",
             "`melt runner list` shows what can be built.",
         )
     return TARGETS[name]
