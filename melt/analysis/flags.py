@@ -1,6 +1,6 @@
 """Reasons to doubt a run that its own data give, each with its evidence.
 
-What the session already flagged is kept; a flag is never given twice.
+What the attempt already flagged is kept; a flag is never given twice.
 """
 
 import math

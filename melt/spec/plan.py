@@ -151,13 +151,15 @@ def _check_keys(given: Mapping[str, Any], where: str) -> None:
 
 
 def _matches(cell: Cell, pattern: Mapping[str, Any]) -> bool:
-    def one(key: str, wanted: Any) -> bool:
-        value = getattr(cell, key)
-        if isinstance(wanted, Mapping):
-            return wanted.items() <= dict(value).items()
-        return value in wanted if isinstance(wanted, list | tuple) else value == wanted
+    return bool(pattern) and all(_is_one_of(getattr(cell, key), wanted) for key, wanted in pattern.items())
 
-    return bool(pattern) and all(one(k, v) for k, v in pattern.items())
+
+def _is_one_of(value: Any, wanted: Any) -> bool:
+    """Whether a value is the one, or one of those, of a pattern; of options, whether each that it names is."""
+    if isinstance(wanted, Mapping):
+        has = dict(value) if isinstance(value, tuple) else None
+        return has is not None and all(name in has and _is_one_of(has[name], one) for name, one in wanted.items())
+    return value in wanted if isinstance(wanted, list | tuple) else value == wanted
 
 
 def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Plan:

@@ -85,6 +85,16 @@ def test_options_multiply_and_go_to_the_backend_that_knows_them(tmp_path: Path) 
     assert load_plan(write(tmp_path, to_yaml(plan))) == plan
     few = plan.model_copy(update={"exclude": ({"options": {"block_kib": 64}},)})
     assert [dict(c.options)["block_kib"] for c in few.cells()] == [256, 256]
+    none = plan.model_copy(update={"exclude": ({"options": {"block_kib": [64, 256], "warm": True}},)})
+    assert none.cells() == ()
+    patterns: list[dict[str, object]] = [
+        {"options": {"block_kib": [64], "cold": True}},
+        {"model": {"block_kib": 64}},
+        {"gen_tokens": {"a": 1}},
+        {"gen_tokens": {}},
+    ]
+    for pattern in patterns:
+        assert plan.model_copy(update={"exclude": (pattern,)}).cells() == plan.cells()
 
 
 @pytest.mark.parametrize("given", [{"1x": 1}, {"a": None}, {"a": [[1]]}, {"a": float("inf")}, [["a", 1], ["a", 2]], 3])
