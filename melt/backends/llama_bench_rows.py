@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from melt.spec.cell import Cell
 from melt.spec.events import Accelerator, Done, Failed, Hello, Repetitions, Text, Warned
+from melt.spec.job import PROTOCOL
 
 _Tokens = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 _NPU = re.compile(r"hexagon|htp|npu", re.I)  # llama.cpp lists them among the GPUs
@@ -58,7 +59,7 @@ def hello(row: Row, pid: int | None) -> Hello:
     """Who it is, by its own word. The processor and what it calls GPUs, NPUs among them, are what it can compute on."""
     gpus = [name.strip() for name in row.gpu_info.split(",") if name.strip()]
     return Hello(
-        protocol=1,
+        protocol=PROTOCOL,
         runner="llama-bench",
         runner_version=f"b{row.build_number}",
         engine="llama.cpp",

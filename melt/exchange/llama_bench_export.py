@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from melt.spec.events import Hello, Iteration
-from melt.store.store import Run
+from melt.store.store import EVENTS, Run
 
 
 def export_llama_bench(run: Run) -> Iterator[str]:
@@ -36,7 +36,7 @@ def export_llama_bench(run: Run) -> Iterator[str]:
 def _own_rows(run: Run) -> list[dict[str, Any]]:
     """What a llama-bench said itself: kept whole in the events of its runs."""
     found = []
-    for line in (run.folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in (run.folder / EVENTS).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):

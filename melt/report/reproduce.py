@@ -11,8 +11,8 @@ from melt.report.text import clean
 from melt.spec.axes import Axis
 from melt.spec.cell import AXES
 from melt.store.manifest import Manifest
+from melt.store.store import PLAN
 
-PLAN_FILE = "plan.yaml"
 MAX_PLAN_CHARS = 50_000
 MAX_PLANS = 5
 
@@ -22,9 +22,9 @@ def plans(results: Results) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     without: dict[str, list[Manifest]] = {}
     for rec in results.recorded:
-        body = _read(rec.run.folder / PLAN_FILE)
+        body = _read(rec.run.folder / PLAN)
         if body:
-            found.setdefault(body, f"melt run {PLAN_FILE}")
+            found.setdefault(body, f"melt run {PLAN}")
         else:
             without.setdefault(rec.manifest.plan_name, []).append(rec.manifest)
     shown = [(how, body) for body, how in list(found.items())[:MAX_PLANS]]
