@@ -28,7 +28,10 @@ The same command again makes only the runs that are missing.
     "--sessions", type=click.IntRange(1), help="Fresh processes a cell: the unit of statistics.  [default: 3]"
 )
 @click.option(
-    "--profile-ops", is_flag=True, default=None, help="Also a pass that times every operator (native runner)."
+    "--profile-ops",
+    is_flag=True,
+    default=None,
+    help="Also a pass that times every operator (llama.cpp: native runner).",
 )
 @click.option(
     "--memory-check/--no-memory-check",

@@ -14,6 +14,7 @@ POWER_SOURCE = "IOPMPowerSource"  # the inventory's entry, a JSON object
 UPDATE_S = "battery update period"  # the inventory's entry: how often the gauge was seen to have a new figure
 VOLTAGE, CURRENT, TEMPERATURE = "Voltage", "InstantAmperage", "Temperature"
 EXTERNAL, IS_CHARGING = "ExternalConnected", "IsCharging"
+_Source = partial(Source, probe=BATTERY, parser="json_number", sensor="fuel gauge", site="battery", rail="battery")
 KEYS = (VOLTAGE, CURRENT, TEMPERATURE, EXTERNAL, IS_CHARGING, "UpdateTime")
 
 
@@ -25,15 +26,7 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
     if missing:
         findings.miss("battery:power", f"its battery does not tell {', '.join(missing)}")
         return findings
-    source = partial(
-        Source,
-        probe=BATTERY,
-        parser="json_number",
-        sensor="fuel gauge",
-        site="battery",
-        rail="battery",
-        native_period_s=inventory.number(UPDATE_S) or BATTERY_MS / 1000,
-    )
+    source = partial(_Source, native_period_s=inventory.number(UPDATE_S) or BATTERY_MS / 1000)
     findings.probes.append(Probe(name=BATTERY, period_ms=BATTERY_MS))
     voltage = source(name="battery:voltage", key=VOLTAGE, quantity="voltage_v", scale=1e-3)
     power = source(
@@ -44,11 +37,7 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
         times=voltage.name,
         sign="load_negative",
     )
-    findings.sources += [
-        source(name="battery:charging", key=EXTERNAL, quantity="charging"),
-        voltage,
-        power,
-    ]
+    findings.sources += [source(name="battery:charging", key=EXTERNAL, quantity="charging"), voltage, power]
     if TEMPERATURE in battery:
         heat = source(name="battery:temperature", key=TEMPERATURE, quantity="temperature_c", scale=0.01)
         findings.sources.append(heat)
