@@ -4,6 +4,7 @@ from importlib.metadata import entry_points
 
 from melt.backends.base import Backend
 from melt.errors import PlanError, RunnerError
+from melt.spec.options import check_options
 from melt.util.yaml import did_you_mean
 
 GROUP = "melt.backends"
@@ -30,6 +31,7 @@ def load_backend(name: str) -> Backend:
         backend = installed[name].load()()
         if not isinstance(backend, Backend):
             raise TypeError("it is no melt.backends.base.Backend")
+        check_options(backend.options)
     except Exception as e:  # a third party's module may raise anything
         raise RunnerError(
             f"backend {name!r} cannot be loaded: {type(e).__name__}: {e}", "Mend or uninstall the package it is from."

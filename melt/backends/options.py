@@ -44,7 +44,7 @@ def _check_names(plan: Plan, cells: Sequence[Cell], declared: Mapping[str, Mappi
     for i, given in enumerate(plan.include):
         first = getattr(plan, AXES["backend"].key)[:1]
         backend = given.get("backend", *first)
-        unknown = [name for name in given.get("options", {}) if name not in declared[backend]]
+        unknown = [name for name in dict(given.get("options", {})) if name not in declared[backend]]
         if unknown:
             nearest = did_you_mean(unknown[0], declared[backend])
             raise PlanError(f"include[{i}]: {backend} has no option {unknown[0]!r}{nearest}", _HINT)

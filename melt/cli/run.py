@@ -89,7 +89,7 @@ def _settings(given: tuple[str, ...]) -> dict[str, Any]:
             raise PlanError(f"--set {text}: no value", "Write --set KEY=VALUE, for example --set ubatch=256.")
         try:
             pairs[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
+        except (yaml.YAMLError, ValueError, RecursionError) as e:  # ValueError: a date that is none
             raise PlanError(f"--set {text}: the value is not valid YAML", "For example: --set type_k=q8_0") from e
     return pairs
 

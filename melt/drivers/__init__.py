@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from melt.drivers.plugin import Agree, ConnectOnly, DriverPlugin
+from melt.drivers.plugin import Address, Agree, ConnectOnly, DriverPlugin
 from melt.errors import DeviceError, MeltError
 from melt.util.yaml import did_you_mean
 
@@ -43,25 +43,35 @@ def load_driver(name: str, whose: str = "") -> "DriverPlugin":
             f"Installed drivers: {', '.join(sorted(installed))}.",
         )
     try:
-        plugin = installed[name].load()
+        return _plugin(installed[name].load())
     except Exception as e:  # a third party's module may raise anything
         raise DeviceError(
             f"{whose}driver {name!r} cannot be loaded: {e}", "Install the package that it is from anew, for this melt."
         ) from e
-    is_plugin = isinstance(plugin, type) and issubclass(plugin, DriverPlugin)
-    return plugin() if is_plugin else ConnectOnly(plugin)
+
+
+def _plugin(entry: Any) -> "DriverPlugin":
+    """Of what an entry point names; raises TypeError where that is no plug-in, and whatever making one does."""
+    if not (isinstance(entry, type) and issubclass(entry, DriverPlugin)):
+        if not callable(entry):
+            raise TypeError(f"{entry!r} is neither a DriverPlugin nor a function connect(profile)")
+        return ConnectOnly(entry)
+    plugin: DriverPlugin = entry()
+    if not (isinstance(plugin.Address, type) and issubclass(plugin.Address, Address)):
+        raise TypeError("its Address is no melt.drivers.plugin.Address")
+    return plugin
 
 
 def connect(profile: "DeviceProfile") -> "Driver":
     """Opens the device of a profile.
 
     Raises:
-        DeviceError: the device is not there, or its driver or the driver's own packages are not installed.
+        DeviceError: the device is not there, its driver fails, or that or its own packages are not installed.
         ProfileError: the profile's address is not one of its driver's.
     """
     plugin = load_driver(profile.driver, f"{profile.name}: ")
     plugin.Address.of(profile)
-    with _needing_packages(plugin, profile.driver, f"{profile.name}: "):
+    with _answering(plugin, profile.driver, f"{profile.name}: "):
         return plugin.connect(profile)
 
 
@@ -80,7 +90,7 @@ def enrol_device(profile: "DeviceProfile", agree: "Agree") -> str:
         DeviceError: it has none, or it is not there.
     """
     plugin = load_driver(profile.driver, f"{profile.name}: ")
-    with _needing_packages(plugin, profile.driver, f"{profile.name}: "):
+    with _answering(plugin, profile.driver, f"{profile.name}: "):
         return plugin.enrol(profile, agree)
 
 
@@ -90,18 +100,16 @@ def ask_drivers(question: "Callable[[DriverPlugin], T]") -> "dict[str, T | MeltE
     for name in driver_names():
         try:
             plugin = load_driver(name)
-            with _needing_packages(plugin, name):
+            with _answering(plugin, name):
                 answers[name] = question(plugin)
         except MeltError as e:
             answers[name] = e
-        except Exception as e:  # one that fails stops none of the others
-            answers[name] = DeviceError(f"driver {name!r} fails: {e!r}", "Tell whoever made it.")
     return answers
 
 
 @contextmanager
-def _needing_packages(plugin: "DriverPlugin", name: str, whose: str = "") -> Iterator[None]:
-    """One message for every package that is optional and not installed."""
+def _answering(plugin: "DriverPlugin", name: str, whose: str = "") -> Iterator[None]:
+    """One message for every package that is optional and not installed, and for whatever else a driver raises."""
     try:
         yield
     except ImportError as e:
@@ -109,3 +117,7 @@ def _needing_packages(plugin: "DriverPlugin", name: str, whose: str = "") -> Ite
             f"{whose}driver {name!r} needs a package that is not installed: {e.name}",
             plugin.install or "Its own documentation says how to get it.",
         ) from e
+    except MeltError:
+        raise
+    except Exception as e:  # a third party's driver may raise anything
+        raise DeviceError(f"{whose}driver {name!r} fails: {e!r}", "Tell whoever made it.") from e

@@ -1,14 +1,20 @@
 """Options of a backend's own: what one is, and a cell's values by name, each a text, a number, or yes or no."""
 
 import itertools
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
+_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,39}$"
+Name = Annotated[str, Field(pattern=_NAME)]
 Value = bool | int | Annotated[float, Field(allow_inf_nan=False)] | Annotated[str, Field(max_length=200)]
+
+# A few short lists multiply beyond all memory; nobody has the time to measure so much.
+MAX_CELLS = 100_000
 
 
 def _pairs(given: Any) -> Any:
@@ -34,6 +40,8 @@ def every_combination(given: Any) -> Any:
     """Of options with a value or a list of values each, all combinations; of a list of such, those of each."""
     if isinstance(given, Mapping):
         lists = [value if isinstance(value, list | tuple) else [value] for value in given.values()]
+        if math.prod(map(len, lists)) > MAX_CELLS:
+            raise ValueError(f"more than {MAX_CELLS:,} combinations")
         return tuple(dict(zip(given, values, strict=True)) for values in itertools.product(*lists))
     if isinstance(given, list | tuple) and all(isinstance(part, Mapping) for part in given):
         return tuple(one for part in given for one in every_combination(part))
@@ -87,3 +95,17 @@ class Option:
 def option_values(declared: Sequence[Option], given: Sequence[tuple[str, Value]]) -> dict[str, Value]:
     """Every option that is declared, with the value that a cell gives it, or its default."""
     return {option.name: option.default for option in declared} | dict(given)
+
+
+def check_options(declared: Sequence[Option]) -> None:
+    """Raises an error where a backend declares an option that nobody could set."""
+    if not all(isinstance(option, Option) for option in declared):
+        raise TypeError("its options are no melt.spec.options.Option")
+    names = [option.name for option in declared]
+    if unnamed := [name for name in names if not re.match(_NAME, name)]:
+        raise ValueError(f"no plan could name its option {unnamed[0]!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"it declares an option twice: {', '.join(names)}")
+    for option in declared:
+        if not option.takes(option.default):
+            raise ValueError(f"its option {option.name} does not take its own default, {option.default!r}")

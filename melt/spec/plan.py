@@ -4,6 +4,7 @@ A plan comes from YAML, from the command line, or from both (options win). The t
 """
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
@@ -23,6 +24,7 @@ from pydantic import (
 from melt.errors import PlanError
 from melt.spec.axes import Axis
 from melt.spec.cell import AXES, Cell, Seconds
+from melt.spec.options import MAX_CELLS
 from melt.util.yaml import describe_problems, load_yaml
 
 
@@ -113,9 +115,12 @@ class Plan(_Lists):
                 own; without it every cell has all.
 
         Raises:
-            PlanError: a cell is not valid, or an include or exclude names a key that cells do not have.
+            PlanError: a cell is not valid, there are too many, or an include or exclude names a key that cells do not
+                have.
         """
         lists = [getattr(self, axis.key) for axis in AXES.values()]
+        if (n := math.prod(map(len, lists))) > MAX_CELLS:
+            raise PlanError(f"the plan multiplies to {n:,} cells", f"Name at most {MAX_CELLS:,} in one plan.")
         for i, pattern in enumerate(self.exclude):
             _check_keys(pattern, f"exclude[{i}]")
         product = (
@@ -174,6 +179,11 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
     """
     data, lines = load_yaml(path, PlanError) if path else ({}, {})
     where = str(path) if path else COMMAND_LINE
+    for layer, place in ((data, where), (overrides or {}, COMMAND_LINE)):
+        for one in (k for k in layer if SINGULAR.get(k) in layer):
+            raise PlanError(
+                f"{place}: {one!r} and {SINGULAR[one]!r} are one key", "Keep one of them: the other would be lost."
+            )
     merged = {SINGULAR.get(k, k): v for layer in (data, overrides or {}) for k, v in layer.items()}
     for key in NOT_IN_A_PLAN:
         if key in data:

@@ -1,18 +1,76 @@
 """Backends by entry point: one that is broken is told as melt's own errors are, and the others go on."""
 
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 import pytest
 
 import melt.backends
 from melt.backends import backend_names, load_backend
-from melt.backends.base import Backend
+from melt.backends.base import Backend, Bundle
 from melt.doctor.host import check_host
 from melt.errors import RunnerError
+from melt.models.info import ModelInfo
+from melt.spec.cell import Cell
+from melt.spec.check import Check
+from melt.spec.facts import DeviceFacts
+from melt.spec.options import Option
 
 
 class Unfinished(Backend):
     """It has no bundle, nor anything else."""
+
+
+class Idle(Backend):
+    """It does nothing, and is whole."""
+
+    name = "theirs"
+
+    def check_cell(self, cell: Cell) -> None:
+        """Any."""
+
+    def check(self, facts: DeviceFacts) -> None:
+        """Any."""
+
+    def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
+        """As it is."""
+        return cell
+
+    def bundle(self, cell: Cell, model: ModelInfo, facts: DeviceFacts, job_id: str) -> Bundle:
+        """None."""
+        raise NotImplementedError
+
+
+class Numbers(Idle):
+    """Its options are none."""
+
+    options = (1, 2)  # type: ignore[assignment]
+
+
+class Twice(Idle):
+    """It has an option twice."""
+
+    options = (Option("x", int, 0, ""), Option("x", str, "", ""))
+
+
+class BadName(Idle):
+    """No plan could name its option."""
+
+    options = (Option("x y", int, 0, ""),)
+
+
+class BadDefault(Idle):
+    """Its option does not take what it is by default."""
+
+    options = (Option("x", int, "none", ""),)
+
+
+class Checkless(Idle):
+    """Its checks fail."""
+
+    def checks(self) -> Sequence[Check]:
+        """None."""
+        raise KeyError("no engine")
 
 
 class NotABackend:
@@ -25,6 +83,10 @@ class NotABackend:
         ("no_such_module:X", "No module named 'no_such_module'"),
         (f"{__name__}:Unfinished", "abstract"),
         (f"{__name__}:NotABackend", "is no melt.backends.base.Backend"),
+        (f"{__name__}:Numbers", "its options are no melt.spec.options.Option"),
+        (f"{__name__}:Twice", "it declares an option twice: x, x"),
+        (f"{__name__}:BadName", "no plan could name its option 'x y'"),
+        (f"{__name__}:BadDefault", "its option x does not take its own default, 'none'"),
     ],
 )
 def test_a_broken_backend_is_told(value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +98,16 @@ def test_a_broken_backend_is_told(value: str, reason: str, monkeypatch: pytest.M
     checks = {c.name: c for c in check_host()}
     assert checks["backend theirs"].state == "problem"
     assert "llama-cpp-python" in checks  # what another backend finds of this host
+
+
+def test_a_backend_whose_checks_fail_is_told_and_the_others_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint("a-theirs", f"{__name__}:Checkless", melt.backends.GROUP)]
+    points += entry_points(group=melt.backends.GROUP)
+    monkeypatch.setattr(melt.backends, "entry_points", lambda group: points)
+    checks = {c.name: c for c in check_host()}
+    assert checks["backend a-theirs"].state == "problem"
+    assert checks["backend a-theirs"].found == "fails: KeyError('no engine')"
+    assert "llama-cpp-python" in checks
 
 
 def test_melts_own_are_whole() -> None:

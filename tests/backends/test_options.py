@@ -46,6 +46,10 @@ def test_the_default_is_one_cell_whether_it_is_written_or_not() -> None:
     )
 
 
+def test_an_include_may_give_its_options_as_pairs() -> None:
+    assert cells(include=({"options": [["block_kib", 8]]},)) == cells(include=({"options": {"block_kib": 8}},))
+
+
 def test_a_number_is_one_cell_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     example = type(melt.backends.load_backend("read-weights"))
     monkeypatch.setattr(example, "options", (Option("share", Annotated[float, Field(ge=0)], 0.5, ""),))

@@ -143,6 +143,14 @@ def test_any_key_of_a_plan_can_be_set(tmp_path: Path, tiny_model: Path) -> None:
     assert "did you mean 'ubatch'" in wrong.stderr
 
 
+@pytest.mark.parametrize("value", ["2026-13-45", "9" * 5000, "[" * 3000, "[1"], ids=["date", "number", "deep", "open"])
+def test_a_setting_that_is_no_yaml_is_refused(value: str) -> None:
+    done = melt_cli("run", "--device", "local", "--model", "m.gguf", "--set", f"seed={value}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --set seed=")
+    assert "the value is not valid YAML" in done.stderr
+
+
 def test_a_results_folder_may_have_any_name(tmp_path: Path, tiny_model: Path) -> None:
     done = melt_cli(*quick(tiny_model, tmp_path / "x [b]y [", "--no-report"))
     assert done.returncode == 0, done.stderr

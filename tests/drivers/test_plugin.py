@@ -25,12 +25,35 @@ PLUGINS = {
         "    def connect(self, profile):\n        return None\n"
         "    def checks(self):\n        return 1 / 0\n"
     ),
+    "raising": (
+        "from melt.drivers.plugin import DriverPlugin\n"
+        "class Raising(DriverPlugin):\n"
+        "    def connect(self, profile):\n        raise KeyError('no cable')\n"
+        "    def checks(self):\n        return None\n"
+    ),
+    "unmade": (
+        "from melt.drivers.plugin import DriverPlugin\n"
+        "class Unmade(DriverPlugin):\n"
+        "    def __init__(self):\n        raise OSError('no bus')\n"
+        "    def connect(self, profile):\n        return None\n"
+    ),
+    "keyless": (
+        "from melt.drivers.plugin import DriverPlugin\n"
+        "class Keyless(DriverPlugin):\n"
+        "    Address = dict\n"
+        "    def connect(self, profile):\n        return None\n"
+        "number = 42\n"
+    ),
 }
 ENTRIES = {
     "simple": "simple_driver:connect",
     "needy": "needy_driver:Needy",
     "broken": "broken_driver:Gone",
     "failing": "failing_driver:Failing",
+    "raising": "raising_driver:Raising",
+    "unmade": "unmade_driver:Unmade",
+    "keyless": "keyless_driver:Keyless",
+    "number": "keyless_driver:number",
 }
 
 
@@ -65,7 +88,21 @@ def test_a_plug_in_that_cannot_be_loaded_is_told_and_the_others_are_there() -> N
     answers = ask_drivers(lambda driver: driver.is_host)
     assert answers["local"] is True
     assert isinstance(answers["broken"], DeviceError)
-    assert set(answers) == set(driver_names()) >= {"adb", "broken", "failing", "ios", "local", "needy", "simple", "ssh"}
+    assert set(answers) == set(driver_names()) >= {"adb", "ios", "local", "ssh", *ENTRIES}
+
+
+@pytest.mark.parametrize(
+    ("driver", "said"),
+    [
+        ("raising", r"desk: driver 'raising' fails: KeyError\('no cable'\)"),
+        ("unmade", "desk: driver 'unmade' cannot be loaded: no bus"),
+        ("keyless", "desk: driver 'keyless' cannot be loaded: its Address is no melt.drivers.plugin.Address"),
+        ("number", "desk: driver 'number' cannot be loaded: 42 is neither"),
+    ],
+)
+def test_whatever_a_driver_raises_is_told_as_an_error_of_the_device(driver: str, said: str) -> None:
+    with pytest.raises(DeviceError, match=said):
+        connect(DeviceProfile(name="desk", driver=driver))
 
 
 def test_the_doctor_names_those_that_cannot_be_used() -> None:
@@ -73,7 +110,8 @@ def test_the_doctor_names_those_that_cannot_be_used() -> None:
     assert checks["driver needy"].fix == "pip install no-such-package. Only devices with driver: needy need it."
     assert "cannot be loaded" in checks["driver broken"].found
     assert "driver 'failing' fails: ZeroDivisionError" in checks["driver failing"].found
-    assert {checks[f"driver {name}"].state for name in ("needy", "broken", "failing")} == {"warning"}
+    assert "driver 'raising' fails: TypeError" in checks["driver raising"].found
+    assert {checks[f"driver {name}"].state for name in ENTRIES.keys() - {"simple"}} == {"warning"}
 
 
 def test_a_device_without_keys_has_nothing_to_enrol() -> None:

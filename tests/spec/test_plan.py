@@ -103,6 +103,24 @@ def test_options_that_are_none_are_refused(given: object) -> None:
         Plan(devices="local", models="m", options=given)
 
 
+def test_a_plan_beyond_all_time_is_refused_before_it_is_multiplied_out() -> None:
+    long = range(2, 1002)
+    plan = Plan(devices="local", models="m", context=long, gen=long, seed=long)
+    with pytest.raises(PlanError, match="multiplies to"):
+        plan.cells()
+    with pytest.raises(ValidationError, match="more than 100,000 combinations"):
+        Plan(devices="local", models="m", options={name: [*range(100)] for name in "abcdefgh"})
+
+
+@pytest.mark.parametrize(("one", "many"), [("model", "models"), ("device", "devices"), ("backend", "backends")])
+def test_a_key_in_both_its_forms_is_refused_as_one_would_be_lost(tmp_path: Path, one: str, many: str) -> None:
+    path = write(tmp_path, f"{one}: a\n{many}: [b]\n")
+    with pytest.raises(PlanError, match=f"plan.yaml: {one!r} and {many!r} are one key"):
+        load_plan(path)
+    with pytest.raises(PlanError, match=f"command line: {one!r} and {many!r} are one key"):
+        load_plan(None, {many: ("b",), one: "a"})
+
+
 def test_a_cell_with_options_survives_json() -> None:
     cell = Cell(device="local", model="m", options={"b": "x", "a": 1})
     again = Cell.model_validate_json(cell.model_dump_json())
