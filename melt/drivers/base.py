@@ -139,8 +139,8 @@ class Driver(Protocol):
         ...
 
     def held(self) -> Mapping[str, str]:
-        """What holds now of the facts that a condition may move, by their names in ``DeviceFacts``: governor, clocks,
-        power_mode; those that the device does not tell are left out."""
+        """What holds now of ``melt.spec.facts.MOVED_BY_CONDITIONS``, by name; what the device does not tell is left
+        out."""
         ...
 
     def death_notes(self, pid: int | None) -> str:

@@ -7,12 +7,8 @@ from collections.abc import Mapping
 
 from melt.errors import PlanError
 from melt.spec.cell import AXES, Cell
-from melt.spec.facts import DeviceFacts
+from melt.spec.facts import MOVED_BY_CONDITIONS, DeviceFacts
 from melt.spec.profile import DeviceProfile
-
-# Conditions of which the passport tells what held; of any other it tells what was asked for.
-HELD = ("governor", "clocks", "power_mode")
-
 
 # Conditions that a cell may name for itself.
 OF_CELLS = frozenset(axis.condition for axis in AXES.values() if axis.condition)
@@ -41,7 +37,7 @@ def facts_as_found(cell: Cell, facts: DeviceFacts) -> DeviceFacts:
 
 def facts_as_asked(cell: Cell, profile: DeviceProfile, facts: DeviceFacts) -> DeviceFacts:
     """The device as the cell will have it, if nothing is refused."""
-    asked = {name: value for name, value in profile.conditions.items() if name in HELD}
+    asked = {name: value for name, value in profile.conditions.items() if name in MOVED_BY_CONDITIONS}
     return facts.model_copy(update=asked | cell.conditions)
 
 

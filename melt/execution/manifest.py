@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from melt.execution.attempt import Attempt, Evidence
-from melt.execution.conditions import HELD
 from melt.spec.events import Hello
-from melt.spec.facts import DeviceFacts
+from melt.spec.facts import MOVED_BY_CONDITIONS, DeviceFacts
 from melt.spec.job import Job
 from melt.spec.profile import DeviceProfile
 from melt.store.manifest import Manifest
@@ -22,7 +21,7 @@ def known_passport(
     profile: DeviceProfile, facts: DeviceFacts, model: "ModelInfo", runner_sha256: str | None
 ) -> dict[str, str]:
     """The passport as far as it is known before a run; the engine's own words are added after it."""
-    asked = {f"asked_{name}": value for name, value in profile.conditions.items() if name not in HELD}
+    asked = {f"asked_{name}": value for name, value in profile.conditions.items() if name not in MOVED_BY_CONDITIONS}
     known = {"driver": profile.driver, **facts.passport(), **asked, "model_sha256": model.sha256}
     return {**known, "runner_sha256": runner_sha256} if runner_sha256 else known
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+# Those of the facts below that a condition may move: of these the passport tells what held.
+MOVED_BY_CONDITIONS = ("governor", "clocks", "power_mode")
+
 
 class DeviceFacts(BaseModel):
     """What a device says of itself; what could not be found out is None."""
@@ -49,9 +52,7 @@ class DeviceFacts(BaseModel):
             "kernel",
             "logical_cores",
             "ram_bytes",
-            "governor",
-            "clocks",
-            "power_mode",
+            *MOVED_BY_CONDITIONS,
             "battery_health",
             "virtual_machine",
             "serial_hash",

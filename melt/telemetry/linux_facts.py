@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from melt.spec.facts import DeviceFacts
+from melt.spec.facts import MOVED_BY_CONDITIONS, DeviceFacts
 from melt.telemetry.kinds import battery
 from melt.telemetry.kinds.devfreq import GPU_NODES, devfreq_node
 from melt.telemetry.source import Inventory
@@ -27,7 +27,7 @@ GLOBS = (
     "/usr/local/cuda/version.json",
     *battery.GLOBS,
 )
-# What of the facts a condition may move: the governor, the clocks' limits, the power mode.
+# What ``state`` is read from.
 STATE_GLOBS = (
     *(f"{_CPU}/cpufreq/policy*/scaling_{f}" for f in ("governor", "min_freq", "max_freq")),
     *(f"/sys/class/devfreq/*/{f}" for f in ("min_freq", "max_freq", "device/of_node/name")),
@@ -151,7 +151,7 @@ def _clusters(inventory: Inventory) -> tuple[tuple[int, ...], ...]:
 
 def state(inventory: Inventory) -> dict[str, str]:
     """Those of the facts that a condition may move, as far as the machine tells them."""
-    values = {"governor": _governor(inventory), "clocks": clocks(inventory), "power_mode": _power_mode(inventory)}
+    values = {name: _STATE[name](inventory) for name in MOVED_BY_CONDITIONS}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -217,6 +217,9 @@ def power_modes(inventory: Inventory) -> dict[int, str]:
         r"POWER_MODEL\s+ID=(\d{1,3})\s+NAME=([A-Za-z0-9_.+-]{1,40})\s*>", inventory.text("/etc/nvpmodel.conf") or ""
     )
     return {int(number): name for number, name in names}
+
+
+_STATE = {"governor": _governor, "clocks": clocks, "power_mode": _power_mode}
 
 
 def _virtual_machine(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | None:

@@ -135,9 +135,10 @@ class RemoteConditions:
         new = quoted(f"{self._saved}.new")
         done = run_command(self._remote, f"echo {quoted(text)} > {new} && mv {new} {quoted(self._saved)}")
         if done.code != 0:
+            name = self._remote.name
             raise DeviceError(
-                f"{self._remote.name}: what it is set to now cannot be saved: {done.stderr.strip()}",
-                "Without it nothing could be put back. Is its disk full? melt devices clean NAME",
+                f"{name}: what it is set to now cannot be saved: {done.stderr.strip()}",
+                f"Without it nothing could be put back. Is its disk full? melt devices clean {name} makes room.",
             )
 
     def _unknown(self, name: str, value: str) -> Absent:
