@@ -148,7 +148,7 @@ class Live(Watcher):
         """Names the cell."""
         self._began = time.monotonic()
         self._warmups, self._iterations = cell.warmups, cell.iterations
-        self._cell = f"{cell.device} · {cell.model} · {cell.prompt_tokens} tokens · session {session + 1}"
+        self._cell = f"session {session + 1} · {cell.label()}"
         self.phase("start")
 
     def phase(self, name: str) -> None:
@@ -207,7 +207,7 @@ class Live(Watcher):
         if self._task is None:
             return ""
         self._bar.update(self._task, left=duration(self._left_s(time.monotonic() - self._began)))
-        status = Text(printable(f"  {self._cell} · {self._phase}"), overflow="ellipsis", no_wrap=True)
+        status = Text(printable(f"  {self._phase} · {self._cell}"), overflow="ellipsis", no_wrap=True)
         speed = Text(f"  last: {self._speed}" if self._speed else "", style="dim")
         return Group(self._bar, status, speed)
 
