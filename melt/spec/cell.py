@@ -57,7 +57,15 @@ class Cell(BaseModel):
         ),
     ]
     backend: Annotated[
-        str, Axis("backend", "the engine", key="backends", option="--backend", words="{}", always_said=True)
+        str,
+        Axis(
+            "backend",
+            "the backend, which drives an engine",
+            key="backends",
+            option="--backend",
+            words="{}",
+            always_said=True,
+        ),
     ] = "llama.cpp"
     accelerator: Annotated[
         Literal["cpu", "gpu", "npu"],
