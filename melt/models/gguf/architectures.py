@@ -44,6 +44,7 @@ class Architecture:
     recurrent: RecurrentLayers = "none"
     interval: int = 0  # where the file gives none
     window: Window | None = None
+    rwkv: bool = False  # its layers recur by RWKV's time mixing
     kept_layers: int = 0  # only so many layers keep keys and values of their own, the others share them; 0: all
     unpredicted: str = ""  # why its memory cannot be predicted; empty where it can
 
@@ -103,7 +104,8 @@ _WINDOWED = {
     "spark2_5": Window(None),
     "step35": Window(None),
 }
-_SSMS = "arwkv7 mamba mamba2 rwkv6 rwkv6qwen2 rwkv7"
+_MAMBAS = "mamba mamba2"
+_RWKVS = "arwkv7 rwkv6 rwkv6qwen2 rwkv7"
 _OTHERS = {
     "gemma3n": Architecture("transformer", window=Window(5), kept_layers=20),
     "gemma4": Architecture("transformer", window=Window(None)),
@@ -133,7 +135,8 @@ def _rows() -> Iterator[tuple[str, Architecture]]:
     yield from ((name, Architecture("transformer", unpredicted=_NO_CACHE)) for name in _WITHOUT_CACHE.split())
     yield from ((name, Architecture("transformer", unpredicted=why)) for name, why in _UNPREDICTED.items())
     yield from ((name, Architecture("transformer", window=window)) for name, window in _WINDOWED.items())
-    yield from ((name, Architecture("ssm", "all")) for name in _SSMS.split())
+    yield from ((name, Architecture("ssm", "all")) for name in _MAMBAS.split())
+    yield from ((name, Architecture("ssm", "all", rwkv=True)) for name in _RWKVS.split())
     yield from _OTHERS.items()
 
 

@@ -64,9 +64,10 @@ def _attention_floats(info: ModelInfo, n_ctx: int, flash_attn: bool) -> list[int
 def _recurrent_floats(info: ModelInfo) -> list[int]:
     d, inner = info.d_model, info.d_inner
     convolved = inner + 2 * info.n_groups * info.d_state
-    if info.arch.startswith(("rwkv", "arwkv")):
+    row = architecture(info.arch)
+    if row.rwkv:
         return [19 * d]
-    if info.n_groups and architecture(info.arch).recurrent == "by interval":  # gated delta nets
+    if info.n_groups and row.recurrent == "by interval":  # gated delta nets
         return [3 * (d + convolved)]
     if info.n_groups:
         return [2 * d + 3 * (inner + convolved)]
