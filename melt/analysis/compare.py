@@ -6,11 +6,9 @@ import numpy as np
 
 from melt.analysis.curves import MATCHED, Curve
 from melt.analysis.passport import conditions, differences
-from melt.analysis.stats import LEVEL, SEED, resampled_medians
+from melt.analysis.stats import LEVEL, RESAMPLES, SEED, resampled_medians
 from melt.errors import ReportError
 from melt.store.manifest import Manifest
-
-RESAMPLES = 4_000
 
 
 @dataclass(frozen=True)

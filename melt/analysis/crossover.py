@@ -12,10 +12,10 @@ import numpy as np
 
 from melt.analysis.curves import Curve, shared_contexts
 from melt.analysis.metrics import METRICS
-from melt.analysis.stats import LEVEL, SEED, Floats, resampled_medians
+from melt.analysis.stats import LEVEL, RESAMPLES, SEED, Floats, resampled_medians
 
 Kind = Literal["crosses", "crosses_back", "better_everywhere", "never_better", "multiple", "not_comparable"]
-RESAMPLES = 4_000
+
 MATCHED_SIZE = 1.5  # parameters may differ by this factor and still be called matched
 
 

@@ -43,7 +43,6 @@ class Closure:
 
     ok: bool
     parts_j: float
-    whole_j: float
     relative_gap: float
 
 
@@ -151,7 +150,7 @@ def closure(parts: Iterable[PhaseEnergy], whole: PhaseEnergy, seconds: float) ->
     parts_j = sum(p.energy_j for p in parts)
     gap = max(abs(parts_j - whole.energy_j), abs(whole.mean_power_w * seconds - whole.energy_j))
     relative = gap / abs(whole.energy_j) if whole.energy_j else (0.0 if gap == 0 else math.inf)
-    return Closure(bool(relative <= CLOSURE_TOLERANCE), parts_j, whole.energy_j, relative)
+    return Closure(bool(relative <= CLOSURE_TOLERANCE), parts_j, relative)
 
 
 def gaps(phases: Sequence[tuple[int, int]], t0_ns: int, t1_ns: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 SEED = 20_240_501
 LEVEL = 0.95
+RESAMPLES = 4_000  # where two samples are resampled together, and only drawing tells
 SESSIONS_FOR_INTERVAL = 6  # of fewer, the range of the sessions holds the median with less than LEVEL
 ROUNDING = 1e-9  # of summed probabilities
 
