@@ -213,6 +213,8 @@ def check_complete(plan: Plan, where: str = "plan") -> None:
         hint = f"Name one with {axis.option}, or under `{axis.key}:` in the plan."
         raise PlanError(f"{where}: no {axis.key} given", hint)
     cells = plan.cells()  # an invalid cell is found here, before any device is touched
+    if not cells:
+        raise PlanError(f"{where}: exclude leaves no cell to measure", "Exclude less, or include some.")
     if any(c.workload == "sustained" and not c.sustained_s for c in cells):
         raise PlanError(f"{where}: workload sustained needs sustained_s", "For example: sustained_s: 300")
     for device in dict.fromkeys(c.device for c in cells):

@@ -29,21 +29,25 @@ def load_yaml(path: Path, error: type[MeltError]) -> tuple[dict[str, Any], Lines
         reason = getattr(e, "strerror", None) or "not UTF-8 text"
         raise error(f"{path}: cannot be read: {reason}", "Check the path and its permissions.") from e
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise error(f"{path}: uses YAML aliases", "Write the values out; a few lines can expand without end.")
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise error(f"{path}: uses YAML aliases", "Write the values out; a few lines can expand without end.")
+            if isinstance(token, yaml.ScalarToken) and "\0" in token.value:
+                line = token.start_mark.line + 1
+                raise error(f"{path}:{line}: a text with a NUL character", "No name or path can hold one.")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as e:
         mark = getattr(e, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
+        at = f":{mark.line + 1}" if mark else ""
         problem = getattr(e, "problem", None) or "not valid YAML"
-        raise error(f"{path}{line}: {problem}", "Check the indentation and quoting around that line.") from e
+        raise error(f"{path}{at}: {problem}", "Check the indentation and quoting around that line.") from e
     if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
         raise error(f"{path}: not a mapping of keys to values", "Write `key: value` lines at the top level.")
     again = _first_repeat(node)
     if again is not None:
-        at = again.start_mark.line + 1
-        raise error(f"{path}:{at}: key {again.value!r} is given twice", "Keep one of them: the other would be lost.")
+        line = again.start_mark.line + 1
+        raise error(f"{path}:{line}: key {again.value!r} is given twice", "Keep one of them: the other would be lost.")
     return data, _key_lines(node, ())
 
 

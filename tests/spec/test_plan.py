@@ -165,6 +165,8 @@ def test_exclude_takes_out_and_include_adds() -> None:
         ("devices: [local\n", "plan.yaml:"),
         ("a: &x [1]\nb: *x\n", "aliases"),
         ("devices: [local]\nmodels: [m]\nworkload: sustained\n", "sustained_s"),
+        ("devices: [local]\nmodels: [m]\nexclude: [{device: local}]\n", "plan.yaml: exclude leaves no cell to measure"),
+        ('devices: [local]\nmodels: ["m\\0.gguf"]\n', "plan.yaml:2: a text with a NUL character"),
         ("devices: !!python/object/apply:os.system ['true']\n", "plan.yaml:1"),
     ],
 )
