@@ -21,6 +21,7 @@ from melt.models import resolve
 from melt.models.onnx.synth import Lengths, synthesise_onnx
 from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.report import write_report
+from melt.report.conditions import protocol
 from melt.spec.cell import AXES, Cell
 from melt.spec.events import ModelLoaded, Ops
 from melt.spec.facts import DeviceFacts
@@ -139,8 +140,9 @@ def test_what_is_emulated_stands_in_the_tables_and_in_no_comparison(tmp_path: Pa
     page = write_report(results, tmp_path / "page").read_text()
     assert "Emulated: local · onnxruntime · npu" in page
     assert "in no figure or comparison" in page
-    assert "keys u16, values u16" in page
-    assert "Compiling" in page
+    facts = {fact.name: fact.value for fact in protocol(results)}
+    assert (facts["Key cache"], facts["Value cache"]) == ("u16", "u16")
+    assert "Compile time" in page
 
 
 def test_a_report_of_emulated_runs_alone_has_its_tables(tmp_path: Path) -> None:
