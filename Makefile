@@ -70,8 +70,9 @@ types:
 	@echo "== Checking types"
 	$(BIN)/mypy
 
-# Beforehand, so that no test has to wait for a compiler. Kept: built again only where something changed.
-RUNNERS := host linux-x86_64-musl linux-aarch64-musl
+# Beforehand, so that no test has to wait for a compiler: one of each kind that the tests use (the Arm one is that of a
+# Pixel 8). Kept: built again only where something changed.
+RUNNERS := host linux-x86_64-musl linux-aarch64-musl-i8mm
 runners:
 	@echo "== Building the native runner for $(RUNNERS); some four minutes each the first time"
 	@for target in $(RUNNERS); do MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done

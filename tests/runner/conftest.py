@@ -23,7 +23,7 @@ from tests.conftest import KEPT_BUILDS
 NATIVE = {
     "native": "host",
     "static-x86_64": "linux-x86_64-musl",
-    "static-aarch64": "linux-aarch64-musl",
+    "static-aarch64": "linux-aarch64-musl-i8mm",
     "on-device": ON_DEVICE,
 }
 ONNX = "onnxruntime"  # the Python runner again, with its other engine
