@@ -69,7 +69,7 @@ def test_every_metric_is_in_the_table_whatever_the_terminal_s_width(
 
 def test_options_and_a_yaml_plan_make_the_same_cells(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "p.yaml").write_text(
-        f"devices: local\nmodels: {tiny_model}\ncontext: 32\ngen: 4\nsessions: 1\niterations: 1\nthreads: 2\n"
+        f"devices: local\nmodels: {tiny_model}\ncontext: 32\ngen: 4\nsessions: 1\niterations: 1\nthreads: 1\n"
     )
     results = tmp_path / "r"
     assert melt_cli("run", tmp_path / "p.yaml", "--results", results, "--no-report").returncode == 0
@@ -130,7 +130,7 @@ def test_the_table_of_a_dry_run_breaks_no_figure(
     monkeypatch.setenv("COLUMNS", width)
     shown = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "python", "--runner", "native"))
     row = next(line for line in shown.stdout.splitlines() if " native " in line)
-    assert re.search(r"[0-9a-f]{12} +native +32 +[0-9]+ +[0-9]+ s", row)
+    assert re.search(r"[0-9a-f]{12} +native +32 +4 +[0-9]+ +[0-9]+ s", row)
 
 
 def test_any_key_of_a_plan_can_be_set(tmp_path: Path, tiny_model: Path) -> None:

@@ -64,7 +64,7 @@ def what_was_told(made: Run) -> tuple[set[str], dict[str, str], set[str]]:
 def test_a_run_in_a_tunnel_tells_what_one_without_tells(
     iphone_16: IPhone, iphone_17: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melt.telemetry.ios.BATTERY_MS", 100)  # some figures in every run, however short
+    monkeypatch.setattr("melt.telemetry.kinds.ios_battery.BATTERY_MS", 100)  # some figures in every run, however short
     told, columns = [], []
     for phone in (iphone_16, iphone_17):
         monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", phone.address)

@@ -106,7 +106,7 @@ def test_the_command_line_enrols_and_measures(
     assert "melt devices enrol nano" in refused.stdout
     alone = melt_cli("devices", "enrol", str(path))
     assert board.fingerprint in alone.stdout
-    assert "Say so with --yes." in alone.stderr
+    assert "If you know the fingerprint: --yes" in alone.stderr
     enrolled = melt_cli("devices", "enrol", str(path), "--yes")
     assert board.fingerprint in enrolled.stdout
     assert "kept in known_hosts" in enrolled.stdout

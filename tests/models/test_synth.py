@@ -103,7 +103,7 @@ def test_the_gguf_package_reads_it_and_sees_sane_weights(tiny: Shape, tmp_path: 
             assert np.isfinite(values).all(), tensor.name
             if tensor.name.endswith(("ssm_in.weight", "attn_q.weight", "ffn_down.weight", "token_embd.weight")):
                 assert 0.008 < values.std() < 0.08, (quant, tensor.name, tensor.tensor_type)
-                assert abs(values.mean()) < 0.003
+                assert abs(values.mean()) < 0.2 * values.std()
                 assert len(np.unique(values)) > 200
 
 
