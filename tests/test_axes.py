@@ -17,7 +17,7 @@ from melt.analysis.curves import curves
 from melt.analysis.metrics import shown_in
 from melt.analysis.settings import _as_run
 from melt.cli.dry_run import cells_table as dry_run_table
-from melt.cli.run import _settings, run
+from melt.cli.run import _assigned, run
 from melt.cli.summary import print_summary
 from melt.execution.estimate import Rate
 from melt.execution.plan import Outcome
@@ -178,7 +178,7 @@ class TestTwoCellsThatDifferInOneField:
         options = {k: v for k, v in given.items() if v not in (None, ()) and k in {a.key for a in AXES.values()}}
         idle = [{name: axis.default for name, axis in AXES.items() if not cell.means(axis)} for cell in pair(field)]
         cells = {cell.model_copy(update=unused) for cell, unused in zip(pair(field), idle, strict=True)}
-        assert set(load_plan(None, options | _settings(given["settings"])).cells()) == cells
+        assert set(load_plan(None, options | _assigned(given["settings"])).cells()) == cells
 
 
 def test_a_setting_of_an_engine_stands_in_four_files() -> None:

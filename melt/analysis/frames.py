@@ -23,6 +23,7 @@ from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, DamagedRunError, Flag, Manifest, read_manifest
 from melt.store.store import Damaged, Run, Store
 from melt.telemetry.series import series
+from melt.util.units import S_PER_NS
 
 WORTH_A_PROCESS = 250  # runs: a second or so of parsing, about what starting one costs
 
@@ -111,7 +112,7 @@ class Results:
     def intervals_of(self, run_ids: Collection[str]) -> NDArray[np.float64]:
         """Every interval between tokens of the timed iterations of some runs, seconds."""
         found = [
-            np.diff(np.asarray(p.token_t_ns, dtype=np.int64)) * 1e-9
+            np.diff(np.asarray(p.token_t_ns, dtype=np.int64)) * S_PER_NS
             for r in self.recorded
             if r.run_id in run_ids
             for p in r.timed

@@ -13,11 +13,11 @@ import numpy as np
 from melt.telemetry.registry import has_parser
 from melt.telemetry.series import Series, Values
 from melt.telemetry.source import Discovery, Source
+from melt.util.units import S_PER_NS
 
 MIN_SAMPLES = 10
 MIN_COVERAGE = 0.9
 CLOSURE_TOLERANCE = 0.02
-NS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def phase_energy(
     # Where the samples begin late or end early, their mean power stands for the little that is missing.
     from_ns, to_ns = max(t0_ns, int(one.t_ns[0])), min(t1_ns, int(one.t_ns[-1]))
     covered_j = _integral(source, one, from_ns, to_ns)
-    seconds = (t1_ns - t0_ns) * NS
-    mean_w = covered_j / ((to_ns - from_ns) * NS)
+    seconds = (t1_ns - t0_ns) * S_PER_NS
+    mean_w = covered_j / ((to_ns - from_ns) * S_PER_NS)
     method_j = _method_uncertainty(source, one, from_ns, to_ns)
     stated = math.nan if source.accuracy is None else source.accuracy
     return replace(
@@ -179,7 +179,7 @@ def _coverage(one: Series, t0_ns: int, t1_ns: int, period_ns: int) -> float:
 def _n_samples(one: Series, t0_ns: int, t1_ns: int, native_period_s: float) -> int:
     """Samples in the window, and no more than the sensor can have had new values."""
     first, last = np.searchsorted(one.t_ns, (t0_ns, t1_ns + 1))
-    return min(int(last - first), int((t1_ns - t0_ns) * NS / native_period_s) + 1)
+    return min(int(last - first), int((t1_ns - t0_ns) * S_PER_NS / native_period_s) + 1)
 
 
 def _unfit(source: Source, one: Series, t0_ns: int, t1_ns: int, known: PhaseEnergy) -> str:
@@ -216,8 +216,8 @@ def _charging_series(discovery: Discovery, series: Mapping[str, Series], source:
 def _integral(source: Source, one: Series, t0_ns: int, t1_ns: int) -> float:
     """Joules from t0 to t1, both within the series."""
     # Times count from t0, as nanoseconds since boot have more digits than a double holds of them and their like.
-    t_s = (one.t_ns - t0_ns) * NS
-    edges_s = np.array([0.0, (t1_ns - t0_ns) * NS])
+    t_s = (one.t_ns - t0_ns) * S_PER_NS
+    edges_s = np.array([0.0, (t1_ns - t0_ns) * S_PER_NS])
     at_edges = np.interp(edges_s, t_s, one.value)
     if source.quantity == "energy_j":
         return float(at_edges[1] - at_edges[0])
@@ -240,7 +240,7 @@ def _method_uncertainty(source: Source, one: Series, t0_ns: int, t1_ns: int) -> 
     """
     first, last = (int(i) for i in np.searchsorted(one.t_ns, (t0_ns, t1_ns + 1)))
     low, high = max(0, first - 2), min(len(one.t_ns), last + 2)
-    t_s = (one.t_ns[low:high] - t0_ns) * NS
+    t_s = (one.t_ns[low:high] - t0_ns) * S_PER_NS
     value, spacing_s = one.value[low:high], np.diff(t_s)
     step = (source.resolution or 0.0) / math.sqrt(12)
     if source.quantity == "energy_j":
@@ -251,7 +251,7 @@ def _method_uncertainty(source: Source, one: Series, t0_ns: int, t1_ns: int) -> 
         halved = Series(one.t_ns[low:high:2], value[::2])
         inner = (max(t0_ns, int(halved.t_ns[0])), min(t1_ns, int(halved.t_ns[-1])))
         sampling_j = (_integral(source, one, *inner) - _integral(source, halved, *inner)) / 3
-        errors = [(t1_ns - t0_ns) * NS / math.sqrt(max(1, last - first)) * step, sampling_j]
+        errors = [(t1_ns - t0_ns) * S_PER_NS / math.sqrt(max(1, last - first)) * step, sampling_j]
         errors += [float(np.ptp(value)) * h_s / math.sqrt(12) for h_s in _pauses_s(spacing_s)]
         power = value
     changes = power[2:] - power[:-2] if len(power) > 2 else np.diff(power)

@@ -9,6 +9,7 @@ from melt.spec.cell import Cell
 from melt.spec.events import Iteration, Repetitions
 from melt.spec.transcript import Transcript
 from melt.store.manifest import RunFailure
+from melt.util.units import S_PER_NS
 
 CLOCKS_MAY_DIFFER_S = 300.0  # the host's clock may be set while a run goes on
 
@@ -48,7 +49,7 @@ def _impossible(one: Iteration, before: Iteration | None, cell: Cell, duration_s
         return f"{one.prefill.tokens} prompt tokens where the cell has {cell.prompt_tokens}"
     if before and one.prefill.t_start_ns < _end_ns(before):
         return "it starts before the end of the pass before it"
-    took_s = (_end_ns(one) - one.prefill.t_start_ns) * 1e-9
+    took_s = (_end_ns(one) - one.prefill.t_start_ns) * S_PER_NS
     if took_s > duration_s + CLOCKS_MAY_DIFFER_S:
         return f"it took {took_s:.0f} s, and the whole run {duration_s:.0f} s"
     return ""
@@ -64,7 +65,7 @@ def _impossible_repetitions(tests: Sequence[Repetitions], cell: Cell, wanted: in
             return f"A {one.phase} of {one.tokens} tokens at depth {one.depth}, which the cell does not ask for."
         if len(one.took_ns) < wanted:
             return f"{len(one.took_ns)} of {wanted} repetitions of the {one.phase}."
-        if sum(one.took_ns) * 1e-9 > duration_s + CLOCKS_MAY_DIFFER_S:
+        if sum(one.took_ns) * S_PER_NS > duration_s + CLOCKS_MAY_DIFFER_S:
             return f"The {one.phase} took longer than the whole run."
     return ""
 

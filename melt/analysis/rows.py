@@ -18,8 +18,7 @@ from melt.analysis.settings import settings_of
 from melt.analysis.stats import median
 from melt.store.manifest import Flag
 from melt.telemetry.series import Series
-
-NS = 1e-9
+from melt.util.units import S_PER_NS
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def tokens_frame(recorded: Sequence[RunRecord]) -> pd.DataFrame:
             "iteration": np.repeat([p[1] for p in passes], lengths),
             "index": np.concatenate([np.arange(n) for n in lengths]),
             "t_ns": np.concatenate([t for _, _, t in passes]),
-            "itl_s": np.concatenate([np.concatenate([[math.nan], np.diff(t) * NS]) for _, _, t in passes]),
+            "itl_s": np.concatenate([np.concatenate([[math.nan], np.diff(t) * S_PER_NS]) for _, _, t in passes]),
         }
     )
 
@@ -177,6 +176,6 @@ def ops_rows(rec: RunRecord) -> Iterator[dict[str, Any]]:
                 "category": row.category,
                 "device": row.device,
                 "count": row.count,
-                "total_s": row.total_ns * NS,
+                "total_s": row.total_ns * S_PER_NS,
                 "share": row.total_ns / total_ns if total_ns else math.nan,
             }

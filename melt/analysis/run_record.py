@@ -10,8 +10,7 @@ from melt.spec.events import Iteration
 from melt.spec.transcript import Transcript, transcript_of
 from melt.store.manifest import Manifest, RunFailure
 from melt.store.store import Run
-
-NS = 1e-9
+from melt.util.units import S_PER_NS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +44,8 @@ class RunRecord(Transcript):
         """
         if not self.ok or self.timed:
             return ()
-        prefill_s = [ns * NS for r in self.repetitions if r.phase == "prefill" for ns in r.took_ns]
-        tpot_s = [ns * NS / r.tokens for r in self.repetitions if r.phase == "decode" for ns in r.took_ns]
+        prefill_s = [ns * S_PER_NS for r in self.repetitions if r.phase == "prefill" for ns in r.took_ns]
+        tpot_s = [ns * S_PER_NS / r.tokens for r in self.repetitions if r.phase == "decode" for ns in r.took_ns]
         return tuple(zip_longest(prefill_s, tpot_s, fillvalue=math.nan))
 
     @property

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
+from melt.backends.job import check_format, job_for, model_file
 from melt.backends.llama_bench_rows import LlamaBenchOutput
-from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import RunnerError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
+from melt.backends.job import check_format, job_for, model_file
 from melt.backends.llamacpp_checks import host_checks
-from melt.backends.workload import check_format, job_for, model_file
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError

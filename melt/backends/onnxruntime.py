@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from melt.backends.base import Backend, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.workload import check_format, job_for
+from melt.backends.job import check_format, job_for
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import runner_file
 from melt.errors import RunnerError

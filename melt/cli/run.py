@@ -40,7 +40,7 @@ The same command again makes only the runs that are missing.
 )
 @click.option(
     "--set",
-    "settings",
+    "assignments",
     multiple=True,
     metavar="KEY=VALUE",
     help="Any other key of a plan, as a backend's options (docs/plans.md).",
@@ -59,7 +59,7 @@ def run(
     out: Path | None,
     with_report: bool,
     dry_run: bool,
-    settings: tuple[str, ...],
+    assignments: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Measure every model on every device at every context length.
@@ -67,7 +67,7 @@ def run(
     PLAN is a YAML file whose keys are these options' names (devices, models, context, ...); options given
     here win over it.
     """
-    given = {k: v for k, v in options.items() if v not in (None, ())} | _settings(settings)
+    given = {k: v for k, v in options.items() if v not in (None, ())} | _assigned(assignments)
     if plan is None and not given:
         raise PlanError("nothing to measure", "Give a plan, or --device and --model. See `melt run --help`.")
     loaded = load_plan(plan, given)
@@ -80,7 +80,7 @@ def run(
     return _measure(loaded, results, out, with_report)
 
 
-def _settings(given: tuple[str, ...]) -> dict[str, Any]:
+def _assigned(given: tuple[str, ...]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs, the value read as YAML: ``--set ubatch=256 --set type_k=q8_0``."""
     pairs = {}
     for text in given:

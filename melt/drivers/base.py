@@ -134,7 +134,7 @@ class Driver(Protocol):
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets the conditions a profile asks for, keeping what was found first; returns what was refused.
 
-        Asked again it sets only what no longer holds, so that no setting moves shortly before a run.
+        Asked again it sets only what no longer holds, so that nothing moves shortly before a run.
         """
         ...
 

@@ -23,6 +23,7 @@ from melt.spec.facts import DeviceFacts
 from melt.store.manifest import Flag, Manifest
 from melt.store.model_record import model_record
 from melt.store.store import EVENTS, Run, Store, cannot_write
+from melt.util.units import S_PER_NS
 from melt.util.yaml import describe_problems
 from melt.version import __version__
 
@@ -199,7 +200,8 @@ def _times(prefill: Row, decode: Row) -> tuple[datetime, datetime]:
         if started.tzinfo is None or last.tzinfo is None:
             raise ValueError("no time zone")
         first = min(started, last)
-        return first, max(started, last) + timedelta(seconds=(sum(prefill.samples_ns) + sum(decode.samples_ns)) * 1e-9)
+        took_s = sum(prefill.samples_ns + decode.samples_ns) * S_PER_NS
+        return first, max(started, last) + timedelta(seconds=took_s)
     except (KeyError, ValueError, OverflowError) as e:
         raise StoreError(f"{_name(prefill)}: test_time is missing or no time", _HINT) from e
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from melt.analysis.judge import why_no_measurement
 from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
-from melt.execution.adapter import TranslatedProcess
 from melt.execution.attempt import Attempt, Evidence
 from melt.execution.conditions import OF_CELLS, conditions_of, moved, not_held, words_of
 from melt.execution.cooldown import wait_until_cool
 from melt.execution.fit import beyond_training
 from melt.execution.manifest import manifest_of, utc_now
 from melt.execution.progress import Watcher
+from melt.execution.protocol_adapter import ProtocolAdapter
 from melt.execution.stream import explain_end, follow
 from melt.spec.events import Event, Hello, UnknownLine
 from melt.spec.facts import DeviceFacts
@@ -196,7 +196,7 @@ def _listened(bench: _Bench, placed: _Placed, recording: "Recording", evidence: 
     process: Process = bench.driver.launch(placed.argv, placed.job.model_dump(mode="json"), bundle.env)
     timeouts = attempt.rules.timeouts
     if bundle.translate is not None:
-        process, timeouts = TranslatedProcess(process, bundle.translate), _of_all(timeouts, attempt.cell.iterations)
+        process, timeouts = ProtocolAdapter(process, bundle.translate), _of_all(timeouts, attempt.cell.iterations)
     try:
         said, error = _follow(bench, process, recording, timeouts)
         if error is None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
+from melt.util.units import S_PER_NS
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -214,7 +215,7 @@ def _rate(t_ns: Times, value: Values) -> Series:
     rise = np.diff(value)
     middle = t_ns[:-1] + np.diff(t_ns) // 2
     up = rise >= 0
-    return Series(middle[up], (rise / (np.diff(t_ns) * 1e-9))[up])
+    return Series(middle[up], (rise / (np.diff(t_ns) * S_PER_NS))[up])
 
 
 def _unwrapped(t_ns: Times, value: Values, wrap_at: float | None) -> Series:
@@ -228,7 +229,7 @@ def _unwrapped(t_ns: Times, value: Values, wrap_at: float | None) -> Series:
     if not len(fell):
         return Series(t_ns, value)
     breaks = []
-    seconds = np.diff(t_ns) * 1e-9
+    seconds = np.diff(t_ns) * S_PER_NS
     for i in fell:
         wrapped = step[i] + wrap_at if wrap_at else -1.0
         plausible = 0 <= wrapped <= MAX_PLAUSIBLE_W * seconds[i]

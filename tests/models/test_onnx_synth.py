@@ -25,7 +25,7 @@ FAMILIES = ("smollm2-135m", "tinyllama-1.1b", "qwen2.5-0.5b", "mamba2-130m", "gr
 TOKENS = [3, 141, 59, 26, 5, 358, 97, 9, 323, 84]
 # How far a graph's arithmetic is from that of 64-bit floats: 4-bit products also round activations to 8 bits.
 TOLERANCE = {"fp32": 2e-5, "fp16": 2e-2, "int4": 6e-2}
-GROWING: tuple[Precision, ...] = ("int4", "fp16", "fp32")  # test_onnx_fixed.py has the other
+GROWING: tuple[Precision, ...] = ("int4", "fp16", "fp32")  # test_onnx_static_shapes.py has the other
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 

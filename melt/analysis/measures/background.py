@@ -9,8 +9,8 @@ import numpy as np
 from melt.analysis.run_record import RunRecord
 from melt.analysis.telemetry import Telemetry, Values, finite
 from melt.telemetry.series import Series
+from melt.util.units import S_PER_NS
 
-NS = 1e-9
 MIN_COVERED = 0.5  # of the timed part
 
 
@@ -70,7 +70,7 @@ def other_load(rec: RunRecord, by_name: Mapping[str, Series]) -> OtherLoad | Non
     return OtherLoad(
         mean_cores=float(np.average(others, weights=(to_ns - from_ns)[inside])),
         peak_cores=float(others[most]),
-        peak_s=(float(from_ns[inside][most] - start) * NS, float(to_ns[inside][most] - start) * NS),
+        peak_s=(float(from_ns[inside][most] - start) * S_PER_NS, float(to_ns[inside][most] - start) * S_PER_NS),
     )
 
 

@@ -9,8 +9,8 @@ from melt.analysis.run_record import RunRecord
 from melt.spec.events import Iteration
 from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
+from melt.util.units import S_PER_NS
 
-NS = 1e-9
 METRICS = (
     Metric(
         "energy_prefill_j",
@@ -214,7 +214,7 @@ def _columns(
         gross = phases[phase]
         out |= {
             f"energy_{phase}_j": gross.energy_j,
-            f"energy_{phase}_net_j": net_energy(gross, idle, (end - start) * NS).energy_j,
+            f"energy_{phase}_net_j": net_energy(gross, idle, (end - start) * S_PER_NS).energy_j,
             f"energy_{phase}_uncertainty_j": gross.uncertainty_j,
             f"energy_{phase}_method_uncertainty_j": gross.method_uncertainty_j,
             f"energy_{phase}_coverage": gross.coverage,
@@ -239,8 +239,8 @@ def _closure(
     if whole.reason or any(p.reason for p in parts):
         return math.nan, True
     for gap in gaps([w for one, _, _ in passes for w in windows(one).values()], start, end):
-        between_s = (gap[1] - gap[0]) * NS
+        between_s = (gap[1] - gap[0]) * S_PER_NS
         between = total_energy(discovery, series, *gap) if between_s > SHORT_GAP_S else PhaseEnergy(reason="short")
         parts.append(replace(whole, energy_j=whole.mean_power_w * between_s) if between.reason else between)
-    checked = closure(parts, whole, (end - start) * NS)
+    checked = closure(parts, whole, (end - start) * S_PER_NS)
     return checked.relative_gap, checked.ok

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from melt.spec.events import Iteration
 from melt.spec.metrics import CostLaw, Metric, Scale, Words
+from melt.util.units import S_PER_NS
 
-NS = 1e-9
 METRICS = (
     Metric(
         "ttft_s",
@@ -127,8 +127,8 @@ def of_pass(one: Iteration) -> dict[str, float]:
     (t_last - t_first) / (tokens - 1); what is not finite is NaN.
     """
     stamps = np.asarray(one.token_t_ns, dtype=np.int64)
-    itl_s = np.diff(stamps) * NS
-    prefill_s = (one.prefill.t_end_ns - one.prefill.t_start_ns) * NS
+    itl_s = np.diff(stamps) * S_PER_NS
+    prefill_s = (one.prefill.t_end_ns - one.prefill.t_start_ns) * S_PER_NS
     tpot_s = float(itl_s.mean())
     p50, p90, p99 = percentiles(itl_s, (0.5, 0.9, 0.99))
     return {
@@ -154,7 +154,7 @@ def percentiles(values: NDArray[np.float64], shares: Sequence[float]) -> list[fl
 
 def ttft_s(one: Iteration) -> float:
     """Seconds from the submission of the prompt to the first token; NaN where there is none."""
-    return (one.token_t_ns[0] - one.prefill.t_start_ns) * NS if one.token_t_ns else math.nan
+    return (one.token_t_ns[0] - one.prefill.t_start_ns) * S_PER_NS if one.token_t_ns else math.nan
 
 
 def of_durations(prefill_s: float, tpot_s: float, prompt_tokens: int) -> dict[str, float]:

@@ -5,8 +5,7 @@ import math
 from melt.analysis.measures.latency import ttft_s
 from melt.analysis.run_record import RunRecord
 from melt.spec.metrics import Metric
-
-NS = 1e-9
+from melt.util.units import S_PER_NS
 
 METRICS = (
     Metric(
@@ -37,14 +36,14 @@ METRICS = (
 
 def of_run(rec: RunRecord) -> dict[str, float]:
     """What a run's process did before its first pass, and how long its user waited in all."""
-    load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * NS if rec.loaded else math.nan
+    load_s = (rec.loaded.t_end_ns - rec.loaded.t_start_ns) * S_PER_NS if rec.loaded else math.nan
     return {"compile_s": _compile_s(rec), "load_s": load_s, "cold_ttft_s": _cold_ttft_s(rec, load_s)}
 
 
 def _compile_s(rec: RunRecord) -> float:
     """Of all graphs together; NaN where some were there already, since half of it is no measurement."""
     spans = [(c.t_start_ns, c.t_end_ns) for c in rec.compiled]
-    known = [(end - start) * NS for start, end in spans if start is not None and end is not None]
+    known = [(end - start) * S_PER_NS for start, end in spans if start is not None and end is not None]
     return sum(known) if known and len(known) == len(spans) else math.nan
 
 

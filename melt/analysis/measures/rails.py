@@ -8,12 +8,13 @@ import numpy as np
 
 from melt.analysis.integration import PhaseEnergy, source_energy
 from melt.analysis.measures import energy
-from melt.analysis.measures.energy import NS, PHASES, windows
+from melt.analysis.measures.energy import PHASES, windows
 from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
 from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
 from melt.telemetry.source import Source
+from melt.util.units import S_PER_NS
 
 _SHARED = {m.name: m for m in energy.METRICS}
 METRICS = (
@@ -71,7 +72,7 @@ def _idle_power_w(rec: RunRecord, series: Mapping[str, Series], source: Source) 
 
 def _of_phase(rec: RunRecord, phase: str, found: list[PhaseEnergy]) -> dict[str, Any]:
     tokens = [one.prefill.tokens if phase == "prefill" else len(one.token_t_ns) - 1 for one in rec.timed]
-    seconds = [(end - start) * NS for start, end in (windows(one)[phase] for one in rec.timed)]
+    seconds = [(end - start) * S_PER_NS for start, end in (windows(one)[phase] for one in rec.timed)]
     return {
         f"energy_{phase}_j": median(f.energy_j for f in found),
         f"power_{phase}_w": median(f.energy_j / s if s else math.nan for f, s in zip(found, seconds, strict=True)),

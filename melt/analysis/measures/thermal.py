@@ -9,6 +9,7 @@ from melt.analysis.stats import median
 from melt.analysis.telemetry import Telemetry, largest
 from melt.spec.events import Iteration
 from melt.spec.metrics import Metric
+from melt.util.units import S_PER_NS
 
 METRICS = (
     Metric(
@@ -81,11 +82,11 @@ def throttling(timed: Sequence[Iteration]) -> Throttle | None:
     if not all(slow[-third:]):
         return None
     start = next(i for i in range(len(slow)) if all(slow[i:]))
-    time_s = (timed[start].prefill.t_start_ns - timed[0].prefill.t_start_ns) * 1e-9
+    time_s = (timed[start].prefill.t_start_ns - timed[0].prefill.t_start_ns) * S_PER_NS
     tokens = sum(len(p.token_t_ns) for p in timed[:start])
     return Throttle(time_s, tokens, median(speed[start:]) / fresh)
 
 
 def _decode_speed(one: Iteration) -> float:
     span = one.token_t_ns[-1] - one.token_t_ns[0]
-    return (len(one.token_t_ns) - 1) / (span * 1e-9) if span else math.nan
+    return (len(one.token_t_ns) - 1) / (span * S_PER_NS) if span else math.nan

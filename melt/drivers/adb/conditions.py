@@ -1,18 +1,18 @@
-"""The conditions of a phone, and the settings of Android that make each of them so."""
+"""The conditions of a phone, and the knobs of Android that make each of them so."""
 
 from collections.abc import Mapping
 
 from melt.drivers.remote.base import Remote
 from melt.drivers.remote.conditions import RemoteConditions
-from melt.drivers.remote.settings import Conditions, Knobs, Setting
+from melt.drivers.remote.knobs import Conditions, Knob, Knobs
 
 
-def _setting(name: str) -> Setting:
+def _setting(name: str) -> Knob:
     space, key = name.split("/")
-    return Setting(f"settings put {space} {key} {{}}", f"settings get {space} {key}", f"settings delete {space} {key}")
+    return Knob(f"settings put {space} {key} {{}}", f"settings get {space} {key}", f"settings delete {space} {key}")
 
 
-SETTINGS: Mapping[str, Setting] = {
+KNOBS: Mapping[str, Knob] = {
     **{
         name: _setting(name)
         for name in (
@@ -23,21 +23,21 @@ SETTINGS: Mapping[str, Setting] = {
         )
     },
     # Wi-Fi comes back in the same command line: adb may be running over it.
-    "airplane_mode": Setting(
+    "airplane_mode": Knob(
         'if [ {} = 1 ]; then cmd connectivity airplane-mode enable; [ "$(settings get global wifi_on)" = 0 ] || '
         "svc wifi enable; else cmd connectivity airplane-mode disable; fi",
         "settings get global airplane_mode_on",
     ),
-    "doze": Setting(
+    "doze": Knob(
         "if [ {} = 1 ]; then dumpsys deviceidle enable; else dumpsys deviceidle disable; fi",
         "dumpsys deviceidle enabled",
     ),
-    "fixed_performance": Setting("cmd power set-fixed-performance-mode-enabled {}", keeps="false"),
-    "charging_suspended": Setting(
+    "fixed_performance": Knob("cmd power set-fixed-performance-mode-enabled {}", keeps="false"),
+    "charging_suspended": Knob(
         "setprop power.battery_input.suspended {}", "getprop power.battery_input.suspended", keeps="false"
     ),
 }
-# What a profile may ask for, and the settings that make it so.
+# What a profile may ask for, and the knobs that make it so.
 CONDITIONS: Conditions = {
     "stay_awake": {
         "on": {"global/stay_on_while_plugged_in": "15"},
@@ -59,4 +59,4 @@ CONDITIONS: Conditions = {
 
 def phone_conditions(remote: Remote, saved: str) -> RemoteConditions:
     """Those of a phone."""
-    return RemoteConditions(remote, saved, Knobs("Android", SETTINGS, lambda: CONDITIONS))
+    return RemoteConditions(remote, saved, Knobs("Android", KNOBS, lambda: CONDITIONS))

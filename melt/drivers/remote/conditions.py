@@ -1,6 +1,6 @@
 """A device's conditions: saved on it before they are set, put back afterwards, also after a crash of the host.
 
-What a condition sets is a few settings of the device, each of which can be read and written by itself.
+What a condition sets is a few knobs of the device, each of which can be read and written by itself.
 """
 
 import json
@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from melt.drivers.remote.base import Remote, quoted
+from melt.drivers.remote.knobs import Knobs
 from melt.drivers.remote.process import run_command
-from melt.drivers.remote.settings import Knobs
 from melt.errors import DeviceError
 from melt.telemetry.source import Absent
 
@@ -23,47 +23,47 @@ class RemoteConditions:
         self._remote = remote
         self._saved = saved
         self._knobs = knobs
-        self._settings = knobs.known
+        self._by_name = knobs.known
 
     def set(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets each condition; what is unknown or refused comes back with its reason.
 
-        A setting that reads as something else after it was written was refused, whatever the device said.
+        A knob that reads as something else after it was written was refused, whatever the device said.
         """
         refused, plan = [], dict[str, tuple[str, str]]()
         for name, value in wanted.items():
-            settings = self._settings_of(name, value)
-            if settings is None:
+            turned = self._turned_by(name, value)
+            if turned is None:
                 refused.append(self._unknown(name, value))
                 continue
-            plan |= {setting: (name, raw) for setting, raw in settings.items()}
-        before = {setting: self._read(setting) for setting in self._in_order(plan)}
-        if changed := {s: v for s, v in before.items() if v not in ("", plan[s][1])}:
-            dependent = {s: self._read(s) for one in changed for s in self._settings[one].moves if s not in plan}
-            self._save({s: v for s, v in dependent.items() if v} | changed)
+            plan |= {knob: (name, raw) for knob, raw in turned.items()}
+        before = {knob: self._read(knob) for knob in self._in_order(plan)}
+        if changed := {k: v for k, v in before.items() if v not in ("", plan[k][1])}:
+            dependent = {k: self._read(k) for one in changed for k in self._by_name[one].moves if k not in plan}
+            self._save({k: v for k, v in dependent.items() if v} | changed)
         reasons: dict[str, str] = {}
         moved = False
-        for setting, value in before.items():
-            name, raw = plan[setting]
+        for knob, value in before.items():
+            name, raw = plan[knob]
             if value == "":
                 reasons.setdefault(
                     name, f"the {self._remote.what} does not tell how it is set now, so it could not be put back"
                 )
-            elif (self._read(setting) if moved else value) != raw:
+            elif (self._read(knob) if moved else value) != raw:
                 moved = True
-                if reason := self._change(setting, raw):
+                if reason := self._change(knob, raw):
                     reasons.setdefault(name, reason)
         hint = f"This {self._remote.what}'s {self._knobs.system} does not allow it."
         return (*refused, *(Absent(name=n, reason=r, hint=hint) for n, r in reasons.items()))
 
-    def _in_order(self, settings: Iterable[str]) -> list[str]:
-        """As the settings are declared: one may undo another that was set before it, and is read again after it."""
-        return sorted(settings, key=list(self._settings).index)
+    def _in_order(self, knobs: Iterable[str]) -> list[str]:
+        """As the knobs are declared: one may undo another that was set before it, and is read again after it."""
+        return sorted(knobs, key=list(self._by_name).index)
 
-    def _change(self, setting: str, raw: str) -> str:
+    def _change(self, knob: str, raw: str) -> str:
         """Why it was refused; empty where the device took it and says so."""
-        reason = self._write(setting, raw)
-        if not reason and self._settings[setting].read and (now := self._read(setting)) != raw:
+        reason = self._write(knob, raw)
+        if not reason and self._by_name[knob].read and (now := self._read(knob)) != raw:
             return f"the {self._remote.what} took {raw!r} and still says {now!r}"
         return reason
 
@@ -74,45 +74,45 @@ class RemoteConditions:
             What could not be put back, with the reason.
         """
         saved = self._read_saved()
-        known = {s: v for s, v in saved.items() if s in self._settings and _VALUE.match(v)}
-        failed = {s: reason for s in self._in_order(known) if (reason := self._put_back(s, known[s]))}
+        known = {k: v for k, v in saved.items() if k in self._by_name and _VALUE.match(v)}
+        failed = {k: reason for k in self._in_order(known) if (reason := self._put_back(k, known[k]))}
         if saved and failed.keys() != saved.keys():
             run_command(self._remote, f"rm -f {quoted(self._saved)}")
             if failed:
-                self._save({s: known[s] for s in failed})
+                self._save({k: known[k] for k in failed})
         hint = "Set it there by hand; the next run tries again."
-        return tuple(Absent(name=s, reason=f"{known[s]}: {r}", hint=hint) for s, r in failed.items())
+        return tuple(Absent(name=k, reason=f"{known[k]}: {r}", hint=hint) for k, r in failed.items())
 
-    def _put_back(self, setting: str, value: str) -> str:
+    def _put_back(self, knob: str, value: str) -> str:
         """Why it could not be; empty where it is as it was, as one that could not be set at all is."""
-        if self._settings[setting].read and self._read(setting) == value:
+        if self._by_name[knob].read and self._read(knob) == value:
             return ""
         # What was not set at all is there as whatever the device takes that for.
-        return self._write(setting, value) if value == "null" else self._change(setting, value)
+        return self._write(knob, value) if value == "null" else self._change(knob, value)
 
-    def _settings_of(self, name: str, value: str) -> Mapping[str, str] | None:
+    def _turned_by(self, name: str, value: str) -> Mapping[str, str] | None:
         if name == "governor":
-            there = [s for s in self._governors() if self._read(s) not in ("", "null")]
+            there = [k for k in self._governors() if self._read(k) not in ("", "null")]
             return dict.fromkeys(there, value) if there and _VALUE.match(value) else None
         return self._knobs.conditions().get(name, {}).get(value)
 
     def _governors(self) -> list[str]:
-        """One setting a policy that is there."""
+        """One knob a policy that is there."""
         listed = re.findall(
             r"/(policy[0-9]+)/scaling_governor$", run_command(self._remote, self._knobs.policies).text, re.M
         )
-        return [s for s in (f"governor/{policy}" for policy in listed) if s in self._settings]
+        return [k for k in (f"governor/{policy}" for policy in listed) if k in self._by_name]
 
-    def _read(self, setting: str) -> str:
-        one = self._settings[setting]
+    def _read(self, knob: str) -> str:
+        one = self._by_name[knob]
         if not one.read:
             return one.keeps
         value = run_command(self._remote, one.read).text.strip()
         return (value if _VALUE.match(value) else "") or one.keeps
 
-    def _write(self, setting: str, value: str) -> str:
+    def _write(self, knob: str, value: str) -> str:
         """Why it was refused; empty where it went through."""
-        one = self._settings[setting]
+        one = self._by_name[knob]
         command = one.unset if value == "null" and one.unset else one.write.format(quoted(value))
         done = run_command(self._remote, command)
         if done.code == 0 and "Exception" not in done.stderr + done.text:
@@ -130,7 +130,7 @@ class RemoteConditions:
 
     def _save(self, values: Mapping[str, str]) -> None:
         """Before a change; what was found the first time is what is put back."""
-        first = {s: v for s, v in self._read_saved().items() if s in self._settings and _VALUE.match(v)}
+        first = {k: v for k, v in self._read_saved().items() if k in self._by_name and _VALUE.match(v)}
         text = json.dumps({"found": {**values, **first}})
         new = quoted(f"{self._saved}.new")
         done = run_command(self._remote, f"echo {quoted(text)} > {new} && mv {new} {quoted(self._saved)}")

@@ -9,9 +9,9 @@ from typing import Any
 from melt.drivers.remote.base import Remote, quoted
 from melt.drivers.remote.conditions import RemoteConditions
 from melt.drivers.remote.driver import RemoteDriver
-from melt.drivers.remote.linux_conditions import linux_conditions, linux_settings
+from melt.drivers.remote.knobs import Knobs
+from melt.drivers.remote.linux_conditions import linux_conditions, linux_knobs
 from melt.drivers.remote.process import run_command
-from melt.drivers.remote.settings import Knobs
 from melt.errors import MeltError
 from melt.runner import engines_question
 from melt.spec.facts import DeviceFacts
@@ -45,7 +45,7 @@ class LinuxDriver(RemoteDriver):
 
     def _conditions_of(self, remote: Remote, saved: str) -> RemoteConditions:
         root = self._profile.sensors.root
-        knobs = Knobs("Linux", linux_settings(saved, root), lambda: linux_conditions(self._inventory()), root)
+        knobs = Knobs("Linux", linux_knobs(saved, root), lambda: linux_conditions(self._inventory()), root)
         return RemoteConditions(remote, saved, knobs)
 
     def _read_inventory(self) -> tuple[Inventory, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The conditions of a Linux machine beyond its governor: a Jetson's power modes and locked clocks."""
 
-from melt.drivers.remote.settings import Conditions, Setting, below, literal
+from melt.drivers.remote.knobs import Conditions, Knob, below, literal
 from melt.telemetry.linux_facts import power_modes
 from melt.telemetry.source import Inventory
 
@@ -32,7 +32,7 @@ free) if [ -e {kept} ]; then $sudo jetson_clocks --restore {kept} >&2 && rm -f {
 esac"""
 
 
-def linux_settings(saved: str, root: str = "") -> dict[str, Setting]:
+def linux_knobs(saved: str, root: str = "") -> dict[str, Knob]:
     """What can be set one by one, in the order in which it is: a power mode has clocks of its own.
 
     Args:
@@ -41,8 +41,8 @@ def linux_settings(saved: str, root: str = "") -> dict[str, Setting]:
     """
     kept = literal(f"{saved}.clocks")
     return {
-        "power_mode": Setting(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE, moves=("clocks",)),
-        "clocks": Setting(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), below(root, _READ_CLOCKS)),
+        "power_mode": Knob(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE, moves=("clocks",)),
+        "clocks": Knob(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), below(root, _READ_CLOCKS)),
     }
 
 

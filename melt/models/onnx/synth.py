@@ -20,13 +20,13 @@ from melt.models.gguf.synth import Progress, check_room, check_seed
 from melt.models.info import ModelInfo
 from melt.models.onnx.calibrate import calibrate, check_memory
 from melt.models.onnx.config import CONFIG, FolderConfig
-from melt.models.onnx.fixed import CHUNK_TOKENS, CONTEXT_TOKENS, build_fixed
 from melt.models.onnx.folder import Folder, state_tensors
 from melt.models.onnx.graph import IR_VERSION, MICROSOFT, OPSET, Graph, Precision, Weight
 from melt.models.onnx.info import CONTEXT_TRAINED, SYNTHETIC, info_from_folder
 from melt.models.onnx.layers import build, positions
-from melt.models.onnx.qdq import OPSET as FIXED_OPSET
+from melt.models.onnx.qdq import OPSET as STATIC_OPSET
 from melt.models.onnx.qdq import QuantisedGraph, Range, quantised
+from melt.models.onnx.static_shapes import CHUNK_TOKENS, CONTEXT_TOKENS, build_static
 from melt.models.shapes.zoo import Shape
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _graphs(shape: Shape, precision: Precision, lengths: Lengths) -> dict[str, G
     if precision != "w8a16":
         return {GRAPH: build(shape, precision)}
     calls = {PREFILL: lengths.chunk_tokens, DECODE: 1}
-    return {name: build_fixed(shape, tokens, lengths.context_tokens) for name, tokens in calls.items()}
+    return {name: build_static(shape, tokens, lengths.context_tokens) for name, tokens in calls.items()}
 
 
 def _ranges(graphs: dict[str, Graph], offsets: dict[str, int], folder: Path, shape: Shape) -> dict[str, Range]:
@@ -209,11 +209,11 @@ def _model(
 ) -> "onnx.ModelProto":
     from onnx import helper
 
-    is_fixed = isinstance(graph, QuantisedGraph)
+    is_static = isinstance(graph, QuantisedGraph)
     nodes = quantised(graph, ranges) if isinstance(graph, QuantisedGraph) else graph.nodes
     made = helper.make_graph(nodes, "decoder", graph.inputs, graph.outputs, _initializers(graph, offsets))
-    own = [] if is_fixed else [helper.make_opsetid(MICROSOFT, 1)]
-    opsets = [helper.make_opsetid("", FIXED_OPSET if is_fixed else OPSET), *own]
+    own = [] if is_static else [helper.make_opsetid(MICROSOFT, 1)]
+    opsets = [helper.make_opsetid("", STATIC_OPSET if is_static else OPSET), *own]
     model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="melt")
     told = {
         SYNTHETIC: shape.name,

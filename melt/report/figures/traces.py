@@ -15,9 +15,9 @@ from melt.report.curve_groups import CurveGroup, LabelledCurve, middle_run
 from melt.report.figures.drawing import Drawing
 from melt.report.palette import PHASES
 from melt.telemetry.source import Memory, Quantity, Site, Source
+from melt.util.units import S_PER_NS
 
 MAX_POINTS = 500
-NS = 1e-9
 ROW_IN = 0.92
 
 
@@ -70,13 +70,13 @@ def _trace(one: LabelledCurve, context: float, run_id: str, results: Results) ->
     figure, axes = charts.new(len(rows), label_room=0.25, height_in=0.85 + ROW_IN * len(rows))
     numbers = []
     for ax, (title, t_ns, value) in zip(axes, rows, strict=True):
-        t_s = (t_ns - zero) * NS
+        t_s = (t_ns - zero) * S_PER_NS
         shown = (t_ns >= zero - 2e9) & (t_ns <= end + 1e9)
         charts.title(ax, title)
         _shade(ax, rec, zero)
         ax.plot(*thinned(t_s[shown], value[shown]), color=one.look.colour, linewidth=1.5, zorder=3)
         charts.trace_axis(ax, value[shown])
-        ax.set_xlim(-min(2.0, (end - zero) * NS * 0.1), (end - zero) * NS * 1.02)
+        ax.set_xlim(-min(2.0, (end - zero) * S_PER_NS * 0.1), (end - zero) * S_PER_NS * 1.02)
         numbers.append((title, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
     charts.key(axes[0], [(p, PHASES[p][0]) for p in PHASES])
     charts.across(axes[-1], "Seconds since the model began to load")
@@ -117,7 +117,7 @@ def _values(samples: pd.DataFrame, source: Source) -> tuple[np.ndarray, np.ndarr
     t, v = of_source["t_ns"].to_numpy(dtype=np.int64), of_source["value"].to_numpy(dtype=float)
     if source.quantity != "energy_j":
         return t, v
-    return t[:-1] + np.diff(t) // 2, np.diff(v) / (np.diff(t) * NS)
+    return t[:-1] + np.diff(t) // 2, np.diff(v) / (np.diff(t) * S_PER_NS)
 
 
 def _shade(ax: Axes, rec: RunRecord, zero: int) -> None:
@@ -125,7 +125,8 @@ def _shade(ax: Axes, rec: RunRecord, zero: int) -> None:
         if len(one.token_t_ns) < 2:
             continue
         for phase, (start, end) in windows(one).items():
-            ax.axvspan((start - zero) * NS, (end - zero) * NS, color=PHASES[phase][0], linewidth=0, zorder=0)
+            from_s, to_s = ((t_ns - zero) * S_PER_NS for t_ns in (start, end))
+            ax.axvspan(from_s, to_s, color=PHASES[phase][0], linewidth=0, zorder=0)
 
 
 def thinned(t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

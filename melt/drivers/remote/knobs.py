@@ -1,18 +1,18 @@
-"""What can be set on a kind of device, and the commands that read and write each setting."""
+"""What can be set on a kind of device, and the commands that read and write each knob."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from melt.drivers.remote.base import quoted
 
-# What a profile may ask for, its values, and the settings that each of them becomes.
+# What a profile may ask for, its values, and the knobs that each of them turns, to what.
 Conditions = Mapping[str, Mapping[str, Mapping[str, str]]]
 _MAX_POLICIES = 1024  # some processors have one for each of their cores
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One thing that a device can be told; ``{}`` in ``write`` stands for the value, quoted.
+class Knob:
+    """One thing that can be set on a device; ``{}`` in ``write`` stands for the value, quoted.
 
     ``keeps`` is the value that holds where the device does not tell: it can be set but not read, or has no value
     before it is set.
@@ -22,30 +22,31 @@ class Setting:
     read: str = ""
     unset: str = ""  # how to take the value away again, where it was not set at all
     keeps: str = ""
-    moves: tuple[str, ...] = ()  # other settings that change with it
+    moves: tuple[str, ...] = ()  # other knobs that change with it
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """What can be set on a kind of device: the settings, and by condition and value what each of them becomes.
+    """What can be set on a kind of device: each knob by name, and by condition and value
+    the knobs that it turns and to what.
 
     ``system`` is what people call it, "Android". The clock governor of every cluster belongs to all. What a device's
     conditions are may have to be asked of it, and is when one is set. ``root`` is where its /sys is.
     """
 
     system: str
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    by_name: Mapping[str, Knob] = field(default_factory=dict)
     conditions: Callable[[], Conditions] = dict
     root: str = ""
 
     @property
-    def known(self) -> dict[str, Setting]:
-        """Every setting by name."""
-        return {**self.settings, **{f"governor/policy{n}": self._governor(n) for n in range(_MAX_POLICIES)}}
+    def known(self) -> dict[str, Knob]:
+        """Every knob by name."""
+        return {**self.by_name, **{f"governor/policy{n}": self._governor(n) for n in range(_MAX_POLICIES)}}
 
-    def _governor(self, policy: int) -> Setting:
+    def _governor(self, policy: int) -> Knob:
         file = below(self.root, f"/sys/devices/system/cpu/cpufreq/policy{policy}/scaling_governor")
-        return Setting(f"echo {{}} > {braced(file)}", f"cat {file} 2>/dev/null")
+        return Knob(f"echo {{}} > {braced(file)}", f"cat {file} 2>/dev/null")
 
     @property
     def policies(self) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _TIDY_S = 2.0
 
 
-class TranslatedProcess:
+class ProtocolAdapter:
     """See ``melt.drivers.base.Process``. What a line of stdout means is the backend's word, and which process it is
     that measures: what was started may be a script."""
 

@@ -18,19 +18,19 @@ MASKED = -32.0
 STATE = "UINT16"
 
 
-def build_fixed(shape: Shape, tokens: int, context: int) -> QuantisedGraph:
+def build_static(shape: Shape, tokens: int, context: int) -> QuantisedGraph:
     """The graph that takes ``tokens`` tokens a call beside ``context`` that were there before; not yet quantised.
 
     Raises:
         ModelError: the architecture is not written as ONNX.
     """
     check_shape(shape)
-    decoder = FixedDecoder(shape, QuantisedGraph("w8a16"), tokens, context)
+    decoder = StaticDecoder(shape, QuantisedGraph("w8a16"), tokens, context)
     decoder.build()
     return decoder.graph
 
 
-class FixedDecoder:
+class StaticDecoder:
     """A residual stream through the layers, every length a number."""
 
     def __init__(self, shape: Shape, graph: QuantisedGraph, tokens: int, context: int) -> None:

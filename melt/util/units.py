@@ -1,0 +1,3 @@
+"""Factors between units."""
+
+S_PER_NS = 1e-9
