@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 from melt.backends.base import Backend
 from melt.errors import PlanError, RunnerError
 from melt.spec.options import check_options
+from melt.util.plugins import CANNOT_BE_LOADED, Plugin
 from melt.util.yaml import did_you_mean
 
 GROUP = "melt.backends"
@@ -16,7 +17,7 @@ def backend_names() -> tuple[str, ...]:
 
 
 def load_backend(name: str) -> Backend:
-    """A backend by name.
+    """A backend by name; whatever it raises is a ``RunnerError``.
 
     Raises:
         PlanError: no such backend is installed; the nearest name is suggested.
@@ -27,13 +28,11 @@ def load_backend(name: str) -> Backend:
         raise PlanError(
             f"unknown backend {name!r}{did_you_mean(name, installed)}", f"Installed: {', '.join(sorted(installed))}."
         )
-    try:
+    package = Plugin("backend", installed[name], RunnerError)
+    with package.calling(CANNOT_BE_LOADED):
         backend = installed[name].load()()
         if not isinstance(backend, Backend):
             raise TypeError("it is no melt.backends.base.Backend")
         check_options(backend.options)
-    except Exception as e:  # a third party's module may raise anything
-        raise RunnerError(
-            f"backend {name!r} cannot be loaded: {type(e).__name__}: {e}", "Mend or uninstall the package it is from."
-        ) from e
-    return backend
+        guarded: Backend = package.guard(backend, Backend)
+        return guarded

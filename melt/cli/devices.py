@@ -57,10 +57,18 @@ def enrol(name: str, yes: bool) -> None:
                 f"{name}: there is no terminal to ask whether that is its key", "If you know the fingerprint: --yes"
             )
         if not yes:
-            click.confirm("Is that its key?", abort=True)
+            _confirm("Is that its key?")
 
     kept = enrol_device(profile, agree)
     click.echo(f"{name}: kept in {kept}" if kept else f"{name}: known already")
+
+
+def _confirm(question: str) -> None:
+    """Ends melt as Ctrl-C does where the person does not agree."""
+    try:
+        click.confirm(question, abort=True)
+    except click.Abort as e:  # a driver that asks is not to take it for a fault
+        raise KeyboardInterrupt from e
 
 
 def _print_attached() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import platformdirs
 from pydantic import ValidationError
 
-from melt.drivers import driver_names, load_driver
+from melt.drivers import check_address, driver_names, load_driver
 from melt.drivers.plugin import Address, AnyAddress
 from melt.errors import DeviceError, ProfileError
 from melt.spec.profile import DeviceProfile
@@ -67,7 +67,7 @@ def read_profile(path: Path) -> DeviceProfile:
     except ValidationError as e:
         raise ProfileError(describe_problems(e, str(path), DeviceProfile, lines), hint) from e
     try:
-        address_model(profile.driver)(**profile.address)
+        _check_address(profile)
     except ValidationError as e:
         model = address_model(profile.driver)
         raise ProfileError(describe_problems(e, str(path), model, lines, at=("address",)), hint) from e
@@ -75,6 +75,12 @@ def read_profile(path: Path) -> DeviceProfile:
         line = lines.get(("name",), 1)
         raise ProfileError(f"{path}:{line}: name is {profile.name!r} but the file is {path.stem!r}", "Make them equal.")
     return profile
+
+
+def _check_address(profile: DeviceProfile) -> None:
+    """As its driver does, where that is installed here: nobody can tell otherwise."""
+    if profile.driver in driver_names():
+        check_address(profile, f"{profile.name}: ")
 
 
 def address_model(driver: str) -> type[Address]:

@@ -3,10 +3,12 @@
 import fnmatch
 from collections.abc import Mapping, Sequence
 
+from melt.errors import MeltError
 from melt.spec.profile import Sensors
 from melt.telemetry.kinds.base import Findings, SensorKind
 from melt.telemetry.registry import registry, unusable
 from melt.telemetry.source import Absent, Discovery, Inventory, Source
+from melt.util.plugins import HINT
 
 MAX_NAMED = 32
 
@@ -62,8 +64,8 @@ def _ask(name: str, kind: SensorKind, inventory: Inventory, sensors: Sensors, ea
         _check_names([p.name for p in findings.probes], taken[1], "probe")
         unknown = [s.parser for s in findings.sources if s.parser not in registry().parsers]
         if unknown:
-            raise ValueError(f"there is no parser {unknown[0]!r}")
-    except Exception as e:  # a third party's kind may raise anything
+            raise MeltError(f"there is no parser {unknown[0]!r}", HINT)
+    except MeltError as e:
         return Findings(absent=[unusable(name, e)])
     return findings
 
@@ -71,7 +73,7 @@ def _ask(name: str, kind: SensorKind, inventory: Inventory, sensors: Sensors, ea
 def _check_names(names: Sequence[str], taken: set[str], what: str) -> None:
     for name in names:
         if name in taken:
-            raise ValueError(f"there is a {what} {name!r} already")
+            raise MeltError(f"there is a {what} {name!r} already", HINT)
         taken.add(name)
 
 
@@ -81,7 +83,7 @@ def _total(findings: Findings, kept: list[Source], of_kind: Mapping[str, set[str
         own = [s for s in kept if s.name in given]
         try:
             total = set(registry().kinds[name].total(own)) & {s.name for s in own}
-        except Exception as e:  # a third party's kind may raise anything
+        except MeltError as e:
             findings.absent.append(unusable(name, e))
             continue
         if total:

@@ -19,7 +19,9 @@ def apply(parser: Parser, raw: str, key: str = "") -> float | None:
     try:
         value = parser(raw, key)
         return value if value is not None and math.isfinite(value) else None
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # also SystemExit; melt.util.plugins would take too long for each of so many samples
         return None
 
 

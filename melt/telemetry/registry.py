@@ -12,10 +12,10 @@ from melt.errors import MeltError
 from melt.telemetry.kinds.base import SensorKind
 from melt.telemetry.parsers import SHARED, Parser, apply
 from melt.telemetry.source import Absent, Source
+from melt.util.plugins import CANNOT_BE_LOADED, Plugin
 
 GROUP = "melt.sensors"
 _OWN = "melt.telemetry.kinds."
-_MAX_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def registry() -> Registry:
     for point in points:
         try:
             kind = _load(point, kinds, parsers)
-        except Exception as e:  # a third party's module may raise anything
+        except MeltError as e:
             broken.append(unusable(point.name, e))
             continue
         kinds[point.name] = kind
@@ -57,23 +57,24 @@ def registry() -> Registry:
 
 
 def _load(point: EntryPoint, kinds: Mapping[str, SensorKind], parsers: Mapping[str, Parser]) -> SensorKind:
-    """The kind of an entry point; raises whatever its module does, and ValueError where it is none that can be used."""
-    if point.name in kinds:
-        raise ValueError("another kind has that name")
-    kind = point.load()
-    if not isinstance(kind, SensorKind):
-        raise ValueError(f"{point.value} is no melt.telemetry.kinds.base.SensorKind")
-    taken = [n for n, p in kind.parsers.items() if n in parsers and parsers[n] is not p]
-    if taken:
-        raise ValueError(f"another kind has a parser {taken[0]!r}")
+    """The kind of an entry point, whose functions raise MeltErrors alone; raises one where it cannot be used."""
+    package = Plugin("sensor kind", point)
+    with package.calling(CANNOT_BE_LOADED):
+        if point.name in kinds:
+            raise ValueError("another kind has that name")
+        found = point.load()
+        if not isinstance(found, SensorKind):
+            raise TypeError(f"{point.value} is no melt.telemetry.kinds.base.SensorKind")
+        kind: SensorKind = package.guard_fields(found)
+        taken = [n for n, p in kind.parsers.items() if n in parsers and parsers[n] is not p]
+        if taken:
+            raise ValueError(f"another kind has a parser {taken[0]!r}")
     return kind
 
 
-def unusable(kind: str, error: Exception) -> Absent:
-    """A kind that raised an error, as an absent sensor."""
-    said = " ".join("".join(c for c in str(error) if c.isprintable() or c.isspace()).split())
-    reason = f"{type(error).__name__}: {said}"[:_MAX_REASON]
-    return Absent(name=f"sensor kind {kind}", reason=reason, hint="Mend or uninstall the package that brings it.")
+def unusable(kind: str, error: MeltError) -> Absent:
+    """A kind that cannot be used, as an absent sensor."""
+    return Absent(name=f"sensor kind {kind}", reason=error.message, hint=error.hint)
 
 
 def has_parser(source: Source) -> bool:

@@ -1,10 +1,12 @@
 """Backends by entry point: one that is broken is told as melt's own errors are, and the others go on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 import pytest
 
+import melt
 import melt.backends
 from melt.backends import backend_names, load_backend
 from melt.backends.base import Backend, Bundle
@@ -15,6 +17,7 @@ from melt.spec.cell import Cell
 from melt.spec.check import Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.options import Option
+from melt.spec.plan import Plan
 
 
 class Unfinished(Backend):
@@ -73,6 +76,14 @@ class Checkless(Idle):
         raise KeyError("no engine")
 
 
+class Fails(Idle):
+    """It has no program after all."""
+
+    def bundle(self, cell: Cell, model: ModelInfo, facts: DeviceFacts, job_id: str) -> Bundle:
+        """None."""
+        raise KeyError("no program")
+
+
 class NotABackend:
     """Of another kind."""
 
@@ -92,7 +103,7 @@ class NotABackend:
 def test_a_broken_backend_is_told(value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     points = [*entry_points(group=melt.backends.GROUP), EntryPoint("theirs", value, melt.backends.GROUP)]
     monkeypatch.setattr(melt.backends, "entry_points", lambda group: points)
-    with pytest.raises(RunnerError, match=f"backend 'theirs' cannot be loaded: .*{reason}") as raised:
+    with pytest.raises(RunnerError, match=rf"backend 'theirs' \(.*\) cannot be loaded: .*{reason}") as raised:
         load_backend("theirs")
     assert "uninstall" in raised.value.hint
     checks = {c.name: c for c in check_host()}
@@ -106,9 +117,53 @@ def test_a_backend_whose_checks_fail_is_told_and_the_others_are_checked(monkeypa
     monkeypatch.setattr(melt.backends, "entry_points", lambda group: points)
     checks = {c.name: c for c in check_host()}
     assert checks["backend a-theirs"].state == "problem"
-    assert checks["backend a-theirs"].found == "fails: KeyError('no engine')"
+    assert checks["backend a-theirs"].found.endswith("fails in checks: KeyError: 'no engine'")
     assert "llama-cpp-python" in checks
 
 
 def test_melts_own_are_whole() -> None:
     assert [load_backend(name).name for name in backend_names()] == list(backend_names())
+
+
+def _ends(*_given: object) -> None:
+    raise SystemExit(0)
+
+
+def _breaks(*_given: object) -> None:
+    raise ZeroDivisionError("no bus\x1b[31m")
+
+
+def _junk(*_given: object) -> object:
+    return object()
+
+
+@pytest.mark.parametrize("method", ["check_cell", "check", "decide", "to_build", "bundle"])
+@pytest.mark.parametrize("fault", [_ends, _breaks, _junk])
+def test_what_a_backend_raises_or_gives_wrong_is_an_error_that_names_it(
+    method: str, fault: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [EntryPoint("theirs", f"{__name__}:Idle", melt.backends.GROUP)]
+    monkeypatch.setattr(melt.backends, "entry_points", lambda group: points)
+    monkeypatch.setattr(Idle, method, fault)
+    backend, facts = load_backend("theirs"), DeviceFacts(platform="linux", machine="x")
+    cell = Cell(device="local", model="synth:smollm2-135m@Q4_0", backend="theirs")
+    given = {"check_cell": (cell,), "check": (facts,), "bundle": (cell, None, facts, "id")}.get(method, (cell, facts))
+    said = {_ends: "SystemExit: 0", _breaks: r"ZeroDivisionError: no bus\[31m", _junk: "TypeError: it is a object"}
+    with pytest.raises(RunnerError, match=rf"backend 'theirs' \(.*Idle\) fails in {method}: {said[fault]}") as raised:
+        getattr(backend, method)(*given)
+    assert "uninstall" in raised.value.hint
+
+
+def test_a_run_by_a_backend_that_fails_is_no_traceback_and_the_others_are_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path
+) -> None:
+    monkeypatch.setattr(
+        melt.backends, "entry_points", lambda group: [EntryPoint("theirs", f"{__name__}:Fails", melt.backends.GROUP)]
+    )
+    plan = Plan(
+        devices="local", models=str(tiny_model), backends="theirs", context=8, sessions=1, cooldown={"limit_s": 0}
+    )
+    outcome = melt.run(plan, tmp_path)
+    [error] = [run.manifest.error for run in outcome.failed]
+    assert error is not None
+    assert error.message.endswith("fails in bundle: KeyError: 'no program'")

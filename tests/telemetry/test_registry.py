@@ -1,6 +1,7 @@
 """Kinds of sensors by entry point: melt's own are all there, and one that is broken is an absent sensor."""
 
 import pkgutil
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
@@ -38,11 +39,16 @@ def fails(*_given: object) -> Findings:
 
 ITS_PARSER_IS_TAKEN = gives(meter(), parsers={"number": lambda raw, key: 1.0})
 IT_RAISES = SensorKind(fails, Precedence.METER)
+IT_ENDS = SensorKind(lambda *_: sys.exit(0), Precedence.METER)
+IT_FINDS_JUNK = SensorKind(lambda *_: "a meter", Precedence.METER)  # type: ignore[arg-type, return-value]
+ITS_GLOBS_ARE_ONE = gives(meter(), globs="/sys/*")
+ITS_PRECEDENCE_IS_NONE = SensorKind(fails, "first")  # type: ignore[arg-type]
 ITS_SOURCE_IS_TAKEN = gives(meter("process:rss"))
 ITS_SOURCES_SHARE_A_NAME = gives(meter(), meter(probe="other"))
 ITS_PARSER_IS_UNKNOWN = gives(meter(parser="nonesuch"))
 ITS_TOTAL_RAISES = gives(meter(), total=fails)
 ITS_PARSER_RAISES = gives(meter(parser="mine"), parsers={"mine": lambda raw, key: {}[raw]}, total=lambda s: ["mine"])
+ITS_PARSER_ENDS = gives(meter(parser="mine"), parsers={"mine": lambda raw, key: sys.exit(0)}, total=lambda s: ["mine"])
 
 
 @pytest.fixture
@@ -74,6 +80,10 @@ def test_every_kind_of_melts_own_is_registered_under_its_files_name() -> None:
         (f"{__name__}:NO_KIND", "is no melt.telemetry.kinds.base.SensorKind"),
         (f"{__name__}:ITS_PARSER_IS_TAKEN", "another kind has a parser 'number'"),
         (f"{__name__}:IT_RAISES", "RuntimeError: no such bus[31m"),
+        (f"{__name__}:IT_ENDS", "fails in find: SystemExit: 0"),
+        (f"{__name__}:IT_FINDS_JUNK", "fails in find: TypeError: it is a str"),
+        (f"{__name__}:ITS_GLOBS_ARE_ONE", "TypeError: its globs is a str"),
+        (f"{__name__}:ITS_PRECEDENCE_IS_NONE", "TypeError: its precedence is a str"),
         (f"{__name__}:ITS_SOURCE_IS_TAKEN", "there is a source 'process:rss' already"),
         (f"{__name__}:ITS_SOURCES_SHARE_A_NAME", "there is a source 'mine' already"),
         (f"{__name__}:ITS_PARSER_IS_UNKNOWN", "there is no parser 'nonesuch'"),
@@ -98,8 +108,9 @@ def test_a_kind_whose_total_fails_leaves_the_total_to_the_next(install: pytest.M
     assert "sensor kind theirs" in {a.name for a in found.absent}
 
 
-def test_a_parser_that_raises_gives_no_number(install: pytest.MonkeyPatch) -> None:
-    found = with_kind(install, f"{__name__}:ITS_PARSER_RAISES")
+@pytest.mark.parametrize("kind", ["ITS_PARSER_RAISES", "ITS_PARSER_ENDS"])
+def test_a_parser_that_raises_gives_no_number(kind: str, install: pytest.MonkeyPatch) -> None:
+    found = with_kind(install, f"{__name__}:{kind}")
     [counted] = [s for s in found.sources if s.counts_in_total]
     assert counted.name == "mine"
     assert module.parse(counted, "7") is None
