@@ -60,7 +60,7 @@ def main() -> None:
 
 def measure(profile: Path, out: Path, context: str, gen: str) -> None:
     """The command."""
-    words = [sys.executable, "-c", "from melt.cli import main; main()", "run", "--device", str(profile)]
+    words = [sys.executable, "-m", "melt", "run", "--device", str(profile)]
     words += [w for model in MODELS for w in ("--model", model)]
     words += ["--runner", "native", "--power-mode", "15W", "--power-mode", "25W", "--context", context, "--gen", gen]
     words += ["--sessions", "1", "--iterations", "3"]

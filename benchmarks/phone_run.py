@@ -48,7 +48,7 @@ def main() -> None:
 
 def measure(profile: Path, model: Path, results: Path, seconds: int) -> tuple[float, float, float]:
     """Seconds of the session around the runner and its idle baseline, melt's processor time, seconds of the runner."""
-    words = [sys.executable, "-c", "from melt.cli import main; main()", "run", "--device", str(profile)]
+    words = [sys.executable, "-m", "melt", "run", "--device", str(profile)]
     words += ["--model", str(model), "--context", "512", "--gen", "256", "--sessions", "1", "--threads", "1"]
     words += ["--set", "workload=sustained", "--set", f"sustained_s={seconds}", "--set", f"idle_s={IDLE_S}"]
     words += ["--results", str(results), "--no-report"]

@@ -9,12 +9,12 @@
 Nothing heavy is imported until it is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from melt.version import __version__
 
+TYPE_CHECKING = False  # as typing has it, which would be most of what this file brings: Ctrl-C is not held yet
 if TYPE_CHECKING:
+    from typing import Any
+
     from melt.analysis.frames import Results, load
     from melt.drivers.profiles import load_profile
     from melt.errors import MeltError
@@ -49,7 +49,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOMES:
         raise AttributeError(f"module 'melt' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)

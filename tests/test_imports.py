@@ -18,6 +18,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "runner": (),
     "melt": ("version",),
+    "__main__": ("cli",),
     "util": ("errors", "version"),
     "spec": ("util", "runner"),
     "models": ("spec",),

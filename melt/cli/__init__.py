@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
 from melt.errors import MeltError
+from melt.util.interrupt import INTERRUPTED, raise_when_interrupted
 
 # Command -> where it lives, in a function of the file's name, and its line in `melt --help`; a command is imported
 # when it is used.
@@ -21,7 +23,6 @@ COMMANDS = {
     "import": ("melt.cli.importing", "Take results of other programs into a results folder."),
     "export": ("melt.cli.export", "Write results in another program's format."),
 }
-INTERRUPTED = 130
 
 EPILOG = """\b
 Examples:
@@ -55,6 +56,7 @@ class LazyGroup(click.Group):
             return None
         module, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(module), module.rpartition(".")[2])
+        raise_when_interrupted()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -94,11 +96,31 @@ def main() -> None:
         e.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what is done is kept, and the same command goes on from there", err=True)
-        sys.exit(INTERRUPTED)
-    except (BrokenPipeError, SystemExit):  # rich turns the one into the other
+        _leave_interrupted()
+    except BrokenPipeError:
         _leave_a_closed_pipe()
+    except SystemExit as e:
+        if isinstance(e.__context__, BrokenPipeError):  # rich turns the one into the other
+            _leave_a_closed_pipe()
+        print_error(MeltError(f"a package ended melt from within: {e!r}", "What is done is kept."))
+        sys.exit(MeltError.exit_code)
+    except Exception as e:
+        if not _is_of_an_interrupt(e):
+            raise
+        _leave_interrupted()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_of_an_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what an error came from: a package may turn it into one of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _leave_interrupted() -> NoReturn:
+    click.echo("interrupted; what is done is kept, and the same command goes on from there", err=True)
+    sys.exit(INTERRUPTED)
 
 
 def end_cleanly_when_stopped() -> None:
@@ -108,7 +130,7 @@ def end_cleanly_when_stopped() -> None:
             signal.signal(stop, signal.default_int_handler)
 
 
-def _leave_a_closed_pipe() -> None:
+def _leave_a_closed_pipe() -> NoReturn:
     """The reader of our output has gone: what is left in the buffer goes nowhere, and that is no failure."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, TypeAdapter
 
 _NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,39}$"
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -82,7 +82,9 @@ class Option:
         """Whether it is one of its values."""
         try:
             self.typed(value)
-        except ValidationError:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a third party's type may raise anything, also what would end melt
             return False
         return True
 
@@ -109,3 +111,4 @@ def check_options(declared: Sequence[Option]) -> None:
     for option in declared:
         if not option.takes(option.default):
             raise ValueError(f"its option {option.name} does not take its own default, {option.default!r}")
+        option.described  # noqa: B018 - raises where its type has no words

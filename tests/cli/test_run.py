@@ -5,8 +5,10 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
+from timeit import timeit
 from types import SimpleNamespace
 from typing import cast
 
@@ -243,6 +245,28 @@ def test_a_stopped_run_leaves_whole_runs_and_resumes(
     assert again.returncode == 0, err
     assert f"{len(runs)} measured already" in err
     assert len(Store(results).runs()[0]) == 4
+
+
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["devices"]])
+def test_ctrl_c_while_melt_starts_is_one_line_at_most(command: list[str]) -> None:
+    code = "from melt.__main__ import main; import signal; print('begun', flush=True); main()"
+    start = [sys.executable, "-c", code, *command]
+    took_s, parts = timeit(lambda: subprocess.run(start, capture_output=True, check=True), number=1), 8
+    for part in range(parts):
+        with subprocess.Popen(
+            start,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as melt:
+            assert melt.stdout
+            melt.stdout.readline()
+            time.sleep(0.005 + took_s * part / parts)
+            melt.send_signal(signal.SIGINT)
+            _, err = melt.communicate(timeout=60)
+        assert melt.returncode in (0, 130), err
+        assert len(err.strip().splitlines()) <= 1, err
 
 
 def test_devices_and_doctor_speak_to_people_and_to_programs(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ class TestMeasuredOnItself:
         measure = ["run", "--device", str(tmp_path / "jetson.yaml"), "--model", str(tiny_model), "--runner", "python"]
         few = ["--context", "64", "--gen", "32", "--sessions", "1", "--iterations", "1", "--threads", "1"]
         modes = ["--power-mode", "15W", "--power-mode", "25W", "--results", str(tmp_path / "results"), "--no-report"]
-        melt_there = nano.inside(sys.executable, "-c", "from melt.cli import main; main()")
+        melt_there = nano.inside(sys.executable, "-m", "melt")
         done = subprocess.run([*melt_there, *measure, *few, *modes], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         runs, _ = Store(tmp_path / "results").runs()

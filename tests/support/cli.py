@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 # Not the installed script: a worktree's own melt is meant, installed or not.
-MELT = (sys.executable, "-c", "from melt.cli import main; main()")
+MELT = (sys.executable, "-m", "melt")
 
 
 def melt_cli(*words: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
