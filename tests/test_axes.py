@@ -178,7 +178,7 @@ class TestTwoCellsThatDifferInOneField:
         options = {k: v for k, v in given.items() if v not in (None, ()) and k in {a.key for a in AXES.values()}}
         idle = [{name: axis.default for name, axis in AXES.items() if not cell.means(axis)} for cell in pair(field)]
         cells = {cell.model_copy(update=unused) for cell, unused in zip(pair(field), idle, strict=True)}
-        assert set(load_plan(None, options | _assigned(given["settings"])).cells()) == cells
+        assert set(load_plan(None, options | _assigned(given["assignments"])).cells()) == cells
 
 
 def test_a_setting_of_an_engine_stands_in_four_files() -> None:

@@ -23,6 +23,7 @@ from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, DamagedRunError, Flag, Manifest, read_manifest
 from melt.store.store import Damaged, Run, Store
 from melt.telemetry.series import series
+from melt.util.text import plural
 from melt.util.units import S_PER_NS
 
 WORTH_A_PROCESS = 250  # runs: a second or so of parsing, about what starting one costs
@@ -46,7 +47,7 @@ class Results:
 
     def __repr__(self) -> str:
         ok = sum(r.ok for r in self.recorded)
-        return f"Results({len(self.recorded)} runs, {ok} ok, {len(self.damaged)} damaged)"
+        return f"Results({plural(len(self.recorded), 'run')}, {ok} ok, {len(self.damaged)} damaged)"
 
     @cached_property
     def manifests(self) -> dict[str, Manifest]:

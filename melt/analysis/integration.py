@@ -78,9 +78,11 @@ def phase_energy(
     n_samples = _n_samples(one, t0_ns, t1_ns, source.native_period_s)
     known = PhaseEnergy(coverage=coverage, n_samples=n_samples)
     reason = _unfit(source, one, t0_ns, t1_ns, known) or _charged(source, charging, t0_ns, t1_ns)
-    if reason:
-        return replace(known, reason=reason)
-    # Where the samples begin late or end early, their mean power stands for the little that is missing.
+    return replace(known, reason=reason) if reason else _with_energy(known, source, one, t0_ns, t1_ns)
+
+
+def _with_energy(known: PhaseEnergy, source: Source, one: Series, t0_ns: int, t1_ns: int) -> PhaseEnergy:
+    """Where the samples begin late or end early, their mean power stands for the little that is missing."""
     from_ns, to_ns = max(t0_ns, int(one.t_ns[0])), min(t1_ns, int(one.t_ns[-1]))
     covered_j = _integral(source, one, from_ns, to_ns)
     seconds = (t1_ns - t0_ns) * S_PER_NS

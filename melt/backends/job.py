@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from melt.backends.cores import cpu_mask
 from melt.drivers.base import DeviceFile
 from melt.errors import RunnerError
+from melt.models.formats import FORMATS
 from melt.models.refs import parse_ref
 from melt.spec.cell import AXES, Cell
 from melt.spec.facts import DeviceFacts
@@ -14,17 +15,14 @@ from melt.spec.job import Job, Workload
 if TYPE_CHECKING:
     from melt.models.info import Format, ModelInfo
 
-_FORMATS = {"gguf": "GGUF file", "onnx": "ONNX folder"}
-
 
 def check_format(cell: Cell, wanted: "Format", backend: str) -> None:
     """Raises RunnerError where the cell's model is of a format that the backend does not read."""
-    format_ = parse_ref(cell.model).format
-    if format_ != wanted:
-        example = "synth:smollm2-135m@onnx-int4" if wanted == "onnx" else "synth:smollm2-135m@Q4_0"
+    if parse_ref(cell.model).format != wanted:
+        rules = FORMATS[wanted]
         raise RunnerError(
-            f"{backend} reads {_FORMATS[wanted]}s, and {cell.model} is none",
-            f"Name one, for example {example}. In a plan of several engines `exclude` says which go together.",
+            f"{backend} reads {rules.noun}s, and {cell.model} is none",
+            f"Name one, for example {rules.example}. In a plan of several engines `exclude` says which go together.",
         )
 
 

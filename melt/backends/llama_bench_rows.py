@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from melt.spec.cell import Cell
 from melt.spec.events import Accelerator, Done, Failed, Hello, Repetitions, Text, Warned
 from melt.spec.job import PROTOCOL
+from melt.util.text import plural
 
 _Tokens = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 _NPU = re.compile(r"hexagon|htp|npu", re.I)  # llama.cpp lists them among the GPUs
@@ -120,7 +121,7 @@ class LlamaBenchOutput:
                 repetitions.phase, repetitions.tokens, repetitions.depth, *wanted
             )
         if len(repetitions.took_ns) != cell.iterations:
-            made = f"{len(repetitions.took_ns)} repetitions of the {repetitions.phase}"
+            made = f"{plural(len(repetitions.took_ns), 'repetition')} of the {repetitions.phase}"
             return f"llama-bench gives {made}, and not {cell.iterations}"
         if not first and row.build != self._rows[0].build:
             return "the prefill and the decode are of two builds of llama-bench"

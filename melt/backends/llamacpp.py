@@ -13,7 +13,7 @@ from melt.backends.llamacpp_checks import host_checks
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import MeltError, RunnerError
-from melt.spec.cell import AXES, Cell
+from melt.spec.cell import AXES, OWN_RUNNERS, Cell
 from melt.spec.check import Check
 from melt.spec.facts import DeviceFacts
 from melt.toolchain.build import build, built
@@ -23,7 +23,6 @@ from melt.toolchain.targets import ON_DEVICE, Target, has_target, phone_gpu_targ
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
 
-RUNNERS = ("auto", "python", "native")
 _NO_PYTHON = "llama.cpp: llama-cpp-python is not installed on this device"
 _INSTALL = "On the machine at hand: pip install 'melt-bench[local]' (it compiles for some minutes)."
 
@@ -55,9 +54,9 @@ class LlamaCpp(Backend):
     def check_cell(self, cell: Cell) -> None:
         """Raises RunnerError where the model is no GGUF file, or the runner none of this backend's."""
         check_format(cell, "gguf", self.name)
-        if cell.runner not in RUNNERS:
+        if cell.runner not in OWN_RUNNERS:
             raise RunnerError(
-                f"runner {cell.runner!r}: {self.name} has {', '.join(RUNNERS)}",
+                f"runner {cell.runner!r}: {self.name} has {', '.join(OWN_RUNNERS)}",
                 "A program that `melt runner add` took needs --backend llamabench.",
             )
 

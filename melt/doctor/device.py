@@ -12,6 +12,7 @@ from melt.errors import MeltError
 from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
+from melt.telemetry.discovery import kinds_for
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
@@ -54,7 +55,7 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     fix = f"melt devices clean {profile.name} removes what melt put there."
     checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
     energy = [s for s in found.sources if s.counts_in_total]
-    checks += [_energy(energy, _is_charging(driver, found))] if energy else []
+    checks += [_energy(energy, _is_charging(driver, found), facts.platform)] if energy else []
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
     checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
     return checks
@@ -88,12 +89,10 @@ def gpu_build(tools: DeviceTools, facts: DeviceFacts, name: str) -> list[Check]:
     ]
 
 
-def _energy(sources: Sequence[Source], charging: bool) -> Check:
+def _energy(sources: Sequence[Source], charging: bool, platform: str) -> Check:
     names = ", ".join(s.name for s in sources)
     if charging and all(s.site == "battery" for s in sources):
-        fix = (
-            "Take the cable out (a phone: over Wi-Fi), or suspend charging: docs/android.md#energy, docs/ios.md#energy."
-        )
+        fix = " ".join(kind.unplug_hint for kind in kinds_for(platform).values() if kind.unplug_hint)
         return Check("energy", "warning", f"{names}, and the battery is being charged: no joules", fix)
     return Check("energy", "ok", names)
 

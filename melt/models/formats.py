@@ -14,16 +14,20 @@ from melt.models.onnx.memory import predict_onnx_memory
 
 @dataclass(frozen=True)
 class FormatRules:
-    """What melt does with models of one format."""
+    """What melt does with models of one format; ``noun`` is what people call one, ``example`` a reference to one."""
 
+    noun: str
+    example: str
     inspect: Callable[[Path, str], ModelInfo]
     predict_memory: Callable[[ModelInfo, Context], MemoryPrediction]
     why_unpredictable: Callable[[ModelInfo], str]
 
 
 FORMATS: dict[Format, FormatRules] = {
-    "gguf": FormatRules(inspect_file, predict_llama_memory, why_unpredictable),
-    "onnx": FormatRules(inspect_folder, predict_onnx_memory, lambda info: ""),
+    "gguf": FormatRules("GGUF file", "synth:smollm2-135m@Q4_0", inspect_file, predict_llama_memory, why_unpredictable),
+    "onnx": FormatRules(
+        "ONNX folder", "synth:smollm2-135m@onnx-int4", inspect_folder, predict_onnx_memory, lambda info: ""
+    ),
 }
 
 

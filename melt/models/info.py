@@ -18,7 +18,7 @@ class ModelFile:
     size_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """A model's identity, shape and size; zero where an architecture has no such thing.
 
@@ -34,8 +34,8 @@ class ModelInfo:
     short_name: str
     ref: str
     path: str
-    revision: str
-    sha256: str
+    revision: str = ""
+    sha256: str = ""
     file_bytes: int
     arch: str
     family: Family
@@ -43,30 +43,30 @@ class ModelInfo:
     synthetic: bool
     n_params: int
     n_params_active: int
-    n_experts: int
-    n_experts_used: int
+    n_experts: int = 0
+    n_experts_used: int = 0
     n_layers: int
-    n_attention_layers: int
-    n_recurrent_layers: int
-    d_model: int
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    d_ff: int
-    d_ff_expert: int
-    d_inner: int
-    d_state: int
-    d_conv: int
-    n_groups: int
+    n_attention_layers: int = 0
+    n_recurrent_layers: int = 0
+    d_model: int = 0
+    n_heads: int = 0
+    n_kv_heads: int = 0
+    head_dim: int = 0
+    d_ff: int = 0
+    d_ff_expert: int = 0
+    d_inner: int = 0
+    d_state: int = 0
+    d_conv: int = 0
+    n_groups: int = 0
     vocab_size: int
     context_trained: int
     bytes_by_type: dict[str, int]
     weights_bytes: int
     active_weights_bytes: int
-    embedding_bytes: int
+    embedding_bytes: int = 0
     tied_embedding: bool
-    conv_state_elements: int
-    ssm_state_elements: int
+    conv_state_elements: int = 0
+    ssm_state_elements: int = 0
     kv_layout: KvLayout
     format: Format = "gguf"
     # Of an ONNX graph, whose types are its own; zero where the engine chooses the cache's type.

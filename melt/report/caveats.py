@@ -11,6 +11,8 @@ from melt.analysis.stats import SESSIONS_FOR_INTERVAL
 from melt.report import text
 from melt.report.curve_groups import CurveGroup
 
+_GIVES_ENERGY = ("power_w", "energy_j", "charging")  # a battery's joules count only where it is known to discharge
+
 
 def caveats(results: Results, groups: list[CurveGroup]) -> list[str]:
     """Every caveat, the most important first."""
@@ -45,7 +47,7 @@ def _not_compared(results: Results) -> list[str]:
         if found.empty:
             continue
         cells = [results.manifests[run_id].cell for run_id in found["run_id"]]
-        names = sorted({f"{text.name(c.device)} · {text.name(c.backend)} · {text.name(c.accelerator)}" for c in cells})
+        names = sorted({text.place(dict(c)) for c in cells})
         out.append(
             f"{text.name(flag).replace('_', ' ').capitalize()}: {text.joined(names)}. "
             f"{text.clean(found['evidence'].iloc[0])}. These cells stand in the tables, and in no figure or comparison."
@@ -74,7 +76,7 @@ def _energy(results: Results) -> list[str]:
         reasons = Counter(r for c in [f"energy_{phase}_reason" for phase in PHASES] for r in group[c].dropna())
         reason = text.clean(reasons.most_common(1)[0][0]) if reasons else "no power was recorded"
         manifest = results.manifests[group["run_id"].iloc[-1]]
-        absent = [a for a in manifest.telemetry.absent if any(w in a.name for w in ("rapl", "power", "battery"))]
+        absent = [a for a in manifest.telemetry.absent if a.quantity in _GIVES_ENERGY]
         because = "; ".join(f"{text.clean(a.name)}: {text.clean(a.reason)}" for a in absent)
         out.append(f"Energy on {text.name(device)} is absent, not zero: {reason}{f' ({because})' if because else ''}.")
     return out

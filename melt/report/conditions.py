@@ -124,11 +124,19 @@ def protocol(results: Results) -> list[Fact]:
     facts = [
         *(Fact(axis.heading, values) for axis in AXES.values() if (values := _values(axis, runs, cells))),
         Fact("Sessions", f"{text.span(results.cells['n_sessions'])} a cell, each a fresh process"),
-        Fact("Timed passes", f"{text.span(ok['n_iterations'])} a session" if len(ok) else "none"),
+        *_passes(ok),
         Fact("Runs", ", ".join(f"{statuses[s]:,} {s}" for s in ("ok", "failed", "skipped") if statuses[s])),
         Fact("Measured", when),
     ]
     return [Fact(f.name, text.clean(f.value)) for f in facts]
+
+
+def _passes(ok: pd.DataFrame) -> list[Fact]:
+    """How many passes were timed, where that is another number than was asked for: in a given time, or none at all."""
+    made = ok["n_iterations"].astype(int)
+    if len(ok) and set(made) == set(ok["iterations"].astype(int)):
+        return []
+    return [Fact("Timed passes", f"{text.span(made)} a session" if len(ok) else "none")]
 
 
 def _values(axis: Axis, runs: pd.DataFrame, cells: Sequence[Cell]) -> str:
@@ -141,6 +149,8 @@ def _values(axis: Axis, runs: pd.DataFrame, cells: Sequence[Cell]) -> str:
     shown = _list(axis, {None if v != v else v for v in runs[axis.name]})
     if axis.unit and axis.unit not in axis.title:
         shown += f" {axis.unit}"
+    if axis.per:
+        shown += f" {axis.per}"
     return shown if len(asked) == 1 or axis.separates == "context" else f"{shown}: cells differ, see the table"
 
 

@@ -10,8 +10,7 @@ from melt.analysis.crossover import Crossover, crossover
 from melt.analysis.curves import APART, MATCHED, Curve, curves, pairs
 from melt.analysis.frames import Results
 from melt.report.palette import Look, looks
-from melt.report.text import clean, name, setting
-from melt.spec.cell import AXES
+from melt.report.text import PLACE, clean, name, setting
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,6 @@ _TELLING = (
 
 def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
     """A title for each group: device, engine and accelerator, and whatever else differs."""
-    always = [key for key in MATCHED if key in AXES and AXES[key].always_said]
     differs = {f for i, f in enumerate(MATCHED) if len({str(k[i]) for k in keys}) > 1}
     at = MATCHED.index("conditions_id")
     if len({k[:at] + k[at + 1 :] for k in keys}) == len(keys):
@@ -108,7 +106,7 @@ def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
     for key in keys:
         words = []
         for key_name, value in zip(MATCHED, key, strict=True):
-            if key_name in always:
+            if key_name in PLACE:
                 words.append(name(value))
             elif key_name == "effective_accelerator":
                 asked = key[MATCHED.index("accelerator")]

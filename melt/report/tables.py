@@ -15,6 +15,7 @@ from melt.analysis.metrics import shown_in
 from melt.analysis.settings import differing
 from melt.analysis.stats import median
 from melt.report import text
+from melt.spec.cell import AXES
 from melt.spec.metrics import Metric
 
 _NAMED = ("model_name", "quant", "prompt_tokens")  # in every table
@@ -74,21 +75,21 @@ def cells_table(results: Results) -> Table:
     """Every cell, with the metrics that any of them has."""
     cells = results.cells
     metrics = [m for m in shown_in("cells") if cells[m.name].notna().any()]
-    several_devices = cells["device"].nunique() > 1 or cells["accelerator"].nunique() > 1
-    header = [("Model", ""), ("Context", "tokens in the prompt")]
-    header = ([("Device", "")] if several_devices else []) + header + [("Sessions", "fresh processes measured")]
-    header += [("Flags", "reasons to doubt")] + [_heading(m) for m in metrics]
-    shown = [*_NAMED, *(("device", "accelerator") if several_devices else ())]
-    apart = differing(cells, shown)
+    place = text.PLACE if cells[[*text.PLACE]].drop_duplicates().shape[0] > 1 else ()
+    header = [("Model", ""), ("Context", "tokens in the prompt"), ("Sessions", "fresh processes measured")]
+    header += [("Flags", "reasons to doubt"), *(_heading(m) for m in metrics)]
+    if place:
+        header.insert(0, ("Measured on", ", ".join(AXES[name].title for name in place)))
+    apart = differing(cells, [*_NAMED, *place])
     rows = []
     for row in cells.to_dict("records"):
-        device = [words(f"{row['device']} / {row['accelerator']}")] if several_devices else []
+        where = [words(text.place(row))] if place else []
         identity = [
             words(row["model_name"], row["quant"]),
             replace(numeral(row["prompt_tokens"], text.count), note=_note(row, apart)),
         ]
         values = [_value(m, row) for m in metrics]
-        rows.append((*device, *identity, numeral(row["n_sessions"], text.count), _flags(row["flags"]), *values))
+        rows.append((*where, *identity, numeral(row["n_sessions"], text.count), _flags(row["flags"]), *values))
     return Table("cells", tuple(header), tuple(rows))
 
 

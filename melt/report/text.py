@@ -3,12 +3,13 @@
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from melt.spec.cell import AXES
 from melt.spec.metrics import Metric
+from melt.util.text import counted
 from melt.util.text import joined as joined
 from melt.util.text import plural as plural
 
@@ -56,6 +57,15 @@ def number(value: float, digits: int = 3) -> str:
 def count(value: float) -> str:
     """A whole number with thousands separated."""
     return "–" if not math.isfinite(value) else f"{round(value):,}"
+
+
+# The settings that every title says: where it was measured, and with what.
+PLACE = tuple(name for name, axis in AXES.items() if axis.always_said and axis.separates == "setting")
+
+
+def place(of: Mapping[Any, Any]) -> str:
+    """Where a cell or a row was measured, as titles have it: "pixel8 · llama.cpp · cpu"."""
+    return " · ".join(name(of[column]) for column in PLACE)
 
 
 def setting(column: str, value: object) -> str:
@@ -160,7 +170,7 @@ def amount(metric: Metric, value: float) -> str:
 
 def tokens(value: float) -> str:
     """A context length in full."""
-    return f"{count(value)} tokens"
+    return counted(count(value), "token")
 
 
 def short_tokens(value: float) -> str:

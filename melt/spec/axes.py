@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from melt.util.text import counted
+
 # What is measured anew where an axis differs: the same thing more often or on other tokens (passes), a further
 # point of a curve (context), another model's curve (model), or something else that no comparison mixes (setting).
 Separates = Literal["setting", "passes", "context", "model"]
@@ -24,7 +26,9 @@ class Axis:
     default_list: tuple[object, ...] | None = None  # of a plan; None: the field's default alone
     page: str = ""  # of the docs, that says more
     as_run: str = ""  # how a run's value may be another than its cell's; added to the column's meaning
-    words: str = ""  # a value in a phrase, as "{} threads"; empty: the title before it
+    noun: str = ""  # of what is counted, one of them: a value in a phrase is "1 thread", "2 threads"
+    words: str = ""  # a value in a phrase otherwise, as "for {} s"; empty: the title before it
+    per: str = ""  # how often each value is, where a list of values stands alone: "a session"
     unset: str = "auto"  # how None is said
     always_said: bool = False  # in a cell's label; other settings are said where they are not the default
     separates: Separates = "setting"
@@ -83,4 +87,6 @@ class Axis:
 
     def phrase(self, text: str) -> str:
         """The text of a value as it stands among those of other axes."""
+        if self.noun:
+            return counted(text, self.noun)
         return self.words.format(text) if self.words else f"{self.title} {text}"

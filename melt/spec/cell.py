@@ -21,6 +21,8 @@ Cores = Annotated[
     BeforeValidator(lambda v: f"{v:#x}" if isinstance(v, int) and not isinstance(v, bool) else v),  # YAML's 0xf0
     Field(pattern=r"^(all|little|mid|big|0x0*[1-9a-f][0-9a-f]{0,15})$"),
 ]
+# What a cell may call its runner beside the names of programs that `melt runner add` took.
+OWN_RUNNERS = ("auto", "python", "native")
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
 
 
@@ -103,7 +105,7 @@ class Cell(BaseModel):
             key="context",
             option="--context",
             default_list=(128, 512, 2048),
-            words="{} tokens",
+            noun="token",
             always_said=True,
             separates="context",
             job="workload.prompt_tokens",
@@ -119,6 +121,7 @@ class Cell(BaseModel):
             key="gen",
             option="--gen",
             words="{} tokens generated",
+            per="after each prompt",
             job="workload.gen_tokens",
         ),
     ] = 64
@@ -130,7 +133,7 @@ class Cell(BaseModel):
             unit="threads",
             option="--threads",
             as_run="as many as it used",
-            words="{} threads",
+            noun="thread",
         ),
     ] = None
     cores: Annotated[
@@ -219,7 +222,8 @@ class Cell(BaseModel):
             "warm-ups",
             "untimed passes of a session before the timed ones",
             option="--warmups",
-            words="{} warm-ups",
+            noun="warm-up",
+            per="a session",
             separates="passes",
             job="warmups",
         ),
@@ -231,7 +235,8 @@ class Cell(BaseModel):
             "iterations",
             "timed passes of a session",
             option="--iterations",
-            words="{} iterations",
+            noun="iteration",
+            per="a session",
             separates="passes",
             job="iterations",
         ),

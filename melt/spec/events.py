@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from melt.util.text import plural
+
 MAX_LINE_CHARS = 16 * 1024 * 1024
 
 BufferKind = Literal["weights", "kv", "state", "compute", "output"]
@@ -144,7 +146,7 @@ class Iteration(_Event):
     def problem(self, gen_tokens: int) -> str:
         """Why these stamps cannot be of a pass with ``gen_tokens`` tokens; empty where they can."""
         if not self.warmup and len(self.token_t_ns) != gen_tokens:
-            return f"{len(self.token_t_ns)} token stamps for {gen_tokens} tokens"
+            return f"{plural(len(self.token_t_ns), 'token stamp')} for {plural(gen_tokens, 'token')}"
         stamps = (self.prefill.t_start_ns, self.prefill.t_end_ns, *self.token_t_ns)
         if any(b <= a for a, b in pairwise(stamps)):
             return "stamps do not increase"

@@ -42,10 +42,10 @@ def discover(platform: str, inventory: Inventory, sensors: Sensors) -> Discovery
         findings.extend(of_one)
     if not any(s.quantity == "temperature_c" for s in findings.sources):
         hint = "Virtual machines have none: sessions then start without waiting to cool."
-        findings.miss("temperature", "no thermal zone", hint)
+        findings.miss("temperature", "no thermal zone", hint, "temperature_c")
     kept = [s for s in findings.sources if not _matches(s, sensors.disable)]
-    disabled = [s.name for s in findings.sources if s not in kept]
-    findings.absent += [Absent(name=name, reason="disabled in the profile") for name in disabled]
+    disabled = [s for s in findings.sources if s not in kept]
+    findings.absent += [Absent(name=s.name, reason="disabled in the profile", quantity=s.quantity) for s in disabled]
     total = _wanted_total(findings, kept, sensors.total) if sensors.total else _total(findings, kept, of_kind)
     used = {s.probe for s in kept}
     return Discovery(
@@ -99,7 +99,7 @@ def _wanted_total(findings: Findings, kept: list[Source], wanted: tuple[str, ...
     for pattern in wanted:
         if not any(_matches(s, (pattern,)) for s in able):
             reason = "the profile's sensors.total names it, and no such power or energy source is here"
-            findings.miss(pattern, reason, there)
+            findings.miss(pattern, reason, there, "power_w")
     return {s.name for s in able if _matches(s, wanted)}
 
 

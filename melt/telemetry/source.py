@@ -9,7 +9,7 @@ import re
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 Quantity = Literal[
     "power_w",  # instantaneous power
@@ -46,6 +46,8 @@ _MEMORY_BY_NAME: dict[str, Memory] = {
     "system:available": "available",
     "gpu:memory": "allocated",
 }
+# What the names of absent sensors of power hold, in results from before Absent.quantity.
+_POWER_BY_NAME = ("rapl", "power", "battery")
 
 
 class _Frozen(BaseModel):
@@ -109,11 +111,24 @@ class Source(_Frozen):
 
 
 class Absent(_Frozen):
-    """A source that was looked for and is not there, with the reason and what to do about it."""
+    """A source that was looked for and is not there, with the reason and what to do about it.
+
+    ``quantity`` is what it would have measured; None where it is no sensor, or one of several quantities.
+    """
 
     name: str
     reason: str
     hint: str = ""
+    quantity: Quantity | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quantity_of_old_results(cls, data: Any, info: ValidationInfo) -> Any:
+        """Results from before the field say by the name alone what would have given energy."""
+        if info.mode == "json" and isinstance(data, dict) and "quantity" not in data:
+            name = str(data.get("name"))
+            return {**data, "quantity": "power_w"} if any(w in name for w in _POWER_BY_NAME) else data
+        return data
 
 
 class Discovery(_Frozen):

@@ -15,6 +15,7 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from melt.errors import RunnerError
+from melt.spec.cell import OWN_RUNNERS
 from melt.spec.facts import DeviceFacts
 from melt.toolchain.elf import read_elf
 from melt.toolchain.source import cannot_write
@@ -23,7 +24,6 @@ from melt.util.files import cache_folder, write_whole
 from melt.util.yaml import did_you_mean
 
 PROGRAM = "llama-bench"
-RESERVED = ("auto", "python", "native")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _MAX_LINKS = 8  # from one name to the next
 _LIBRARY = re.compile(r"lib[A-Za-z0-9._+-]{1,100}\.so(\.[0-9]+)*")
@@ -114,7 +114,7 @@ def add_program(archive: Path, name: str | None = None) -> Program:
         RunnerError: the archive cannot be read or holds no llama-bench, or the name is none.
     """
     name = name if name is not None else re.sub(r"\.(zip|tar|tgz|tar\.\w+)$", "", archive.name)
-    if not NAME.fullmatch(name) or name in RESERVED:
+    if not NAME.fullmatch(name) or name in OWN_RUNNERS:
         raise RunnerError(f"{name!r} is no name for a runner", "Give it one of letters, digits and .-_: --name adreno")
     try:
         _folder().mkdir(parents=True, exist_ok=True)

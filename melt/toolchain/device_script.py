@@ -8,12 +8,24 @@ from melt.toolchain.build import NOT_OURS
 # Here the compiler's name is fixed too, and so is make.
 _NOT_OURS = " ".join((*NOT_OURS, "CXX", "MAKEFLAGS", "CMAKE_GENERATOR"))
 
+# One build at a time in the folder. It ends with its host, which it knows by its standard input: with SIGTERM, so that
+# make clears away what it was making. Where that did not happen (no power), the folder is built from the start.
+_ALONE = """if command -v flock > /dev/null; then
+  exec 9> lock
+  flock -n 9 || { echo "error: another build is running in $PWD"; exit 1; }
+fi
+exec 8<&0
+(cat <&8; kill -TERM 0) > /dev/null 2>&1 9>&- &
+watcher=$!
+trap 'exit 143' TERM INT HUP
+trap 'rm -f building; kill $watcher 2> /dev/null' EXIT
+if [ -e building ]; then rm -rf build; fi
+: > building
+"""
+
 
 def build_script(place: str, archive: str, sha256: str, flags: Sequence[str], jobs: int) -> str:
     """POSIX sh: unpacks what is new and builds; what an earlier build made of the same llama.cpp is used again.
-
-    It ends with its host, which it knows by its standard input: with SIGTERM, so that make clears away what it was
-    making. Where that did not happen (no power), the folder is built from the start. One build at a time runs there.
 
     Args:
         place: the build's folder, on the device.
@@ -28,18 +40,7 @@ exec 2>&1
 unset {_NOT_OURS}
 mkdir -p {shlex.quote(place)}
 cd {shlex.quote(place)}
-if command -v flock > /dev/null; then
-  exec 9> lock
-  flock -n 9 || {{ echo "error: another build is running in $PWD"; exit 1; }}
-fi
-exec 8<&0
-(cat <&8; kill -TERM 0) > /dev/null 2>&1 9>&- &
-watcher=$!
-trap 'exit 143' TERM INT HUP
-trap 'rm -f building; kill $watcher 2> /dev/null' EXIT
-if [ -e building ]; then rm -rf build; fi
-: > building
-if [ "$(cat source/unpacked 2> /dev/null)" != {sha256} ]; then
+{_ALONE}if [ "$(cat source/unpacked 2> /dev/null)" != {sha256} ]; then
   rm -rf new
   mkdir new
   tar -xzmf {shlex.quote(archive)} -C new

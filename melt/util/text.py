@@ -5,7 +5,12 @@ from collections.abc import Sequence
 
 def plural(n: int, one: str, many: str = "") -> str:
     """A count with its noun: 1 cell, 2,000 cells."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return counted(f"{n:,}", one, many)
+
+
+def counted(written: str, one: str, many: str = "") -> str:
+    """A count that is written already, with its noun."""
+    return f"{written} {one if written == '1' else many or one + 's'}"
 
 
 def joined(items: Sequence[str]) -> str:

@@ -100,8 +100,10 @@ def describe_problems(
         loc = (*at, *inner)
         if lines and loc not in lines and loc[-1:] == (0,):
             loc = loc[:-1]  # one value that stands for a list of one
-        key = ".".join(str(p) for p in loc)
         place = (elsewhere or {}).get(str(loc[0])) if loc else None
+        if place and isinstance(loc[-1], int):
+            loc = loc[:-1]  # options have no list to count in
+        key = ".".join(str(p) for p in loc)
         if place is None:
             place = where + (f":{lines[loc]}" if lines and loc in lines else "")
         if problem["type"] == "extra_forbidden":

@@ -1,11 +1,13 @@
 """The device profiles that come with melt."""
 
 import json
+import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-from melt.drivers import connect
+from melt.drivers import connect, load_driver
 from melt.drivers.profiles import json_schema, read_profile, shipped_folder
 from melt.errors import DeviceError, ProfileError
 from melt.spec.profile import DeviceProfile
@@ -76,3 +78,14 @@ def test_the_schema_lets_editors_complete_each_drivers_own_keys() -> None:
     assert keys["ssh"] == {"host", "user", "port"}
     assert keys["ios"] == {"udid", "model", "host", "port"}
     assert keys["local"] == set()
+
+
+def test_the_page_on_devices_lists_the_address_keys_of_every_driver() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "devices.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| `address` |"))
+    listed = {}
+    for part in row.split("to find it; ")[1].split(";"):
+        name, _, keys = part.partition(":")
+        listed[name.strip()] = re.findall(r"`(\w+)`", keys)
+    own = [e.name for e in entry_points(group="melt.drivers") if e.value.startswith("melt.drivers.")]
+    assert listed == {name: list(load_driver(name).Address.model_fields) for name in sorted(own, key=[*listed].index)}

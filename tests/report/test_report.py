@@ -203,7 +203,9 @@ class TestTold:
         write_run(tmp_path / "results", MAMBA, 128, recipe=Recipe(iterations=5, warmups=2))
         results = melt.load(tmp_path / "results")
         facts = {f.name: f.value for f in protocol(results)}
-        assert (facts["Iterations"], facts["Warm-ups"]) == ("5", "2")
+        assert (facts["Iterations"], facts["Warm-ups"]) == ("5 a session", "2 a session")
+        assert facts["Generated tokens"].endswith(" after each prompt")
+        assert "Timed passes" not in facts  # as many as were asked for
         assert facts["Logical batch"] == "256, 2,048 tokens: cells differ, see the table"
         assert facts["Physical batch"] == "64, 512 tokens: cells differ, see the table"
         assert facts["Key cache"] == "f16, q8_0: cells differ, see the table"
@@ -213,6 +215,26 @@ class TestTold:
         assert not {"Duration", "CPU fallback", "Options", "Power mode", "Device", "Backend"} & set(facts)
         notes = {row[1].note for row in cells_table(results).rows}
         assert "logical batch 256, physical batch 64, flash attention on, key cache q8_0, seed 42" in notes
+
+    def test_passes_in_a_given_time_are_counted(self, tmp_path: Path) -> None:
+        run = write_run(tmp_path, MAMBA, 128, recipe=Recipe(iterations=5, cell={"workload": "sustained"}))
+        path = run.folder / "manifest.json"
+        path.write_text(path.read_text().replace('"iterations": 5', '"iterations": 1'))
+        facts = {f.name: f.value for f in protocol(melt.load(tmp_path))}
+        assert (facts["Iterations"], facts["Timed passes"]) == ("1 a session", "5 a session")
+
+    def test_a_table_of_several_places_says_each_as_the_figures_do(self, tmp_path: Path) -> None:
+        for cell in ({}, {"backend": "onnxruntime"}):
+            write_run(tmp_path, MAMBA, 128, recipe=Recipe(cell=cell))
+        results = melt.load(tmp_path)
+        table = cells_table(results)
+        assert table.header[0] == ("Measured on", "device, backend, accelerator")
+        assert {row[0].shown for row in table.rows} == {g.title for g in curve_groups(results)}
+
+    def test_what_gives_no_energy_is_told_by_what_it_would_have_measured(self, tmp_path: Path) -> None:
+        write_run(tmp_path, MAMBA, 128)
+        [told] = [line for line in caveats(melt.load(tmp_path), []) if line.startswith("Energy on")]
+        assert "(rapl: /sys/class/powercap is empty" in told
 
     @pytest.mark.parametrize(("sessions", "odds"), [(2, "50 % with 2"), (4, "87.5 % with 4"), (5, "93.75 % with 5")])
     def test_what_few_sessions_are_worth(self, tmp_path: Path, sessions: int, odds: str) -> None:

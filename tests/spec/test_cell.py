@@ -55,3 +55,7 @@ def test_a_label_says_what_is_not_the_default() -> None:
     cell = Cell(device="nano", model="m", runner="native", threads=4, power_mode="15W", type_k="q8_0", seed=7)
     said = "nano · m · llama.cpp · cpu · runner native · 512 tokens · 4 threads · power mode 15W · key cache q8_0"
     assert cell.label() == said
+
+
+def test_a_label_counts_one_thing_as_one() -> None:
+    assert Cell(device="local", model="m", prompt_tokens=1, threads=1).label().endswith(" · 1 token · 1 thread")

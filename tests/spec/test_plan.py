@@ -250,3 +250,10 @@ def test_the_page_on_plans_lists_every_axis() -> None:
         default = ", ".join(f"`{axis.text(value)}`" for value in axis.default_list or ())
         more = f" ([{axis.page}]({axis.page}))" if axis.page else ""
         assert f"| `{axis.key}` | {option} | {default} | {axis.described}{more} |" in page.splitlines()
+
+
+@pytest.mark.parametrize("given", ["swap", ("mmap", "swap")])
+def test_a_value_of_an_option_is_named_as_its_option_is(given: object) -> None:
+    with pytest.raises(PlanError) as raised:
+        load_plan(None, {"devices": ("local",), "models": ("m",), "load_mode": given})
+    assert raised.value.message.startswith("command line: load_mode: Input should be 'mmap' or 'read' (got 'swap')")

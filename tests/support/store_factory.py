@@ -400,6 +400,7 @@ def discovery(recipe: Recipe) -> Discovery:
                 name="rapl",
                 reason="/sys/class/powercap is empty: a virtual machine has no RAPL",
                 hint="Measure energy on real hardware.",
+                quantity="energy_j",
             ),
         )
         return Discovery(probes=tuple(probes), sources=tuple(sources), absent=absent)

@@ -1,5 +1,6 @@
 """Kinds of sensors by entry point: melt's own are all there, and one that is broken is an absent sensor."""
 
+import json
 import pkgutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,10 @@ from melt.errors import MeltError
 from melt.spec.profile import Sensors
 from melt.telemetry import kinds, linux
 from melt.telemetry import registry as module
+from melt.telemetry.discovery import kinds_for
 from melt.telemetry.kinds.base import Findings, Precedence, SensorKind
 from melt.telemetry.registry import registry
-from melt.telemetry.source import Discovery, Inventory, Probe, Source
+from melt.telemetry.source import Absent, Discovery, Inventory, Probe, Source
 from tests.telemetry.replay import inventory_of, load_tree
 
 LAPTOP = "laptop-xps15-9560"
@@ -139,3 +141,26 @@ def test_every_source_of_memory_says_which_it_is() -> None:
         sources = linux.discover(inventory_of(load_tree(device))).sources
         assert {bool(s.memory) for s in sources if s.quantity == "memory_bytes"} == {True}
         assert not any(s.memory for s in sources if s.quantity != "memory_bytes")
+
+
+@pytest.mark.parametrize(
+    ("name", "quantity"), [("rapl", "power_w"), ("battery:BAT0:power", "power_w"), ("thermal:gpu", None)]
+)
+def test_results_from_before_say_by_a_name_what_would_have_given_energy(name: str, quantity: str | None) -> None:
+    assert Absent.model_validate_json(json.dumps({"name": name, "reason": "gone"})).quantity == quantity
+    of_now = Absent(name="power_mode", reason="not known")  # a condition, which is no sensor
+    assert Absent.model_validate_json(of_now.model_dump_json()).quantity is None
+
+
+def test_every_absent_sensor_says_what_it_would_have_measured() -> None:
+    """But what stands for several, as a file of the kernel's, and the whole device's energy."""
+    for device in (LAPTOP, "jetson-agx-orin", "raspberry-pi-5"):
+        absent = linux.discover(inventory_of(load_tree(device))).absent
+        unsaid = [a.name for a in absent if a.quantity is None and not a.name.startswith("/")]
+        assert unsaid in ([], ["energy"])
+
+
+@pytest.mark.parametrize(("platform", "word"), [("linux", "cable"), ("android", "Wi-Fi"), ("ios", "Wi-Fi")])
+def test_one_kind_says_how_a_device_is_not_fed(platform: str, word: str) -> None:
+    [hint] = [kind.unplug_hint for kind in kinds_for(platform).values() if kind.unplug_hint]
+    assert word in hint

@@ -60,7 +60,7 @@ class AdbDriver(RemoteDriver):
         if self._discovery is None:
             rails, reason = find_rails(self._remote)
             discovery = android.discover(self._read_inventory(), self._profile.sensors, rails)
-            absent = (Absent(name="power rails", reason=reason),) if reason else ()
+            absent = (Absent(name="power rails", reason=reason, quantity="power_w"),) if reason else ()
             self._discovery = discovery.model_copy(update={"absent": (*discovery.absent, *absent)})
         return self._discovery
 

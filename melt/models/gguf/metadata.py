@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from melt.errors import ModelError
 from melt.models.gguf.header import Value
+from melt.util.text import plural
 
 MAX_COUNT = 2**31
 
@@ -39,7 +40,7 @@ class Metadata:
         if not isinstance(value, tuple):
             return (self._checked(key, value),) * length
         if len(value) != length:
-            raise self._wrong(key, f"{len(value)} values", f"{length} values, one a layer")
+            raise self._wrong(key, plural(len(value), "value"), f"{plural(length, 'value')}, one a layer")
         return tuple(self._checked(key, element) for element in value)
 
     def flags(self, key: str, length: int) -> tuple[bool, ...] | None:
@@ -48,7 +49,7 @@ class Metadata:
         if not isinstance(value, tuple):
             return None
         if len(value) != length:
-            raise self._wrong(key, f"{len(value)} values", f"{length} values, one a layer")
+            raise self._wrong(key, plural(len(value), "value"), f"{plural(length, 'value')}, one a layer")
         return tuple(bool(element) for element in value)
 
     def _checked(self, key: str, value: object) -> int:

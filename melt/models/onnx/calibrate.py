@@ -55,11 +55,15 @@ def calibrate(
             ids = rng.integers(0, watched.vocab, (1, tokens), dtype=np.int32)
             state, extremes = watched.run(ids, seen, state)
             seen += tokens
-            for tensor, (low, high) in extremes.items():
-                before = found.get(tensor, (low, high))
-                found[tensor] = min(low, before[0]), max(high, before[1])
+            found = _widest(found, extremes)
         del watched  # so that one session is there at a time
     return {tensor: widened(between, MARGIN) for tensor, between in found.items()}
+
+
+def _widest(found: Mapping[str, Range], more: Mapping[str, Range]) -> dict[str, Range]:
+    """The range that holds both, of each tensor of ``more``."""
+    before = {tensor: found.get(tensor, one) for tensor, one in more.items()}
+    return {**found, **{t: (min(low, before[t][0]), max(high, before[t][1])) for t, (low, high) in more.items()}}
 
 
 def check_memory(graph: QuantisedGraph, name: str) -> None:

@@ -3,13 +3,14 @@
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melt.models.gguf.architectures import Family
 from melt.models.gguf.layers import KvLayout
 from melt.models.info import ModelInfo
+from melt.models.onnx.config import Decoder
 from melt.models.onnx.folder import Folder, StateTensor, read_folder, size_bytes
 
 if TYPE_CHECKING:
@@ -43,15 +44,12 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
     keys, conv, recurrent = ([t for t in folder.state if t.part == part] for part in ("key", "conv", "recurrent"))
     attending, recurring = {t.layer for t in keys}, {t.layer for t in (*conv, *recurrent)}
     heads = tuple(decoder.num_key_value_heads if i in attending else 0 for i in range(decoder.num_hidden_layers))
-    state_heads, d_state, state_width = _dims(recurrent, (1, 2, 3))
     weights = _weights(folder.model)
-    return ModelInfo(
+    info = ModelInfo(
         name=f"{synthetic} (synthetic: random weights)" if synthetic else folder.path.name,
         short_name=folder.path.name,
         ref=ref,
         path=str(folder.path),
-        revision="",
-        sha256="",
         file_bytes=file_bytes,
         arch=model.type,
         family=_family(attending, recurring),
@@ -59,21 +57,10 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
         synthetic=bool(synthetic),
         n_params=weights.n_params,
         n_params_active=weights.n_params,
-        n_experts=0,
-        n_experts_used=0,
         n_layers=decoder.num_hidden_layers,
-        n_attention_layers=len(attending),
-        n_recurrent_layers=len(recurring),
         d_model=decoder.hidden_size,
         n_heads=decoder.num_attention_heads,
-        n_kv_heads=decoder.num_key_value_heads if attending else 0,
-        head_dim=decoder.head_size if attending else 0,
         d_ff=weights.d_ff,
-        d_ff_expert=0,
-        d_inner=state_heads * state_width,
-        d_state=d_state,
-        d_conv=_dims(conv, (2,))[0] + 1 if conv else 0,
-        n_groups=0,
         vocab_size=model.vocab_size,
         context_trained=_count(told.get(CONTEXT_TRAINED, "")) or model.context_length,
         bytes_by_type=weights.bytes_by_type,
@@ -81,15 +68,39 @@ def info_from_folder(folder: Folder, ref: str, file_bytes: int) -> ModelInfo:
         active_weights_bytes=sum(weights.bytes_by_type.values()),
         embedding_bytes=weights.embedding_bytes,
         tied_embedding=weights.tied,
-        conv_state_elements=max((t.elements for t in conv), default=0),
-        ssm_state_elements=max((t.elements for t in recurrent), default=0),
         kv_layout=KvLayout(heads, decoder.head_size, decoder.head_size, 0, (False,) * len(heads)),
         format="onnx",
         widest_product=weights.widest,
-        kv_element_bytes=max((t.element_bytes for t in keys), default=0),
-        state_element_bytes=max((t.element_bytes for t in (*conv, *recurrent)), default=4),
         chunk_tokens=_chunk(folder),
+    )
+    info = _with_caches(info, keys, decoder) if keys else info
+    return _with_state(info, conv, recurrent) if recurring else info
+
+
+def _with_caches(info: ModelInfo, keys: list[StateTensor], decoder: Decoder) -> ModelInfo:
+    """With what the attending layers carry on."""
+    return replace(
+        info,
+        n_attention_layers=len({t.layer for t in keys}),
+        n_kv_heads=decoder.num_key_value_heads,
+        head_dim=decoder.head_size,
+        kv_element_bytes=max(t.element_bytes for t in keys),
         cache_tokens=max((d for t in keys if isinstance(d := t.dims[2], int)), default=0),
+    )
+
+
+def _with_state(info: ModelInfo, conv: list[StateTensor], recurrent: list[StateTensor]) -> ModelInfo:
+    """With what the recurrent layers carry on."""
+    heads, d_state, width = _dims(recurrent, (1, 2, 3))
+    return replace(
+        info,
+        n_recurrent_layers=len({t.layer for t in (*conv, *recurrent)}),
+        d_inner=heads * width,
+        d_state=d_state,
+        d_conv=_dims(conv, (2,))[0] + 1 if conv else 0,
+        conv_state_elements=max((t.elements for t in conv), default=0),
+        ssm_state_elements=max((t.elements for t in recurrent), default=0),
+        state_element_bytes=max(t.element_bytes for t in (*conv, *recurrent)),
     )
 
 

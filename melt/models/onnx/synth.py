@@ -84,10 +84,7 @@ def synthesise_onnx(
         (partial / CONFIG).write_bytes(_config_text(shape, tuple(graphs), lengths))
         with (partial / DATA).open("wb") as file:
             _write(file, weights, offsets, file_bytes, seed, progress or (lambda done, total: None))
-        ranges = _ranges(graphs, offsets, partial, shape)
-        for name, graph in graphs.items():
-            model = _model(graph, offsets, shape, seed, ranges)
-            (partial / name).write_bytes(model.SerializeToString(deterministic=True))
+        _write_graphs(partial, graphs, offsets, shape, seed)
         partial.chmod(0o755)
         partial.rename(out)
     except OSError as error:
@@ -95,6 +92,14 @@ def synthesise_onnx(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
+
+
+def _write_graphs(folder: Path, graphs: dict[str, Graph], offsets: dict[str, int], shape: Shape, seed: int) -> None:
+    """With their ranges, which are found by the weights that are in the folder already."""
+    ranges = _ranges(graphs, offsets, folder, shape)
+    for name, graph in graphs.items():
+        model = _model(graph, offsets, shape, seed, ranges)
+        (folder / name).write_bytes(model.SerializeToString(deterministic=True))
 
 
 def describe_onnx(shape: Shape, precision: Precision, ref: str) -> ModelInfo:

@@ -23,9 +23,9 @@ _LINES = (
 )
 _SURELY_UA = 10_000  # no phone draws ten amperes, so a larger figure is no mA
 _BATTERY_AH = (1.0, 15.0)  # what phones' batteries hold
-_CHARGING_HINT = (
+_UNPLUG_HINT = (
     "Energy from the battery needs the phone to run on it: adb over Wi-Fi with the cable out, or the condition "
-    "`charging: suspended` where the phone honours it."
+    "`charging: suspended` where the phone honours it: docs/android.md#energy."
 )
 _Source = partial(
     Source,
@@ -47,10 +47,10 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
     gauge = _gauge(findings, inventory, sensors)
     if text is not None and FROZEN in text:
         hint = "Thaw it: adb shell dumpsys battery reset"
-        findings.miss("battery:service", "Android's battery service is frozen", hint)
+        findings.miss("battery:service", "Android's battery service is frozen", hint, "energy_j")
     elif text is None or "level:" not in text:
         hint = "Then only an external meter gives its energy."
-        findings.miss("battery:service", why(inventory, BATTERY_SERVICE), hint)
+        findings.miss("battery:service", why(inventory, BATTERY_SERVICE), hint, "energy_j")
     else:
         _find_service(findings, text, with_energy=not gauge.sources)
         gauge.sources = [s for s in gauge.sources if s.quantity != "charging"]
@@ -65,7 +65,7 @@ def _gauge(findings: Findings, inventory: Inventory, sensors: Sensors) -> Findin
     the phone. Its unit is uA by the book; some makers' is mA, and a figure that could be either is not used."""
     if inventory.number(f"{FOLDER}/voltage_now") is None or inventory.number(f"{FOLDER}/current_now") is None:
         reason = "adb's shell may not read the fuel gauge's files on this phone"
-        findings.miss("battery:current", reason, _CHARGING_HINT)
+        findings.miss("battery:current", reason, _UNPLUG_HINT, "power_w")
         return Findings()
     unit, maker = sensors.battery_current_unit, properties(inventory).get("ro.product.manufacturer", "")
     raw = abs(inventory.number(f"{FOLDER}/current_now") or 0.0)
@@ -73,7 +73,7 @@ def _gauge(findings: Findings, inventory: Inventory, sensors: Sensors) -> Findin
         unit = "uA"
     if unit == "auto":
         hint = "Say it in the profile, sensors: {battery_current_unit: mA}, from a reading while the phone works."
-        findings.miss("battery:current", "its fuel gauge's figure could be in mA or in uA", hint)
+        findings.miss("battery:current", "its fuel gauge's figure could be in mA or in uA", hint, "power_w")
         return Findings()
     gauge = battery.find_in(inventory, sensors.period_ms, [FOLDER])
     factor = 1e3 if unit == "mA" else 1.0
@@ -124,7 +124,7 @@ def _find_charge_counter(findings: Findings, text: str) -> None:
         findings.sources.append(level(scale=battery.COULOMB_PER_UAH * 1e3))
     else:
         reason = f"its charge counter, {left:g} at {percent:g} %, is of no battery's size"
-        findings.miss("battery:service:energy", reason)
+        findings.miss("battery:service:energy", reason, quantity="energy_j")
 
 
 def battery_service(raw: str, key: str) -> float | None:
@@ -151,4 +151,5 @@ KIND = SensorKind(
     commands={BATTERY_SERVICE: "dumpsys battery"},
     parsers=_PARSERS,
     total=battery.total,
+    unplug_hint=_UNPLUG_HINT,
 )

@@ -26,7 +26,7 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
             clock = _Source(name="gpu:mali:frequency", quantity="frequency_hz", scale=scale, sensor="kernel")
             findings.add(clock, path, SLOW_MS)
         else:
-            findings.miss("gpu:mali:frequency", why(inventory, path))
+            findings.miss("gpu:mali:frequency", why(inventory, path), quantity="frequency_hz")
     _find_memory(findings, inventory)
     return findings
 
@@ -37,7 +37,7 @@ def _find_adreno(findings: Findings, inventory: Inventory) -> None:
         source = _Source(name="gpu:adreno:frequency", quantity="frequency_hz", sensor="kernel")
         findings.add(source, clock, SLOW_MS)
     elif inventory.error(clock):
-        findings.miss("gpu:adreno:frequency", why(inventory, clock))
+        findings.miss("gpu:adreno:frequency", why(inventory, clock), quantity="frequency_hz")
     if apply(busy_of_total, inventory.text(load) or "") is not None:
         source = _Source(name="gpu:adreno:load", parser="busy_of_total", quantity="utilisation", sensor="kernel")
         findings.add(source, load, SLOW_MS)
@@ -47,7 +47,7 @@ def _find_memory(findings: Findings, inventory: Inventory) -> None:
     """Of every process; Android 12 and newer count it. It is no part of any resident set."""
     if apply(labelled, inventory.text(GPU_MEMORY) or "", _TOTAL) is None:
         hint = "Android 12 and newer count it, where the driver does."
-        findings.miss("gpu:memory", why(inventory, GPU_MEMORY), hint)
+        findings.miss("gpu:memory", why(inventory, GPU_MEMORY), hint, "memory_bytes")
         return
     command = ("dumpsys", "gpu", "--gpumem")
     findings.probes.append(Probe(name=GPU_MEMORY, exec=command, period_ms=GPU_MEMORY_MS, lines=(f"{_TOTAL}:",)))

@@ -35,7 +35,8 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
     """The phone's own thermal status, and its temperatures."""
     findings, text = Findings(), inventory.text(THERMAL_SERVICE)
     if text is None or _STATUS not in text:
-        findings.miss(THERMAL_SERVICE, why(inventory, THERMAL_SERVICE), "Android 10 and newer have it.")
+        hint = "Android 10 and newer have it."
+        findings.miss(THERMAL_SERVICE, why(inventory, THERMAL_SERVICE), hint, "temperature_c")
         return findings
     command = ("dumpsys", "thermalservice")
     findings.probes.append(Probe(name=THERMAL_SERVICE, exec=command, period_ms=THERMAL_MS, lines=_LINES))
@@ -57,9 +58,10 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
 def _find_temperature(findings: Findings, text: str, one: HalTemperature) -> None:
     name = f"android:{one.name}"
     if one.value == 0.0:
-        findings.miss(name, "the phone says exactly 0 degrees, as one that is not fitted does")
+        reason = "the phone says exactly 0 degrees, as one that is not fitted does"
+        findings.miss(name, reason, quantity="temperature_c")
     elif apply(hal_temperature, text, one.name) is None:
-        findings.miss(name, f"the phone says {one.value:g} degrees")
+        findings.miss(name, f"the phone says {one.value:g} degrees", quantity="temperature_c")
     else:
         findings.sources.append(
             _Source(

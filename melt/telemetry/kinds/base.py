@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from melt.spec.profile import Sensors
 from melt.telemetry.parsers import Parser
-from melt.telemetry.source import Absent, Inventory, Probe, Source
+from melt.telemetry.source import Absent, Inventory, Probe, Quantity, Source
 
 SLOW_MS = 1000  # temperatures, clocks and memory of the whole device change no faster than this matters
 LINUX, ANDROID, IOS = "linux", "android", "ios"
@@ -54,9 +54,9 @@ class Findings:
             self.probes.append(Probe(name=source.probe, read=read, period_ms=period_ms, lines=lines))
         self.sources.append(source)
 
-    def miss(self, name: str, reason: str, hint: str = "") -> None:
-        """Records what is not there."""
-        self.absent.append(Absent(name=name, reason=reason, hint=hint))
+    def miss(self, name: str, reason: str, hint: str = "", quantity: Quantity | None = None) -> None:
+        """Records what is not there, and what it would have measured, where that is one quantity."""
+        self.absent.append(Absent(name=name, reason=reason, hint=hint, quantity=quantity))
 
     def extend(self, other: "Findings") -> None:
         """Takes all of another."""
@@ -86,6 +86,7 @@ class SensorKind:
     commands: Mapping[str, str] = field(default_factory=dict)  # an inventory's entry by name, and the command for it
     parsers: Mapping[str, Parser] = field(default_factory=dict)  # by the names that sources have for them
     total: Callable[[Sequence[Source]], Sequence[str]] = _no_total
+    unplug_hint: str = ""  # of a kind whose sources tell nothing while the device is fed: how it is not
 
 
 def why(inventory: Inventory, path: str) -> str:

@@ -41,7 +41,7 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
     folders = batteries(inventory)
     findings = find_in(inventory, sensors.period_ms, folders)
     if not folders:
-        findings.miss("battery", "the machine has no battery")
+        findings.miss("battery", "the machine has no battery", quantity="power_w")
     return findings
 
 
@@ -55,13 +55,13 @@ def find_in(inventory: Inventory, period_ms: int, folders: Sequence[str]) -> Fin
             charging = source(name=f"battery:{name}:charging", parser="charging_status", quantity="charging")
             findings.add(charging, f"{folder}/status", SLOW_MS)
         else:
-            findings.miss(f"battery:{name}:charging", why(inventory, f"{folder}/status"))
+            findings.miss(f"battery:{name}:charging", why(inventory, f"{folder}/status"), quantity="charging")
         if _has(inventory, folder, "voltage_now"):
             voltage = source(name=f"battery:{name}:voltage", quantity="voltage_v", scale=1e-6)
             findings.add(voltage, f"{folder}/voltage_now", max(period_ms, SLOW_MS))
         energy, file = _energy(inventory, folder, name)
         if energy is None:
-            findings.miss(f"battery:{name}:power", why(inventory, f"{folder}/{file}"), NO_GAUGE_HINT)
+            findings.miss(f"battery:{name}:power", why(inventory, f"{folder}/{file}"), NO_GAUGE_HINT, "power_w")
         else:
             findings.add(energy, f"{folder}/{file}", period_ms)
     return findings
@@ -132,4 +132,5 @@ KIND = SensorKind(
     globs=GLOBS,
     parsers={"charging_status": charging_status},
     total=total,
+    unplug_hint="Take the cable out.",
 )

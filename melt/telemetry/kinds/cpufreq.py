@@ -17,14 +17,13 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
     for path in policies[:MAX_POLICIES]:
         name = f"frequency:{path.split('/')[-2]}"
         if inventory.number(path) is None:
-            findings.miss(name, why(inventory, path))
+            findings.miss(name, why(inventory, path), quantity="frequency_hz")
             continue
         clock = Source(name=name, quantity="frequency_hz", scale=1e3, sensor="kernel", site="cpu", native_period_s=0.01)
         findings.add(clock, path, SLOW_MS)
     if not policies:
-        findings.miss(
-            "CPU frequency", "no cpufreq policy", "Virtual machines have none: throttling is then judged by speed."
-        )
+        hint = "Virtual machines have none: throttling is then judged by speed."
+        findings.miss("CPU frequency", "no cpufreq policy", hint, "frequency_hz")
     return findings
 
 

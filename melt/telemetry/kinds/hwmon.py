@@ -35,6 +35,7 @@ SYSTEM_CHIPS = ("power_meter",)  # ACPI's meter of the whole machine
 GPU_CHIPS = ("amdgpu", "i915", "xe", "nouveau")
 # An idle rail may read a little below zero, and that is kept.
 _Source = partial(Source, sign="load_positive", native_period_s=NATIVE_PERIOD_S)
+NO_MONITOR_HINT = "Boards such as NVIDIA's Jetson have one; most PCs do not."
 NO_TOTAL_HINT = "Name the rails that make the board's total under `sensors: total:` in the device's profile."
 
 
@@ -52,9 +53,9 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
             _find_chip(findings, inventory, folder, period_ms)
     rails = [s for s in findings.sources if s.quantity == "power_w"]
     if rails and not total(findings.sources):
-        findings.miss("board total", "no rail is known to be all that the board takes", NO_TOTAL_HINT)
+        findings.miss("board total", "no rail is known to be all that the board takes", NO_TOTAL_HINT, "power_w")
     if not rails:
-        findings.miss("hwmon power", "no power monitor", "Boards such as NVIDIA's Jetson have one; most PCs do not.")
+        findings.miss("hwmon power", "no power monitor", NO_MONITOR_HINT, "power_w")
     return findings
 
 
@@ -74,7 +75,8 @@ def _find_rail(findings: Findings, inventory: Inventory, folder: str, channel: i
     for path in (volts, amps):
         if inventory.number(path) is None:
             denied = inventory.error(path) in ("EACCES", "EPERM")
-            findings.miss(name, why(inventory, path), f"Let that user read it there: sudo chmod a+r {path}" * denied)
+            hint = f"Let that user read it there: sudo chmod a+r {path}" * denied
+            findings.miss(name, why(inventory, path), hint, "power_w")
             return
     shunt_uohm = inventory.number(f"{folder}/shunt{channel}_resistor")
     step_a = SHUNT_STEP_V / (shunt_uohm * 1e-6) if shunt_uohm else None
@@ -123,7 +125,7 @@ def _find_chip(findings: Findings, inventory: Inventory, folder: str, period_ms:
             if path is None:
                 if any(inventory.error(p) for p in paths):
                     reason = why(inventory, next(p for p in paths if inventory.error(p)))
-                    findings.miss(f"hwmon:{chip}:{kind}{n}", reason)
+                    findings.miss(f"hwmon:{chip}:{kind}{n}", reason, quantity=quantity)
                 continue
             labels = [inventory.text(f"{folder}/{f}") for f in (f"{kind}{n}_label", "label", "in1_label")]
             rail = next((label for label in labels if label), "")

@@ -38,17 +38,14 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
         findings.sources.append(busy(name="cpu:load", probe=SYSTEM, key="CPU_TotalLoad", site="system"))
         findings.probes.append(Probe(name=SYSTEM, period_ms=period_ms))
     else:
-        findings.miss("cpu:load", "the iPhone did not say how many processors it has")
+        findings.miss("cpu:load", "the iPhone did not say how many processors it has", quantity="utilisation")
     findings.probes.append(Probe(name=APP, period_ms=period_ms))
     _find_gpu_and_own_memory(findings)
-    findings.miss("frequency", "iOS tells no clock of its processor")
-    findings.miss(
-        "temperature of the processor",
-        "iOS tells none",
-        "melt's app writes a warning into a run when its thermal state changes: nominal, fair, serious, critical.",
-    )
+    findings.miss("frequency", "iOS tells no clock of its processor", quantity="frequency_hz")
+    hint = "melt's app writes a warning into a run when its thermal state changes: nominal, fair, serious, critical."
+    findings.miss("temperature of the processor", "iOS tells none", hint, "temperature_c")
     hint = "Xcode's energy gauge is a score and no joules, so melt leaves it out."
-    findings.miss("power rails", "iOS tells none", hint)
+    findings.miss("power rails", "iOS tells none", hint, "power_w")
     return findings
 
 

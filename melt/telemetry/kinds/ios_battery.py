@@ -14,6 +14,7 @@ POWER_SOURCE = "IOPMPowerSource"  # the inventory's entry, a JSON object
 UPDATE_S = "battery update period"  # the inventory's entry: how often the gauge was seen to have a new figure
 VOLTAGE, CURRENT, TEMPERATURE = "Voltage", "InstantAmperage", "Temperature"
 EXTERNAL, IS_CHARGING = "ExternalConnected", "IsCharging"
+UNPLUG_HINT = "An external meter, or a connection by Wi-Fi with the cable out: docs/ios.md#energy."
 _Source = partial(Source, probe=BATTERY, parser="json_number", sensor="fuel gauge", site="battery", rail="battery")
 KEYS = (VOLTAGE, CURRENT, TEMPERATURE, EXTERNAL, IS_CHARGING, "UpdateTime")
 
@@ -24,7 +25,7 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
     battery = json.loads(inventory.text(POWER_SOURCE) or "{}")
     missing = [k for k in (VOLTAGE, CURRENT, EXTERNAL) if k not in battery]
     if missing:
-        findings.miss("battery:power", f"its battery does not tell {', '.join(missing)}")
+        findings.miss("battery:power", f"its battery does not tell {', '.join(missing)}", quantity="power_w")
         return findings
     source = partial(_Source, native_period_s=inventory.number(UPDATE_S) or BATTERY_MS / 1000)
     findings.probes.append(Probe(name=BATTERY, period_ms=BATTERY_MS))
@@ -42,12 +43,9 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
         heat = source(name="battery:temperature", key=TEMPERATURE, quantity="temperature_c", scale=0.01)
         findings.sources.append(heat)
     if battery.get(EXTERNAL) or battery.get(IS_CHARGING):
-        findings.miss(
-            "battery:power while charging",
-            "on a cable the iPhone charges, and its battery then says nothing of the load",
-            "An external meter, or a connection by Wi-Fi with the cable out: docs/ios.md.",
-        )
+        reason = "on a cable the iPhone charges, and its battery then says nothing of the load"
+        findings.miss("battery:power while charging", reason, UNPLUG_HINT, "power_w")
     return findings
 
 
-KIND = SensorKind(find, Precedence.BATTERY, platforms=(IOS,), total=total)
+KIND = SensorKind(find, Precedence.BATTERY, platforms=(IOS,), total=total, unplug_hint=UNPLUG_HINT)

@@ -31,7 +31,7 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
     elif apply(nvmap_total, inventory.text(_CLIENTS) or "") is not None:
         findings.add(_Source(parser="nvmap_total"), _CLIENTS, SLOW_MS, ("total ",))
     elif "tegra" in (inventory.text(_TREE) or ""):
-        findings.miss("gpu:memory", why(inventory, _CLIENTS), _HINT)
+        findings.miss("gpu:memory", why(inventory, _CLIENTS), _HINT, "memory_bytes")
     return findings
 
 

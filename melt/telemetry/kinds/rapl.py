@@ -45,7 +45,7 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
         names.add(name)
         if inventory.number(f"{zone}/energy_uj") is None:
             denied = inventory.error(f"{zone}/energy_uj") in ("EACCES", "EPERM")
-            findings.miss(name, why(inventory, f"{zone}/energy_uj"), DENIED_HINT if denied else "")
+            findings.miss(name, why(inventory, f"{zone}/energy_uj"), DENIED_HINT if denied else "", "energy_j")
             continue
         range_uj = inventory.number(f"{zone}/max_energy_range_uj")
         source = _Source(
@@ -57,7 +57,7 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
         )
         findings.add(source, f"{zone}/energy_uj", sensors.period_ms)
     if not names:
-        findings.miss("rapl", "the machine has no powercap zones", NONE_HINT)
+        findings.miss("rapl", "the machine has no powercap zones", NONE_HINT, "energy_j")
     return findings
 
 

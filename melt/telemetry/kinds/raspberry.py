@@ -64,7 +64,7 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
     if findings.sources:
         findings.probes.append(Probe(name=POWER, exec=tuple(POWER.split()), period_ms=period_ms))
     elif "Raspberry Pi 5" in (inventory.text(_MODEL) or ""):
-        findings.miss(POWER, inventory.text(POWER) or "vcgencmd gives no rails", _NO_RAILS)
+        findings.miss(POWER, inventory.text(POWER) or "vcgencmd gives no rails", _NO_RAILS, "power_w")
     _find_throttled(findings, inventory)
     return findings
 

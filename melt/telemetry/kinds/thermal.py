@@ -24,10 +24,10 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
         name = f"thermal:{zone}" if f"thermal:{zone}" not in taken else f"thermal:{zone}@{path.split('/')[-2]}"
         taken.add(name)
         if zone in CONSTANT_ZONES:
-            findings.miss(name, "it always says the same: 50 degrees, or 100")
+            findings.miss(name, "it always says the same: 50 degrees, or 100", quantity="temperature_c")
             continue
         if inventory.number(temp) is None:
-            findings.miss(name, why(inventory, temp))
+            findings.miss(name, why(inventory, temp), quantity="temperature_c")
             if inventory.error(temp) != "EAGAIN":  # a part that is off now may be on when the model runs
                 continue
         findings.add(_source(name, zone), temp, SLOW_MS)

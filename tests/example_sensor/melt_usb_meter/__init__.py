@@ -16,7 +16,7 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
     for path in inventory.matching(NOW):
         name = f"meter:{path.split('/')[3]}"
         if watts(inventory.text(path) or "", "") is None:
-            findings.miss(name, why(inventory, path), "Is its reader running?")
+            findings.miss(name, why(inventory, path), "Is its reader running?", "power_w")
             continue
         meter = Source(
             name=name,
