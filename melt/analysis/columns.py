@@ -4,9 +4,6 @@ from melt.analysis.metrics import METRICS, PER_ITERATION, PER_RAIL, PER_RUN
 from melt.analysis.settings import SETTINGS
 from melt.spec.metrics import Column, Metric
 
-FRAMES = ("runs", "iterations", "tokens", "samples", "ops", "rails", "flags", "cells")
-
-
 IDENTITY = (
     Column("run_id", "", "the run: one fresh process"),
     Column("cell_id", "", "hash of the cell, the configuration that was measured"),
@@ -120,6 +117,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "flags": FLAGS,
     "cells": CELLS,
 }
+FRAMES = tuple(COLUMNS)
 
 
 def page_table(frame: str) -> str:

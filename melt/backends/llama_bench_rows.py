@@ -12,6 +12,15 @@ from melt.spec.events import Accelerator, Done, Failed, Hello, Repetitions, Text
 from melt.spec.job import PROTOCOL
 from melt.util.text import plural
 
+# What it calls the axes that its tests tell, beside those of a test itself.
+AXES_OF_ROWS = {
+    "threads": "n_threads",
+    "batch": "n_batch",
+    "ubatch": "n_ubatch",
+    "type_k": "type_k",
+    "type_v": "type_v",
+}
+ALL_LAYERS = 999  # more than any model has, for n_gpu_layers: all that an accelerator takes
 _Tokens = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 _NPU = re.compile(r"hexagon|htp|npu", re.I)  # llama.cpp lists them among the GPUs
 _Nanoseconds = Annotated[int, Field(ge=1, le=2**62, strict=True)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
 from melt.backends.job import check_format, job_for, model_file
-from melt.backends.llama_bench_rows import LlamaBenchOutput
+from melt.backends.llama_bench_rows import ALL_LAYERS, LlamaBenchOutput
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file, runner_file
 from melt.errors import RunnerError
@@ -25,7 +25,6 @@ from melt.toolchain.targets import target_for
 if TYPE_CHECKING:
     from melt.models.info import ModelInfo
 
-ALL_LAYERS = "999"
 _ADD = "Add llama.cpp's release archive for such a device: melt runner add ARCHIVE"
 _FLASH_ATTENTION = {"on": "1", "off": "0"}  # auto is what it does unasked, and older ones know no such word
 # llama.cpp's names of a phone's devices, where a build has several.
@@ -103,7 +102,7 @@ def _arguments(cell: Cell, job: Job, program: Program) -> list[str]:
     """llama-bench's own, but for the test."""
     arguments = ["-m", "model", "-o", "jsonl", "-r", str(cell.iterations), "-t", str(job.threads)]
     arguments += ["-b", str(cell.batch), "-ub", str(cell.ubatch), "-ctk", cell.type_k, "-ctv", cell.type_v]
-    arguments += ["-ngl", "0" if cell.accelerator == "cpu" else ALL_LAYERS]
+    arguments += ["-ngl", "0" if cell.accelerator == "cpu" else str(ALL_LAYERS)]
     arguments += ["-fa", _FLASH_ATTENTION[cell.flash_attn]] if cell.flash_attn in _FLASH_ATTENTION else []
     arguments += ["-C", f"{job.cpu_mask:#x}", "--cpu-strict", "1"] if job.cpu_mask else []
     arguments += [] if cell.warmups else ["--no-warmup"]

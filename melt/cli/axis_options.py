@@ -12,12 +12,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers within bounds, with commas between them: 128,512,2048."""
+    """Values of an axis of whole numbers, with commas between them: 128,512,2048."""
 
     name = "N[,N...]"
 
-    def __init__(self, least: int, most: int) -> None:
-        self._least, self._most = least, most
+    def __init__(self, axis: Axis) -> None:
+        if axis.whole_numbers is None:
+            raise ValueError(f"{axis.name} has other values than whole numbers")
+        self._least, self._most = axis.whole_numbers
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """The numbers in the order given, without repeats."""
@@ -47,7 +49,7 @@ def _option(axis: Axis) -> Callable[[Command], Command]:
     if axis.default_list:
         says += f"  [default: {', '.join(axis.text(value) for value in axis.default_list)}]"
     if axis.whole_numbers:
-        return click.option(axis.option, axis.key, type=Numbers(*axis.whole_numbers), help=says)
+        return click.option(axis.option, axis.key, type=Numbers(axis), help=says)
     kind = click.Choice(axis.choices) if axis.choices else None
     complete = _complete_device if axis.name == "device" else None
     return click.option(axis.option, axis.key, multiple=True, type=kind, shell_complete=complete, help=says)

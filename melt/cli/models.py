@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from melt.cli import printable
+from melt.cli.axis_options import Numbers
 from melt.cli.size import size_bytes
 from melt.errors import ModelError
 from melt.models import (
@@ -33,6 +34,7 @@ from melt.models import (
     why_unpredictable,
 )
 from melt.models.sources.synthetic import ONNX_QUANTS, SYNTH_QUANTS
+from melt.spec.cell import AXES
 from melt.util.text import plural
 
 
@@ -59,14 +61,20 @@ def list_models(as_json: bool) -> None:
 
 @models.command(epilog="\b\nExamples:\n  melt models show synth:mamba-130m@Q4_0\n  melt models show model.gguf --json")
 @click.argument("ref")
-@click.option("--context", default="128,512,2048,8192", show_default=True, help="Tokens to predict memory for.")
+@click.option(
+    "--context",
+    "contexts",
+    type=Numbers(AXES["prompt_tokens"]),
+    default="128,512,2048,8192",
+    show_default=True,
+    help="Tokens to predict memory for.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def show(ref: str, context: str, as_json: bool) -> None:
+def show(ref: str, contexts: tuple[int, ...], as_json: bool) -> None:
     """Show a model's family, shape, size and predicted memory, from its header alone.
 
     Nothing is made or downloaded; a synthetic model need not exist yet.
     """
-    contexts = _contexts(context)
     info = peek(ref)
     if info is None:
         raise ModelError(f"{ref} is not on this machine yet", f"Fetch it first: melt models pull {ref}")
@@ -199,7 +207,7 @@ def _cached_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _facts(info: ModelInfo, contexts: list[int]) -> dict[str, Any]:
+def _facts(info: ModelInfo, contexts: Sequence[int]) -> dict[str, Any]:
     unpredicted = why_unpredictable(info)
     fitting = [
         n_ctx for n_ctx in contexts if not 0 < info.cache_tokens < n_ctx and not unpredicted
@@ -265,16 +273,6 @@ def _attention(info: ModelInfo) -> str:
 def _kv_type(info: ModelInfo) -> str:
     """llama.cpp's default; an ONNX graph's own."""
     return f"{8 * info.kv_element_bytes} bits an element" if info.kv_element_bytes else "f16"
-
-
-def _contexts(text: str) -> list[int]:
-    try:
-        contexts = [int(part) for part in text.split(",")]
-    except ValueError:
-        contexts = []
-    if not contexts or not all(0 < n_ctx <= 10_000_000 for n_ctx in contexts):
-        raise ModelError(f"--context {text!r} is no list of token counts", "Write for example 128,512,2048.")
-    return contexts
 
 
 def _megabytes(size_bytes: int) -> str:

@@ -35,6 +35,7 @@ from melt.spec.metrics import Metric
 from melt.spec.plan import Plan
 from melt.store.store import Run
 from melt.util.text import plural
+from melt.util.units import S_PER_NS
 
 _REDRAW_S = 0.25
 
@@ -228,7 +229,7 @@ def pass_speed(event: Iteration) -> str:
 def repetitions_speed(event: Repetitions) -> str:
     """The throughput of one phase, over all of its repetitions."""
     throughput = PREFILL_THROUGHPUT if event.phase == "prefill" else DECODE_THROUGHPUT
-    return _said(throughput, rate(event.tokens * len(event.took_ns), sum(event.took_ns) / 1e9))
+    return _said(throughput, rate(event.tokens * len(event.took_ns), sum(event.took_ns) * S_PER_NS))
 
 
 def _said(metric: Metric, value: float) -> str:

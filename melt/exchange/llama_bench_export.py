@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+from melt.backends.llama_bench_rows import ALL_LAYERS, AXES_OF_ROWS
 from melt.spec.events import Hello, Iteration
 from melt.store.store import EVENTS, Run
 
@@ -60,12 +61,9 @@ def _shared(run: Run, who: Hello | None) -> dict[str, Any]:
         "model_type": f"{model.arch} {model.quant}" if model else "",
         "model_size": model.file_bytes if model else 0,
         "model_n_params": model.n_params if model else 0,
-        "n_batch": m.cell.batch,
-        "n_ubatch": m.cell.ubatch,
+        **{key: getattr(m.cell, axis) for axis, key in AXES_OF_ROWS.items()},
         "n_threads": m.job.get("threads") or m.cell.threads or 0,
-        "type_k": m.cell.type_k,
-        "type_v": m.cell.type_v,
-        "n_gpu_layers": 0 if m.cell.accelerator == "cpu" else 999,
+        "n_gpu_layers": 0 if m.cell.accelerator == "cpu" else ALL_LAYERS,
         "melt_run": m.run_id,
         "melt_engine": m.cell.backend,
         "test_time": m.started_at.split(".")[0].removesuffix("+00:00").removesuffix("Z") + "Z",

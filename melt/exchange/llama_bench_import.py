@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from melt.backends.llama_bench_rows import LlamaBenchOutput, Row, hello, read_row, without_path
+from melt.backends.llama_bench_rows import AXES_OF_ROWS, LlamaBenchOutput, Row, hello, read_row, without_path
+from melt.backends.llamabench import LlamaBench
 from melt.errors import ModelError, PlanError, StoreError
 from melt.models.info import ModelInfo
 from melt.models.refs import peek
@@ -28,7 +29,6 @@ from melt.util.yaml import describe_problems
 from melt.version import __version__
 
 MAX_BYTES = 64 * 2**20
-_BACKEND = "llamabench"
 # What differs between two tests of one setting.
 _OF_TEST = (
     *("n_prompt", "n_gen", "n_depth", "test_time", "samples_ns", "samples_ts"),
@@ -175,17 +175,13 @@ def _cell(prefill: Row, decode: Row, device: str, info: ModelInfo | None) -> Cel
     fields = {
         "device": device,
         "model": info.ref if info else Path(prefill.model_filename).name or "unknown",
-        "backend": _BACKEND,
+        "backend": LlamaBench.name,
         "runner": "imported",
         "accelerator": "gpu" if prefill.gpu_info and more.get("n_gpu_layers") != 0 else "cpu",
         "prompt_tokens": prefill.n_prompt,
         "gen_tokens": decode.n_gen,
-        "threads": more.get("n_threads"),
-        "batch": more.get("n_batch", 2048),
-        "ubatch": more.get("n_ubatch", 512),
-        "type_k": more.get("type_k", "f16"),
-        "type_v": more.get("type_v", "f16"),
         "iterations": counts.pop(),
+        **{axis: more[key] for axis, key in AXES_OF_ROWS.items() if key in more},
     }
     try:
         return Cell.model_validate(fields)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from melt.analysis.columns import FRAMES
 from melt.analysis.frames import Results
 from melt.report import charts
 from melt.report.chapters import Plate, chapters
@@ -17,7 +18,8 @@ from melt.report.folder import INDEX, replacing
 from melt.report.page import render
 from melt.report.tables import rows_to_csv, to_csv
 
-FRAMES = ("runs", "iterations", "cells", "rails", "flags", "ops")
+# A row a token and a row a sample: too large to travel with a report; `melt.load` has them.
+LEFT_OUT = ("tokens", "samples")
 
 # Figures: a second or so of drawing.
 WORTH_A_PROCESS = 12
@@ -48,7 +50,7 @@ def _write(results: Results, folder: Path) -> None:
     with charts.house_style():
         parts = chapters(groups, results)
         _draw([plate for chapter in parts for plate in chapter.plates], folder / "figures")
-    for name in FRAMES:
+    for name in (n for n in FRAMES if n not in LEFT_OUT):
         (folder / "tables" / f"{name}.csv").write_text(to_csv(getattr(results, name)), encoding="utf-8")
     rows = [vars(row) for group in groups for row in crossing_rows(group)]
     if rows:

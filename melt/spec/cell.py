@@ -15,6 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from melt.spec.axes import Axis
 from melt.spec.options import Options, every_combination
 
+# Choices and ranges stand in runner/job.json too, and are not made of each other: here a type checker reads them, there
+# a program without melt; a job's may be wider, as those of older hosts are taken. A test holds a cell's within a job's.
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
 Cores = Annotated[
     str,

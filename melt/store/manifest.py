@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from melt.errors import StoreError
+from melt.models.gguf.architectures import Family
 from melt.spec.cell import Cell
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.telemetry.source import Discovery
@@ -45,7 +46,7 @@ class ModelRecord(_Frozen):
     name: str
     sha256: str
     file_bytes: int
-    family: Literal["transformer", "ssm", "hybrid", "unknown"]
+    family: Family
     arch: str
     quant: str
     synthetic: bool

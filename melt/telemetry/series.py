@@ -58,7 +58,7 @@ class ProbeFailure:
 
 
 @dataclass(frozen=True)
-class Telemetry:
+class ParsedTelemetry:
     """All that a run's lines hold; ``skipped_lines`` could not be understood."""
 
     series: dict[str, Series]
@@ -79,7 +79,7 @@ def series(discovery: Discovery, lines: Iterable[str] | str) -> dict[str, Series
     return read(discovery, lines).series
 
 
-def read(discovery: Discovery, lines: Iterable[str] | str) -> Telemetry:
+def read(discovery: Discovery, lines: Iterable[str] | str) -> ParsedTelemetry:
     """Everything in a run's lines; the whole file's text is the quickest form of them."""
     text = lines if isinstance(lines, str) else "\n".join(lines)
     wanted = {s.probe for s in discovery.sources}
@@ -90,7 +90,7 @@ def read(discovery: Discovery, lines: Iterable[str] | str) -> Telemetry:
             one = _values(source, samples[source.probe])
             if len(one.t_ns):
                 by_name[source.name] = one
-    return Telemetry(_multiplied(discovery, by_name), tuple(failures), skipped)
+    return ParsedTelemetry(_multiplied(discovery, by_name), tuple(failures), skipped)
 
 
 def _split(text: str, wanted: set[str]) -> tuple[dict[str, _Raw], list[ProbeFailure], int]:

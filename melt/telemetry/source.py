@@ -179,10 +179,6 @@ class Inventory(_Frozen):
         """The same files as those of a machine whose tree was found below a folder."""
         return Inventory(entries=tuple(e.model_copy(update={"path": e.path.removeprefix(root)}) for e in self.entries))
 
-    def by_path(self) -> dict[str, InventoryEntry]:
-        """Every entry by its path."""
-        return dict(self._index)
-
     @cached_property
     def _index(self) -> dict[str, InventoryEntry]:
         return {e.path: e for e in self.entries}

@@ -425,7 +425,7 @@ class TestRows:
     @pytest.mark.parametrize(
         ("rows", "problem"),
         [
-            ([{"samples_ns": [10]}], "1 repetitions of the prefill, and not 2"),
+            ([{"samples_ns": [10]}], "1 repetition of the prefill, and not 2"),
             ([{"n_prompt": 32}], "a prefill of 32 tokens at depth 0, and not a prefill of 64 at 0"),
             ([{"n_prompt": 0, "n_gen": 16, "n_depth": 64}], "a decode of 16 tokens"),
             ([{}, {}], "a prefill of 64 tokens at depth 0, and not a decode of 16 at 64"),

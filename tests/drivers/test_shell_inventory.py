@@ -33,7 +33,7 @@ def test_every_shell_reads_what_the_files_hold(shell: str, tmp_path: Path) -> No
         (tmp_path / name).write_text(text)
     found = ask(shell, [f"{tmp_path}/*", f"{tmp_path}/missing", f"{tmp_path}/none*"], {})
     for name, text in texts.items():
-        assert found.by_path()[f"{tmp_path}/{name}"].text is not None
+        assert found.text(f"{tmp_path}/{name}") is not None
         assert found.text(f"{tmp_path}/{name}") == text.strip()
     assert found.text(f"{tmp_path}/missing") is None
 
@@ -66,4 +66,4 @@ def test_a_cut_answer_keeps_what_was_whole() -> None:
     whole = f"{word}< /a\n1\n\n{word}> 0\n{word}< /b\n2\n"
     found = parse_answer(whole, word)
     assert found.text("/a") == "1"
-    assert found.by_path().keys() == {"/a"}
+    assert [entry.path for entry in found.entries] == ["/a"]

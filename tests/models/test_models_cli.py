@@ -64,8 +64,13 @@ def test_show_of_what_is_not_here_says_how_to_get_it() -> None:
     with pytest.raises(ModelError) as caught:
         melt_models("show", "hf:org/repo:m.gguf")
     assert "pull" in caught.value.hint
-    with pytest.raises(ModelError, match="context"):
-        melt_models("show", "synth:mamba-130m", "--context", "1,x")
+
+
+@pytest.mark.parametrize("contexts", ["1,x", "0", "128,99999999"])
+def test_contexts_that_no_cell_could_have_are_refused(contexts: str) -> None:
+    refused = melt_models("show", "synth:mamba-130m", "--context", contexts)
+    assert refused.exit_code == 2
+    assert f"Invalid value for '--context': '{contexts}'" in refused.stderr
 
 
 def test_hostile_names_are_defused(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from melt.cli.run import run
 from melt.errors import PlanError
 from melt.spec.cell import AXES, Cell
-from melt.spec.plan import Plan, check_complete, load_plan, to_yaml
+from melt.spec.plan import NOT_IN_A_PLAN, SINGULAR, Plan, check_complete, load_plan, to_yaml
 from melt.spec.schedule import interleave
 
 
@@ -257,3 +258,9 @@ def test_a_value_of_an_option_is_named_as_its_option_is(given: object) -> None:
     with pytest.raises(PlanError) as raised:
         load_plan(None, {"devices": ("local",), "models": ("m",), "load_mode": given})
     assert raised.value.message.startswith("command line: load_mode: Input should be 'mmap' or 'read' (got 'swap')")
+
+
+def test_options_that_are_no_part_of_a_plan_are_known_as_such() -> None:
+    options = {name.removeprefix("--").replace("-", "_") for p in run.params for name in p.opts if name[:2] == "--"}
+    in_a_plan = {*Plan.model_fields, *SINGULAR, *(a.option.removeprefix("--").replace("-", "_") for a in AXES.values())}
+    assert options - in_a_plan == {*NOT_IN_A_PLAN, "set"}
