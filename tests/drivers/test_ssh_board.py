@@ -1,75 +1,27 @@
-"""Jetsons in boxes: their rails, power modes and clocks, joules with a known truth, and the ways to them."""
+"""Jetsons in boxes: their rails, power modes and clocks."""
 
-import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-import melt
 from melt.drivers.ssh.driver import SshDriver
 from melt.errors import DeviceError, PlanError
 from melt.execution.plan import run
-from melt.report import write_report
 from melt.spec.events import ModelLoaded
 from melt.store.store import Store
 from melt.telemetry.source import Discovery
 from tests.doubles.board.box import BoardBox
-from tests.doubles.board.network import Network, Place
-from tests.doubles.sshd import Sshd
+from tests.drivers.boards import DENIED, Box, a_profile, box, nano
 from tests.drivers.conftest import enrol_all, ssh_profile_of
 from tests.support.cli import melt_cli
-from tests.support.plans import When, a_plan, timed
-from tests.telemetry.replay import Sensor, ina3221, load_tree
+from tests.support.plans import When, a_plan
 
+__all__ = ["box", "nano"]
 pytestmark = pytest.mark.root
-
-VDD_IN = ina3221("1-0040", "hwmon1", 1, 5160)  # of an Orin Nano, the whole module
-AGX_ORIN = [
-    ina3221("1-0040", "hwmon3", n, mv, share) for n, mv, share in ((1, 19928, 0.5), (2, 19928, 0.2), (3, 5008, 0.3))
-]
-XAVIER_NX = ina3221("7-0040", "hwmon4", 1, 5120)
-THOR = Sensor("/sys/class/hwmon/hwmon4/power1_input", lambda w, _j: w * 1e6)
-OLD_XAVIER = Sensor("/sys/bus/i2c/drivers/ina3221x/7-0040/iio:device0/in_power0_input", lambda w, _j: w * 1e3)
-IDLE_W = 4.0
-Box = Callable[..., BoardBox]
-
-
-@pytest.fixture
-def box(tmp_path: Path, home: Path) -> Iterator[Box]:
-    """Makes boards that draw 4 W at rest, and by their power mode more for each busy core."""
-    with ExitStack() as ending:
-
-        def make(
-            device: str = "jetson-orin-nano",
-            sensors: list[Sensor] | None = None,
-            changes: Mapping[str, Any] | None = None,
-            place: Place | None = None,
-            core_w: Mapping[int, float] | None = None,
-        ) -> BoardBox:
-            by_mode = core_w or {0: 2.0, 1: 5.0, 2: 8.0}
-            folder = tmp_path / f"{device}{len(list(tmp_path.iterdir()))}"
-            board = ending.enter_context(
-                BoardBox(folder, device, [VDD_IN] if sensors is None else sensors, IDLE_W, by_mode, changes, place)
-            )
-            board.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
-            return board
-
-        yield make
-
-
-@pytest.fixture
-def nano(box: Box) -> BoardBox:
-    """An Orin Nano in mode 1, 25W, whose chip has a new figure every 20 ms: ten of them are in the shortest phase."""
-    board = box(changes={f"{VDD_IN.path.rsplit('/', 1)[0]}/update_interval": "20\n"})
-    enrol_all(ssh_profile_of(board))
-    return board
 
 
 @pytest.fixture
@@ -87,13 +39,6 @@ def held(board: BoardBox) -> dict[str, str]:
         opened.close()
 
 
-def a_profile(board: Sshd, path: Path, **more: object) -> str:
-    """Its file; the board's sensors are read every 20 ms."""
-    profile = ssh_profile_of(board, name=path.stem, sensors={"period_ms": 20}, **more)
-    path.write_text(yaml.safe_dump(profile.model_dump(mode="json", exclude_defaults=True)))
-    return str(path)
-
-
 def discovered(board: BoardBox) -> Discovery:
     enrol_all(ssh_profile_of(board))
     opened = SshDriver(ssh_profile_of(board))
@@ -101,29 +46,6 @@ def discovered(board: BoardBox) -> Discovery:
         return opened.discover()
     finally:
         opened.close()
-
-
-def meet_the_truth(results: Path, board: BoardBox) -> list[dict[Any, Any]]:
-    """Holds every run's joules of decoding against what the board drew meanwhile; gives the runs' rows.
-
-    Within 2 %, or as near as the run itself says it can be where the tests' machine kept the sampler from reading.
-    """
-    runs, _ = Store(results).runs()
-    truth_j = {
-        made.manifest.run_id: sum(board.true_energy_j(p.token_t_ns[0], p.token_t_ns[-1]) for p in timed(made))
-        for made in runs
-        if made.manifest.status == "ok"
-    }
-    rows: list[dict[Any, Any]] = melt.load(results).runs.to_dict("records")
-    assert len(truth_j) == len(rows), [m.manifest.error for m in runs]
-    for row in rows:
-        near = pytest.approx(truth_j[row["run_id"]], rel=0.02, abs=3 * row["energy_decode_method_uncertainty_j"])
-        assert row["energy_decode_j"] == near
-        assert row["decode_j_per_token"] * (row["gen_tokens"] - 1) == near
-    return rows
-
-
-LONG: dict[str, Any] = {"context": (4000,), "gen": (3500,), "iterations": 1, "idle_s": 1.0}  # phases of seconds
 
 
 class TestConditions:
@@ -280,107 +202,3 @@ class TestSensors:
         done = melt_cli("doctor", "--device", a_profile(board, tmp_path / "nano.yaml"))
         assert "ina3221:1-0040:1:VDD_IN: absent: reading it is not permitted" in done.stdout
         assert "energy: tegrastats:VDD_IN" in done.stdout
-
-
-DENIED = {p: {"error": "EACCES"} for p in load_tree("jetson-orin-nano") if "ina3221/" in p and p.endswith("_input")}
-BOARDS: dict[str, dict[str, Any]] = {
-    "agx-orin": {"device": "jetson-agx-orin", "sensors": AGX_ORIN},
-    "xavier-nx": {"device": "jetson-xavier-nx", "sensors": [XAVIER_NX], "core_w": {7: 5.0}},
-    "xavier-nx-jetpack4": {"device": "jetson-xavier-nx/tree-jetpack4", "sensors": [OLD_XAVIER], "core_w": {2: 5.0}},
-    "thor": {"device": "jetson-thor", "sensors": [THOR]},
-    "tegrastats": {"changes": DENIED},
-    "raspberry-pi-5": {"device": "raspberry-pi-5", "sensors": []},
-}
-
-
-@pytest.mark.timing
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BOARDS)
-def test_joules_meet_the_truth_on_every_board(
-    name: str, box: Box, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    """Of a Raspberry Pi 5 its firmware is asked, and of a Jetson whose rails may not be read tegrastats."""
-    board = box(**BOARDS[name])
-    enrol_all(ssh_profile_of(board))
-    profile = a_profile(board, tmp_path / "board.yaml")
-    run(a_plan(profile, tiny_model, runners=("native",), **LONG), tmp_path / "results")
-    assert len(meet_the_truth(tmp_path / "results", board)) == 1
-
-
-@pytest.mark.timing
-@pytest.mark.slow
-def test_each_rail_has_its_share_of_the_joules(box: Box, tmp_path: Path, tiny_model: Path, kept_builds: None) -> None:
-    board = box(**BOARDS["agx-orin"])
-    enrol_all(ssh_profile_of(board))
-    run(a_plan(a_profile(board, tmp_path / "agx.yaml"), tiny_model, runners=("native",), **LONG), tmp_path / "results")
-    results = melt.load(tmp_path / "results")
-    [row], rails = results.runs.to_dict("records"), results.rails.set_index("rail")
-    shares = rails["energy_decode_j"] / row["energy_decode_j"]
-    expected = {"VDD_GPU_SOC": 0.5, "VDD_CPU_CV": 0.2, "VIN_SYS_5V0": 0.3}
-    assert shares[list(expected)].to_dict() == pytest.approx(expected, abs=0.02)
-    assert rails["counts_in_total"].to_dict() == {**dict.fromkeys(expected, True), "VDDQ_VDD2_1V8AO": False}
-    assert rails.loc["VDDQ_VDD2_1V8AO", "power_decode_w"] == pytest.approx(0.7, abs=0.01)  # as recorded: 5 V, 140 mA
-    page = write_report(results, tmp_path / "report").read_text()
-    assert "Energy by rail" in page
-    assert "VDDQ_VDD2_1V8AO" in page
-
-
-@pytest.mark.timing
-@pytest.mark.slow
-def test_joules_by_power_mode_meet_the_truth(
-    nano: BoardBox, tmp_path: Path, tiny_models: dict[str, Path], kept_builds: None
-) -> None:
-    """A Transformer and a Mamba in two modes by the command line, as a desk would ask for it."""
-    profile = a_profile(nano, tmp_path / "nano.yaml")
-    models = [w for kind in ("transformer", "ssm") for w in ("--model", str(tiny_models[kind]))]
-    done = melt_cli(
-        *("run", "--device", profile, *models, "--power-mode", "15W", "--power-mode", "25W", "--runner", "native"),
-        *("--context", "2000", "--gen", "4000", "--iterations", "1", "--sessions", "1", "--threads", "1"),
-        *("--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")),
-    )
-    assert done.returncode == 0, done.stderr
-    assert nano.mode == 1  # as it was
-    by_mode: dict[str, list[float]] = {}
-    for row in meet_the_truth(tmp_path / "results", nano):
-        by_mode.setdefault(row["power_mode"], []).append(row["mean_power_w"])
-    assert {mode: len(found) for mode, found in by_mode.items()} == {"15W": 2, "25W": 2}
-    assert min(by_mode["25W"]) > max(by_mode["15W"])
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert "15W, 25W" in page  # of the device
-    assert page.count("power mode 15W") >= 1
-    assert page.count("power mode 25W") >= 1
-
-
-@pytest.mark.timing
-@pytest.mark.slow
-def test_two_boards_at_once_one_behind_the_other_and_a_bad_link(
-    box: Box, home: Path, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    with Network() as network:
-        near_place = network.place()
-        far_place = network.place(behind=near_place)
-        near, far = box(place=near_place), box(place=far_place)
-        # What goes to and from the far board has 4 MB/s, and a queue that a burst overflows.
-        far_place.limit(4e6, 12_000)
-        with (home / ".ssh" / "config").open("a") as config:
-            config.write(f"Host far\n  HostName {far.address}\n  ProxyJump {near.address}\n")
-        profiles = [a_profile(near, tmp_path / "near.yaml")]
-        enrol_all(ssh_profile_of(near))
-        behind = ssh_profile_of(far, name="far", address={"host": "far"}, sensors={"period_ms": 20})
-        enrol_all(behind)
-        (tmp_path / "far.yaml").write_text(yaml.safe_dump(behind.model_dump(mode="json", exclude_defaults=True)))
-        profiles.append(str(tmp_path / "far.yaml"))
-
-        def measure(profile: str) -> None:
-            plan = a_plan(profile, tiny_model, runners=("native",), **LONG)
-            run(plan, tmp_path / f"results-{Path(profile).stem}")
-
-        threads = [threading.Thread(target=measure, args=(p,)) for p in profiles]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(300)
-        assert len(meet_the_truth(tmp_path / "results-near", near)) == 1
-        assert len(meet_the_truth(tmp_path / "results-far", far)) == 1
-        assert far_place.lost_packets() > 0
-        assert os.listdir(far.folder / "work")  # noqa: PTH208 - it went there and not to the near one

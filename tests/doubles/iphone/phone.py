@@ -55,7 +55,7 @@ class IPhone:
         self.on_haste: Callable[[], bool] | None = None  # see Afc; of an app's container
         self.frozen = threading.Event()  # while it is set the phone answers nothing
         self.disk = Disk()
-        self.battery = Battery()
+        self.battery = Battery(lambda: list(self.apps.running))
         self.trust = Trust(folder / "keys")
         self.images = Images(self)
         self.crash_reports = CrashReports(folder / "crash-reports", model)
@@ -78,12 +78,14 @@ class IPhone:
         return self.usbmuxd.address
 
     def __enter__(self) -> Self:
+        self.battery.start()
         return self
 
     def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
         self.pull_cable()
         self.usbmuxd.close()
         self.apps.close()
+        self.battery.stop()
 
     def install(self, app: App) -> App:
         """As Xcode would."""

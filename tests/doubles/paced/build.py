@@ -1,0 +1,65 @@
+"""The paced runner: melt's own native runner with an engine that waits, compiled in a minute and kept by content."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from filelock import FileLock
+
+from melt.runner import native_sources
+from melt.util.files import write_whole
+from tests.conftest import KEPT_BUILDS
+
+HERE = Path(__file__).parent
+SCHEMA = Path(__file__).parents[3] / "runners/ios/job-schema.sh"  # makes the header that CMake else makes
+INSTEAD = ("engine.cpp", "engine.hpp", "log.cpp", "ops.cpp", "peak.cpp")  # of the real runner's sources
+FLAGS = ("-std=c++17", "-O2", "-s")
+
+
+def paced_runner(machine: str = "") -> Path:
+    """The program for Linux on a machine, this one by default: static, so that any box takes it."""
+    target = f"{machine or os.uname().machine}-linux-musl"
+    sources = [*(p for p in native_sources() if p.name not in INSTEAD), *sorted((HERE / "engine").iterdir())]
+    known = hashlib.sha256(f"{target} {FLAGS} zig {version('ziglang')}".encode())
+    for source in sources:
+        known.update(source.name.encode() + b"\0" + source.read_bytes())
+    program = KEPT_BUILDS / "paced" / f"melt-runner-paced-{target}-{known.hexdigest()[:16]}"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(program.parent / "lock"):
+        if not program.exists():
+            _compile(sources, target, program)
+    return program
+
+
+def _compile(sources: list[Path], target: str, program: Path) -> None:
+    spec = find_spec("ziglang")
+    assert spec is not None
+    assert spec.origin is not None
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for source in sources:  # into one folder: an #include finds what lies beside its file first
+            shutil.copy(source, folder)
+        header = subprocess.run([SCHEMA], capture_output=True, check=True).stdout
+        (folder / "job_schema.hpp").write_bytes(header)
+        names = {"MELT_TARGET": target, "MELT_RUNNER_VERSION": "0.1.0", "MELT_COMPILER": "zig"}
+        defined = [f'-D{name}="{value}"' for name, value in names.items()]
+        caches = {f"ZIG_{kind}_CACHE_DIR": str(program.parent / "zig") for kind in ("GLOBAL", "LOCAL")}
+        zig = [Path(spec.origin).with_name("zig"), "c++", "-target", target, *FLAGS, *defined]
+        done = subprocess.run(
+            [*zig, *sorted(folder.glob("*.cpp")), "-o", folder / "melt-runner"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | caches,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        write_whole(program, (folder / "melt-runner").read_bytes(), 0o755)
+
+
+if __name__ == "__main__":
+    print(paced_runner())
