@@ -76,6 +76,7 @@ RUNNERS := host linux-x86_64-musl linux-aarch64-musl-i8mm
 runners:
 	@echo "== Building the native runner for $(RUNNERS); some four minutes each the first time"
 	@for target in $(RUNNERS); do MELT_CACHE=$(CURDIR)/.test-cache $(BIN)/melt runner build $$target || exit 1; done
+	@$(BIN)/python -m tests.doubles.paced.build
 
 # What only the long tests use.
 runners-long:

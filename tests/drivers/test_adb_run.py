@@ -16,11 +16,10 @@ from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
 from melt.toolchain.archives import add_program, remove_program
 from tests.doubles.llama_bench.archive import release_archive
-from tests.doubles.perfetto_trace import rail_trace
 from tests.doubles.phone.box import PhoneBox
 from tests.drivers.conftest import Connector, address_of
 from tests.support.cli import melt_cli
-from tests.support.plans import AtPhase, When, a_plan, last, timed
+from tests.support.plans import AtPhase, When, a_plan, last
 from tests.support.profiles import write_profile
 
 pytestmark = pytest.mark.root
@@ -52,25 +51,6 @@ def test_a_run_on_a_phone_is_a_run(
     assert first.cell.runner == "native"
     probes = {json.loads(line)["probe"] for line in outcome.made[0].telemetry_lines()}
     assert {"battery:battery:power", "frequency:policy8", "dumpsys thermalservice"} <= probes
-
-
-@pytest.mark.timing
-@pytest.mark.slow
-def test_joules_of_a_phone_meet_the_truth(
-    phone_unplugged: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    profile = phone_profile(tmp_path, phone_unplugged, "direct", sensors={"period_ms": 50})
-    # A gauge gives a figure a second, and a phase needs ten of them.
-    plan = a_plan(profile, tiny_model, context=(24_000,), gen=(2200,), warmups=0, iterations=1, idle_s=2.0)
-    made = last(run(plan, tmp_path / "results"))
-    assert made.manifest.status == "ok", made.manifest.error
-    row = melt.load(tmp_path / "results").runs.iloc[0]
-    prefill_j = [phone_unplugged.true_energy_j(i.prefill.t_start_ns, i.token_t_ns[0]) for i in timed(made)]
-    decode_j = [phone_unplugged.true_energy_j(i.token_t_ns[0], i.token_t_ns[-1]) for i in timed(made)]
-    assert row["energy_prefill_j"] == pytest.approx(sum(prefill_j), rel=0.05)
-    assert row["energy_decode_j"] == pytest.approx(sum(decode_j), rel=0.05)
-    assert row["energy_sensor"] == "fuel gauge"
-    assert row["peak_rss_bytes"] > 1e6
 
 
 @pytest.fixture
@@ -228,29 +208,6 @@ def test_the_command_line_measures_a_phone_and_reports(
     assert "Google Pixel 8" in page
     assert "removed" in melt_cli("devices", "clean", profile).stdout
     assert not list((phone_unplugged.disk / "melt/files").iterdir())
-
-
-@pytest.mark.timing
-def test_rails_of_perfetto_give_the_joules_of_a_charging_phone(
-    phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    """Two rails draw 3 W and 0.5 W throughout, and a third that is no part of computing draws 10 W."""
-    phone.plug_in(10.0)
-    now_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) + phone.clock_ahead_ns) // 1_000_000
-    rails = {0: ("S2M_VDD_CPUCL2", "CPU(BIG)"), 1: ("S5S_VDDQ_MEM", "DDR"), 2: ("VSYS_PWR_DISPLAY", "Display")}
-    stamps = range(now_ms - 5_000, now_ms + 900_000, 250)
-    powers_w = {0: 3.0, 1: 0.5, 2: 10.0}
-    samples = [(t, {i: round(w * 1000 * (t - now_ms + 10_000)) for i, w in powers_w.items()}) for t in stamps]
-    phone.set_perfetto_trace(rail_trace(rails, samples))
-    # Ten samples a phase: seconds, on the quickest machine too.
-    plan = a_plan(phone_profile(tmp_path, phone, "direct"), tiny_model, context=(6000,), gen=(2500,), iterations=1)
-    made = last(run(plan, tmp_path / "results"))
-    row = melt.load(tmp_path / "results").runs.iloc[0]
-    once = timed(made)[0]
-    decode_s = (once.token_t_ns[-1] - once.token_t_ns[0]) / 1e9
-    assert row["energy_decode_j"] == pytest.approx(3.5 * decode_s, rel=0.02)
-    assert "power monitor" in row["energy_sensor"]
-    assert not list((phone.root / "data/misc/perfetto-traces").glob("melt*"))
 
 
 @pytest.mark.long(part="llama-bench")

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from melt.backends.base import Backend, Bundle
-from melt.backends.workload import check_format, job_for, model_file
+from melt.backends.job import check_format, job_for, model_file
 from melt.drivers.runner import program_file
 from melt.errors import RunnerError
 from melt.models.info import ModelInfo

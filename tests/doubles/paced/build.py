@@ -1,4 +1,4 @@
-"""The paced runner: melt's own native runner with an engine that waits, compiled in a minute and kept by content."""
+"""The paced runner: melt's own native runner with an engine that waits, compiled by zig and kept by content."""
 
 import hashlib
 import os
@@ -49,9 +49,19 @@ def _compile(sources: list[Path], target: str, program: Path) -> None:
         names = {"MELT_TARGET": target, "MELT_RUNNER_VERSION": "0.1.0", "MELT_COMPILER": "zig"}
         defined = [f'-D{name}="{value}"' for name, value in names.items()]
         caches = {f"ZIG_{kind}_CACHE_DIR": str(program.parent / "zig") for kind in ("GLOBAL", "LOCAL")}
-        zig = [Path(spec.origin).with_name("zig"), "c++", "-target", target, *FLAGS, *defined]
+        words = [
+            "c++",
+            "-target",
+            target,
+            *FLAGS,
+            *defined,
+            "-o",
+            "melt-runner",
+            *(p.name for p in folder.glob("*.cpp")),
+        ]
         done = subprocess.run(
-            [*zig, *sorted(folder.glob("*.cpp")), "-o", folder / "melt-runner"],
+            [Path(spec.origin).with_name("zig"), *words],
+            cwd=folder,
             capture_output=True,
             text=True,
             check=False,
