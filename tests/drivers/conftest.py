@@ -15,6 +15,10 @@ from melt.spec.profile import DeviceProfile
 from tests.doubles.adb_server import own_adb_server
 from tests.doubles.phone.box import PhoneBox
 from tests.doubles.sshd import Sshd, make_key
+from tests.drivers.iphone import iphone, iphone_17, iphone_17_3
+from tests.support.profiles import write_profile
+
+__all__ = ["iphone", "iphone_17", "iphone_17_3"]
 
 Connector = Literal["direct", "server"]
 
@@ -64,6 +68,13 @@ def address_of(phone: PhoneBox) -> tuple[str, int]:
     return host, int(port)
 
 
+def phone_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str = "phone", **more: object) -> str:
+    """The file of a profile that names the box."""
+    host, port = address_of(phone)
+    address = {"host": host, "port": port, "connector": connector}
+    return write_profile(folder / f"{name}.yaml", "adb", address=address, **more)
+
+
 def profile_of(phone: PhoneBox, connector: Connector, **more: object) -> DeviceProfile:
     """A profile that names the box."""
     host, port = address_of(phone)
@@ -98,6 +109,13 @@ def ssh_profile_of(board: Sshd, **more: object) -> DeviceProfile:
     return DeviceProfile.model_validate(
         {"name": "board", "driver": "ssh", "address": address, "work_folder": work, **more}
     )
+
+
+def board_profile(folder: Path, board: Sshd) -> str:
+    """The file of a profile that names a board whose key is known."""
+    enrol_all(ssh_profile_of(board))
+    address = {"host": "127.0.0.1", "port": board.port}
+    return write_profile(folder / "board.yaml", "ssh", address=address, work_folder=str(board.folder / "work"))
 
 
 def enrol_all(profile: DeviceProfile) -> list[str]:

@@ -1,6 +1,8 @@
 """What tests of the iOS driver share: a simulated iPhone with melt's app on it, which is the runner built for here."""
 
+import hashlib
 import os
+import plistlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,29 @@ def container_of(phone: IPhone) -> Path:
 def workers_of(pid: int) -> list[int]:
     """The processes with a tunnel that this one has started and that have not ended."""
     return [p.pid for p in running(lambda p: "melt.drivers.ios.pymd3.worker" in p.argv and p.parent == pid)]
+
+
+def image_at_hand(phone: IPhone, folder: Path) -> bytes:
+    """The phone's developer disk image in the cache of a test with that folder; gives Apple's word for it.
+
+    From iOS 17 on that is for one iPhone alone, and the iPhone knows it already.
+    """
+    if not phone.model.has_rsd:
+        version = ".".join(phone.model.version.split(".")[:2])
+        images = folder / "cache/ios/Xcode.app/Contents/Developer/Platforms/iPhoneOS.platform/DeviceSupport" / version
+        images.mkdir(parents=True)
+        (images / "DeveloperDiskImage.dmg").write_bytes(b"image" * 1000)
+        (images / "DeveloperDiskImage.dmg.signature").write_bytes(b"by Apple")
+        return b"by Apple"
+    images = folder / "cache/ios/Personalized"
+    images.mkdir(parents=True)
+    (images / "Image.dmg").write_bytes(b"image" * 1000)
+    (images / "Image.trustcache").write_bytes(b"trusted")
+    cache = {"Info": {"IsLoadedByiBoot": False}, "Trusted": True, "Digest": b""}
+    identity = {"ApBoardID": "0x0A", "ApChipID": "0x8110", "Manifest": {"LoadableTrustCache": cache}}
+    (images / "BuildManifest.plist").write_bytes(plistlib.dumps({"BuildIdentities": [identity]}))
+    phone.images.manifests[hashlib.sha384(b"image" * 1000).digest()] = b"by Apple"
+    return b"by Apple"
 
 
 STANDING: dict[str, tuple[Callable[[IPhone], None], str]] = {

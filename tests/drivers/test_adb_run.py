@@ -1,12 +1,9 @@
-"""Whole runs on phones in boxes: the real runner, real telemetry, energy with a known truth, and every fault."""
+"""Whole runs on phones in boxes: the real runner, real telemetry, and energy with a known truth."""
 
 import json
 import os
-import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,18 +14,11 @@ from melt.spec.events import ModelLoaded
 from melt.toolchain.archives import add_program, remove_program
 from tests.doubles.llama_bench.archive import release_archive
 from tests.doubles.phone.box import PhoneBox
-from tests.drivers.conftest import Connector, address_of
+from tests.drivers.conftest import Connector, phone_profile
 from tests.support.cli import melt_cli
-from tests.support.plans import AtPhase, When, a_plan, last
-from tests.support.profiles import write_profile
+from tests.support.plans import When, a_plan, last
 
 pytestmark = pytest.mark.root
-
-
-def phone_profile(folder: Path, phone: PhoneBox, connector: Connector, name: str = "phone", **more: object) -> str:
-    host, port = address_of(phone)
-    address = {"host": host, "port": port, "connector": connector}
-    return write_profile(folder / f"{name}.yaml", "adb", address=address, **more)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -79,105 +69,6 @@ def test_a_second_run_sends_nothing_again(phone: PhoneBox, tmp_path: Path, tiny_
     run(a_plan(profile, tiny_model, sessions=2), tmp_path / "results")
     assert [f.stat().st_ino for f in sorted((phone.disk / "melt/files").glob("*/*"))] == written
     assert len(files) == 2  # the runner and the model
-
-
-def restart_adbd(phone: PhoneBox) -> None:
-    phone.kill_adbd()
-    time.sleep(4.0)
-    phone.start_adbd()
-
-
-FAULTS: dict[str, Callable[[PhoneBox], None]] = {
-    "reboot": lambda phone: phone.reboot(delay_s=4.0),
-    "adbd dies": lambda phone: restart_adbd(phone),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_phone_lost_in_mid_run_is_waited_for_and_measured_again(
-    fault: str, phone: PhoneBox, connector: Connector, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    away = threading.Thread(target=FAULTS[fault], args=(phone,))
-    watcher = When(ModelLoaded, away.start)
-    plan = a_plan(phone_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
-    outcome = run(plan, tmp_path / "results", watcher)
-    assert watcher.done.is_set()
-    away.join()
-    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
-    error = outcome.made[0].manifest.error
-    assert error is not None
-    assert error.kind == "transient"
-    assert not outcome.failed
-    assert not phone.processes()
-
-
-@pytest.mark.parametrize("phase", ["collect", "idle"])
-def test_a_phone_lost_before_or_after_the_runner_is_measured_again(
-    phase: str, phone: PhoneBox, connector: Connector, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    """What the runner said is whole, but the telemetry cannot be brought: half of a run is none."""
-    watcher = AtPhase(phase, lambda: phone.reboot(delay_s=2.0))
-    outcome = run(a_plan(phone_profile(tmp_path, phone, connector), tiny_model), tmp_path / "results", watcher)
-    assert watcher.done
-    errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
-    assert errors == ["transient", "ok"]
-    assert not phone.processes()
-
-
-def test_a_phone_that_hangs_ends_the_run_and_not_the_plan(
-    phone: PhoneBox,
-    connector: Connector,
-    tmp_path: Path,
-    tiny_model: Path,
-    kept_builds: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    watcher = When(ModelLoaded, phone.freeze)
-    plan = a_plan(phone_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,), retries=0)
-    began = time.monotonic()
-    with monkeypatch.context() as quick:
-        quick.setattr("melt.drivers.remote.process._HEARTBEAT_S", 0.5)
-        quick.setattr("melt.drivers.remote.process._KILL_S", 3.0)
-        quick.setattr("melt.drivers.adb.remote.SIGN_OF_LIFE_S", 3.0)
-        quick.setattr("melt.drivers.remote.driver.RETURN_S", 3.0)
-        outcome = run(plan, tmp_path / "results", watcher)
-    assert time.monotonic() - began < 60
-    error = last(outcome).manifest.error
-    assert error is not None
-    assert error.kind == "transient"
-    phone.thaw()
-    again = run(plan, tmp_path / "results")
-    assert last(again).manifest.status == "ok"
-
-
-def test_a_killed_runner_is_told_as_killed(
-    phone: PhoneBox, connector: Connector, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    def kill() -> None:
-        for process in phone.processes():
-            if "run" in process.argv:
-                os.kill(process.pid, signal.SIGKILL)
-
-    plan = a_plan(phone_profile(tmp_path, phone, connector), tiny_model, context=(2000,), gen=(400,))
-    outcome = run(plan, tmp_path / "results", When(ModelLoaded, kill))
-    error = last(outcome).manifest.error
-    assert error is not None
-    assert error.kind == "killed"
-
-
-def test_a_full_phone_fails_the_run_with_what_to_do(
-    phone: PhoneBox, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    phone.fill_disk(leave_bytes=2**20)
-    outcome = run(a_plan(phone_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")
-    error = last(outcome).manifest.error
-    assert error is not None
-    assert "of room on the phone" in error.message
-    phone.free_disk()
-    assert (
-        last(run(a_plan(phone_profile(tmp_path, phone, "direct"), tiny_model), tmp_path / "results")).manifest.status
-        == "ok"
-    )
 
 
 def test_an_adb_server_that_restarts_in_mid_run(

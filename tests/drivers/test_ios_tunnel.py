@@ -1,7 +1,5 @@
 """iPhones from iOS 17 on: whole runs whose developer services are in a tunnel, and what may go wrong with it."""
 
-import hashlib
-import plistlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,13 +18,14 @@ from tests.doubles.iphone.rsd import Loopback
 from tests.drivers.iphone import (
     container_of,
     found_by_melt,
+    image_at_hand,
     iphone_17,
     iphone_17_3,
     iphone_profile,
     refused_for,
 )
 from tests.support.cli import melt_cli
-from tests.support.plans import AtPhase, When, a_plan, last, timed
+from tests.support.plans import When, a_plan, last, timed
 from tests.support.waiting import wait_until
 
 __all__ = ["iphone_17", "iphone_17_3"]
@@ -101,19 +100,6 @@ def test_a_tunnel_that_root_has_opened_serves_ios_17_3(iphone_17_3: IPhone, tmp_
     assert made.manifest.device.os_build == "iOS 17.3.1 (21D61)"
 
 
-def image_at_hand(phone: IPhone, tmp_path: Path) -> bytes:
-    """The image in melt's cache, and Apple's word for this very iPhone on the iPhone already; gives that."""
-    folder = tmp_path / "cache/ios/Personalized"
-    folder.mkdir(parents=True)
-    (folder / "Image.dmg").write_bytes(b"image" * 1000)
-    (folder / "Image.trustcache").write_bytes(b"trusted")
-    cache = {"Info": {"IsLoadedByiBoot": False}, "Trusted": True, "Digest": b""}
-    identity = {"ApBoardID": "0x0A", "ApChipID": "0x8110", "Manifest": {"LoadableTrustCache": cache}}
-    (folder / "BuildManifest.plist").write_bytes(plistlib.dumps({"BuildIdentities": [identity]}))
-    phone.images.manifests[hashlib.sha384(b"image" * 1000).digest()] = b"by Apple"
-    return b"by Apple"
-
-
 def test_a_personalized_image_that_is_at_hand_is_mounted(iphone_17: IPhone, tmp_path: Path) -> None:
     iphone_17.images.mounted.clear()
     manifest = image_at_hand(iphone_17, tmp_path)
@@ -157,26 +143,15 @@ def test_below_17_4_there_is_no_tunnel_without_root(iphone_17_3: IPhone, tmp_pat
     assert "pymobiledevice3 remote start-tunnel" in checked.stdout
 
 
-@pytest.mark.parametrize("when", ["in mid-run", "idle"])
 def test_a_tunnel_that_is_lost_is_opened_again_and_the_run_made_again(
-    when: str, iphone_17: IPhone, tmp_path: Path, tiny_model: Path
+    iphone_17: IPhone, tmp_path: Path, tiny_model: Path
 ) -> None:
-    lose = iphone_17.drop_tunnels if when == "in mid-run" else lambda: iphone_17.replug(2.0)
-    watcher = When(ModelLoaded, lose) if when == "in mid-run" else AtPhase(when, lose)
-    outcome = run(a_plan(iphone_profile(tmp_path, iphone_17), tiny_model, **LONG), tmp_path / "results", watcher)
+    watcher = When(ModelLoaded, iphone_17.drop_tunnels)  # the cable stays in
+    plan = a_plan(iphone_profile(tmp_path, iphone_17), tiny_model, **LONG)
+    outcome = run(plan, tmp_path / "results", watcher)
     errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
     assert errors == ["transient", "ok"]
     wait_until(lambda: not iphone_17.tunnels)
-
-
-def test_an_iphone_that_restarts_gets_its_image_and_its_tunnel_again(
-    iphone_17: IPhone, tmp_path: Path, tiny_model: Path
-) -> None:
-    manifest = image_at_hand(iphone_17, tmp_path)
-    plan = a_plan(iphone_profile(tmp_path, iphone_17), tiny_model, **LONG)
-    outcome = run(plan, tmp_path / "results", When(ModelLoaded, iphone_17.reboot))
-    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
-    assert iphone_17.images.mounted == {"Personalized": manifest}
 
 
 def test_a_tunnel_of_somebody_elses_that_is_gone_is_told(iphone_17_3: IPhone, tmp_path: Path) -> None:

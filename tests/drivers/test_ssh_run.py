@@ -1,11 +1,9 @@
-"""Whole runs on hosts behind real OpenSSH servers, and every fault between."""
+"""Whole runs on hosts behind real OpenSSH servers."""
 
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,22 +12,18 @@ import yaml
 
 import melt
 from melt.execution.plan import run
-from melt.spec.events import ModelLoaded
 from tests.doubles.sshd import Sshd
-from tests.drivers.conftest import enrol_all, ssh_profile_of
+from tests.drivers.conftest import board_profile, enrol_all, ssh_profile_of
 from tests.support.cli import MELT, melt_cli
-from tests.support.plans import AtPhase, When, a_plan, last
+from tests.support.plans import a_plan, last
 from tests.support.processes import Process, running
-from tests.support.profiles import write_profile
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def profile(board: Sshd, tmp_path: Path) -> Iterator[str]:
     """A host that is known; gives its profile's file."""
-    enrol_all(ssh_profile_of(board))
-    address = {"host": "127.0.0.1", "port": board.port}
-    yield write_profile(tmp_path / "board.yaml", "ssh", address=address, work_folder=str(board.folder / "work"))
+    yield board_profile(tmp_path, board)
     assert not runners(board)
 
 
@@ -48,50 +42,6 @@ def test_a_run_on_a_board_is_a_run(profile: str, tmp_path: Path, tiny_model: Pat
     assert row["peak_rss_bytes"] > 1e6
     again = run(a_plan(profile, tiny_model, runners=("native",), sessions=2), tmp_path / "results")
     assert (len(again.made), again.already_there) == (1, 1)
-
-
-@pytest.mark.parametrize("when", ["in mid-run", "collect", "idle"])
-def test_a_link_that_is_cut_is_made_again(
-    when: str, board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    watcher = When(ModelLoaded, board.cut) if when == "in mid-run" else AtPhase(when, board.cut)
-    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,))
-    outcome = run(plan, tmp_path / "results", watcher)
-    assert watcher.done
-    errors = [r.manifest.error.kind if r.manifest.error else "ok" for r in outcome.made]
-    assert errors == ["transient", "ok"]
-
-
-def test_a_board_that_reboots_is_waited_for(
-    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    def reboot() -> None:
-        for process in runners(board):
-            os.kill(process.pid, signal.SIGKILL)
-        board.stop()
-        time.sleep(3)
-        board.start()
-
-    away = threading.Thread(target=reboot)
-    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,))
-    outcome = run(plan, tmp_path / "results", When(ModelLoaded, away.start))
-    away.join()
-    assert [r.manifest.status for r in outcome.made] == ["failed", "ok"]
-
-
-def test_a_killed_runner_is_told_as_killed(
-    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
-) -> None:
-    def kill() -> None:
-        for process in runners(board):
-            if "run" in process.argv:
-                os.kill(process.pid, signal.SIGKILL)
-
-    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,))
-    outcome = run(plan, tmp_path / "results", When(ModelLoaded, kill))
-    error = last(outcome).manifest.error
-    assert error is not None
-    assert error.kind == "killed"
 
 
 def test_the_command_line_enrols_and_measures(
@@ -133,28 +83,6 @@ def test_a_board_with_llama_cpp_python_is_measured_by_it(
     row = melt.load(tmp_path / "results").runs.iloc[0]
     assert row["runner"] == "python"
     assert row["peak_rss_bytes"] > 1e6
-
-
-def test_a_board_that_hangs_ends_the_run_and_not_the_plan(
-    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watcher = When(ModelLoaded, board.freeze)
-    plan = a_plan(profile, tiny_model, runners=("native",), context=(2000,), gen=(400,), retries=0)
-    began = time.monotonic()
-    with monkeypatch.context() as quick:
-        quick.setattr("melt.drivers.remote.process._HEARTBEAT_S", 0.5)
-        quick.setattr("melt.drivers.remote.process._KILL_S", 3.0)
-        quick.setattr("melt.drivers.ssh.remote.SIGN_OF_LIFE_S", 3.0)
-        quick.setattr("melt.drivers.remote.driver.RETURN_S", 3.0)
-        quick.setattr("melt.drivers.ssh.connect.CONNECT_S", 5.0)
-        outcome = run(plan, tmp_path / "results", watcher)
-    board.thaw()
-    assert time.monotonic() - began < 60
-    error = last(outcome).manifest.error
-    assert error is not None
-    assert error.kind == "transient"
-    wait_until(lambda: not runners(board))
-    assert last(run(plan, tmp_path / "results")).manifest.status == "ok"
 
 
 def test_a_runner_ends_when_its_host_dies(

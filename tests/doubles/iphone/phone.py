@@ -109,11 +109,15 @@ class IPhone:
         self.pull_cable()
         threading.Timer(away_s, self.plug_in).start()
 
-    def reboot(self) -> None:
-        """What is mounted and what runs is gone, and nobody hears how it ended; the cable stays."""
+    def switch_off(self) -> None:
+        """What is mounted and what runs is gone, and nobody hears how it ended."""
         self.pull_cable()
         self.apps.end_all()
         self.images.mounted.clear()
+
+    def reboot(self) -> None:
+        """Off, and on again after a second; the cable stays."""
+        self.switch_off()
         threading.Timer(1.0, self.plug_in).start()
 
     def drop_tunnels(self) -> None:

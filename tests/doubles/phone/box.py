@@ -171,14 +171,22 @@ class PhoneBox:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def reboot(self, delay_s: float = 1.0) -> None:
-        """Everything ends, the phone is out of reach, and adbd starts anew; storage and settings stay."""
+    def switch_off(self) -> None:
+        """Everything ends, and the phone is out of reach."""
         self.cut()
         self._stop()
-        time.sleep(delay_s)
+
+    def switch_on(self) -> None:
+        """It is booted anew; storage and settings are as they were."""
         self._start(REBOOTED_UPTIME_S, 0)
         if self._attendant.wifi:
             self.mend()
+
+    def reboot(self, delay_s: float = 1.0) -> None:
+        """Off, and on again after a while."""
+        self.switch_off()
+        time.sleep(delay_s)
+        self.switch_on()
 
     def fill_disk(self, leave_bytes: int = 0) -> None:
         """Leaves so many bytes free in /data/local/tmp."""
