@@ -1,16 +1,12 @@
-"""The phone in a box, held to Google's own adb client: what the driver's tests take for granted about it."""
+"""The phone in a box, held to Google's own adb client: what the driver's tests take for granted."""
 
 import hashlib
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,103 +16,13 @@ from tests.doubles.phone.box import PhoneBox
 from tests.doubles.phone.init import AF_VSOCK
 from tests.doubles.phone.namespaces import BoxUnavailable
 from tests.doubles.phone.recording import Machine
+from tests.doubles.phone_box import BATTERY, Adb, adb, links, own_ns, phone, recording, runner
 from tests.support.waiting import wait_until
 from tests.telemetry.replay import DATA
 
+__all__ = ["adb", "phone", "recording", "runner"]
+
 pytestmark = [pytest.mark.root, pytest.mark.doubles]
-
-BATTERY = "/sys/class/power_supply/battery"
-
-
-@dataclass(frozen=True)
-class Adb:
-    """Google's client with a server of its own."""
-
-    port: int
-    environment: dict[str, str]
-
-    def __call__(self, *words: str, timeout_s: float = 30) -> "subprocess.CompletedProcess[str]":
-        argv = ["adb", "-P", str(self.port), *words]
-        return subprocess.run(
-            argv, env=self.environment, capture_output=True, text=True, check=False, timeout=timeout_s
-        )
-
-    def shell(self, phone: PhoneBox, command: str, timeout_s: float = 30) -> "subprocess.CompletedProcess[str]":
-        return self("-s", phone.address, "shell", command, timeout_s=timeout_s)
-
-    def connect(self, phone: PhoneBox) -> None:
-        self("disconnect", phone.address)  # the server may remember an earlier phone there, and be slow to try again
-        said = self("connect", phone.address).stdout
-        assert "connected to" in said, said
-        self("-s", phone.address, "wait-for-device")
-
-
-@pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
-    home = tmp_path_factory.mktemp("adb")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    own = {"HOME": str(home), "TMPDIR": str(home), "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553"}  # no emulators
-    client = Adb(port, {**os.environ, **own})
-    client("start-server")
-    yield client
-    client("kill-server")
-
-
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small phone that has one of everything."""
-    folder = tmp_path_factory.mktemp("recording")
-    tree = {
-        "uname:release": "6.1.0-android14-tiny",
-        "/proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n",
-        "/proc/meminfo": "MemTotal: 7634564 kB\nMemAvailable: 2903112 kB\n",
-        "/proc/stat": {"error": "EACCES"},
-        f"{BATTERY}/status": "Discharging\n",
-        f"{BATTERY}/current_now": "-212000\n",
-        f"{BATTERY}/voltage_now": "4000000\n",
-        f"{BATTERY}/charge_counter": "3100000\n",
-        f"{BATTERY}/charge_full": {"error": "EACCES"},
-        "/sys/class/thermal/thermal_zone0/type": "BIG\n",
-        "/sys/class/thermal/thermal_zone0/temp": "41000\n",
-        "/vendor/lib64/libOpenCL.so": "",
-    }
-    texts = {
-        "tree.json": json.dumps(tree),
-        "getprop.txt": "[ro.product.cpu.abi]: [arm64-v8a]\n[ro.product.model]: [Tiny One]\n",
-        "dumpsys-battery.txt": "Current Battery Service state:\n  USB powered: false\n  Charge counter: 3100000\n"
-        "  status: 3\n  level: 80\n  voltage: 4000\n  temperature: 251\n",
-        "dumpsys-thermalservice.txt": "Thermal Status: 0\nCached temperatures:\n"
-        "\tTemperature{mValue=41.0, mType=0, mName=BIG, mStatus=0}\nHAL Ready: true\nCurrent temperatures from HAL:\n"
-        "\tTemperature{mValue=41.0, mType=0, mName=BIG, mStatus=0}\nCurrent cooling devices from HAL:\n",
-        "dumpsys-gpu-gpumem.txt": "Memory snapshot for GPU 0:\nGlobal total: 1048576\n",
-        "logcat-lmk.txt": "I lowmemorykiller: Kill 'x' (1), uid 2000, oom_score_adj 900\n",
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def phone(recording: Path, tmp_path: Path, adb: Adb) -> Iterator[PhoneBox]:
-    with PhoneBox(recording, tmp_path / "phone") as box:
-        adb.connect(box)
-        yield box
-
-
-def runner(target: str) -> Path:
-    built = sorted((KEPT_BUILDS / "runners").glob(f"melt-runner-{target}-*"), key=lambda file: file.stat().st_mtime)
-    if not built:
-        pytest.skip(f"no runner for {target}: `make runners` builds it")
-    return built[-1]
-
-
-def own_ns(phone: PhoneBox) -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) + phone.clock_ahead_ns
-
-
-def links() -> str:
-    return subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
 
 
 def test_it_starts_and_ends_at_once_and_leaves_nothing(recording: Path, tmp_path: Path, adb: Adb) -> None:
@@ -299,64 +205,6 @@ def test_a_file_that_a_test_sets_stays(phone: PhoneBox, adb: Adb) -> None:
     assert adb.shell(phone, "cat /proc/loadavg").stdout == "9 9 9\n"
 
 
-def test_a_lost_link_and_a_hang_keep_the_client_waiting(phone: PhoneBox, adb: Adb) -> None:
-    for stop, go_on in ((phone.cut, phone.mend), (phone.freeze, phone.thaw)):
-        stop()
-        with pytest.raises(subprocess.TimeoutExpired):
-            adb.shell(phone, "echo there", timeout_s=0.5)
-        go_on()
-        assert adb.shell(phone, "echo there").stdout == "there\n"
-
-
-def test_wifi_that_is_taken_back_at_once_keeps_the_link(phone: PhoneBox, adb: Adb) -> None:
-    kept = "cmd connectivity airplane-mode enable; svc wifi enable; sleep 0.7; cmd connectivity airplane-mode"
-    assert adb.shell(phone, kept).stdout == "enabled\n"
-    with pytest.raises(subprocess.TimeoutExpired):
-        adb.shell(phone, "svc wifi disable; sleep 2.5; echo there", timeout_s=4)
-
-
-def test_adbd_dies_and_comes_back(phone: PhoneBox, adb: Adb) -> None:
-    adb.shell(phone, "sleep 60 </dev/null >/dev/null 2>&1 &")
-    old = phone.pid_of_adbd
-    phone.kill_adbd()
-    wait_until(lambda: "offline" in adb("devices").stdout)
-    with pytest.raises(ConnectionRefusedError), socket.create_connection((phone.address.split(":")[0], 5555), 1):
-        pass
-    assert [process.argv for process in phone.processes()] == [("sleep", "60")]
-    phone.start_adbd()
-    adb("-s", phone.address, "wait-for-device")
-    assert adb.shell(phone, "echo there").stdout == "there\n"
-    assert phone.pid_of_adbd != old
-
-
-@pytest.mark.parametrize("asked_by", ["the test", "the phone"])
-def test_a_reboot_ends_everything_but_the_storage(phone: PhoneBox, adb: Adb, asked_by: str) -> None:
-    adb.shell(phone, "echo kept >/data/local/tmp/file; sleep 60 </dev/null >/dev/null 2>&1 &")
-    before = adb.shell(phone, "cat /proc/sys/kernel/random/boot_id /proc/uptime").stdout.split()
-    old = phone.pid_of_adbd
-    if asked_by == "the test":
-        phone.reboot(0.1)
-    else:
-        assert adb.shell(phone, "reboot; echo still").stdout == ""
-    wait_until(lambda: adb.shell(phone, "echo there").stdout == "there\n" and phone.pid_of_adbd != old)
-    after = adb.shell(phone, "cat /proc/sys/kernel/random/boot_id /proc/uptime /data/local/tmp/file").stdout.split()
-    assert before[0] != after[0]
-    assert float(before[1]) > 1000 > float(after[1])
-    assert after[-1] == "kept"
-    assert phone.processes() == []
-
-
-def test_a_full_disk_refuses_a_push(recording: Path, tmp_path: Path, adb: Adb) -> None:
-    big = tmp_path / "big"
-    big.write_bytes(bytes(3_000_000))
-    with PhoneBox(recording, tmp_path / "phone", disk_bytes=20_000_000) as phone:
-        adb.connect(phone)
-        phone.fill_disk(leave_bytes=1_000_000)
-        assert "No space left" in adb("-s", phone.address, "push", str(big), "/data/local/tmp/big").stdout
-        phone.free_disk()
-        assert adb("-s", phone.address, "push", str(big), "/data/local/tmp/big").returncode == 0
-
-
 def test_perfetto_gives_the_trace_when_it_ends(phone: PhoneBox, adb: Adb) -> None:
     record = "echo 'duration_ms: {ms}' | perfetto --txt -c - -o /data/misc/perfetto-traces/{name}"
     assert "ermission denied" in adb.shell(phone, record.format(ms=10, name="none")).stderr
@@ -402,23 +250,6 @@ def test_vsock_is_refused_to_what_runs_in_the_box() -> None:
     words = [sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=KEPT_BUILDS.parent)
     assert done.stdout == "97\n"
-
-
-def test_a_shell_hangs_up_even_under_nohup(recording: Path, tmp_path: Path, adb: Adb) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with PhoneBox(recording, tmp_path / "phone") as phone:
-            adb.connect(phone)
-            ignored = adb.shell(phone, "grep SigIgn /proc/self/status").stdout.split()[1]
-            assert not int(ignored, 16) & 1 << (signal.SIGHUP - 1)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_without_root_it_says_so(recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(BoxUnavailable, match="root"):
-        PhoneBox(recording, tmp_path / "phone").__enter__()
 
 
 @pytest.mark.parametrize("device", sorted(folder.parent.name for folder in DATA.glob("android/*/tree.json")))
