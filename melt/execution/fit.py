@@ -11,7 +11,8 @@ def predicted(cell: Cell, model: ModelInfo) -> Prediction | None:
     if why_unpredictable(model):
         return None
     tokens = cell.prompt_tokens + cell.gen_tokens
-    memory = predict_memory(model, tokens, cell.type_k, cell.type_v, cell.ubatch, n_outputs=1)
+    fused = cell.flash_attn != "off"  # what "auto" comes to wherever the engine has it
+    memory = predict_memory(model, tokens, cell.type_k, cell.type_v, cell.ubatch, flash_attn=fused, n_outputs=1)
     return Prediction(**{key: getattr(memory, key) for key in Prediction.model_fields})
 
 

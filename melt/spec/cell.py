@@ -25,7 +25,7 @@ Cores = Annotated[
 ]
 # What a cell may call its runner beside the names of programs that `melt runner add` took.
 OWN_RUNNERS = ("auto", "python", "native")
-Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600)]
+Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600, strict=True)]
 
 
 class Cell(BaseModel):

@@ -24,6 +24,7 @@ from pydantic import (
 from melt.errors import PlanError
 from melt.spec.axes import Axis
 from melt.spec.cell import AXES, Cell, Seconds
+from melt.spec.exclude import Pattern, check_patterns, matches, without_values
 from melt.spec.options import MAX_CELLS
 from melt.util.yaml import describe_problems, load_yaml
 
@@ -35,7 +36,7 @@ class _Frozen(BaseModel):
 class CoolDown(_Frozen):
     """Every session starts with its hottest processor zone below ``start_below_c``; waiting has a limit."""
 
-    start_below_c: Annotated[float, Field(ge=0, le=120)] | None = None  # None: the profile's thermal band
+    start_below_c: Annotated[float, Field(ge=0, le=120, strict=True)] | None = None  # None: the profile's thermal band
     limit_s: Seconds = 300.0
 
 
@@ -74,14 +75,14 @@ class Plan(_Lists):
     # It names the report's folder.
     name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,79}$")] = "run"
     include: tuple[dict[str, Any], ...] = ()
-    exclude: tuple[dict[str, Any], ...] = ()
+    exclude: tuple[Pattern, ...] = ()
     sessions: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3
-    profile_ops: bool = False
+    profile_ops: Annotated[bool, Field(strict=True)] = False
     order: Literal["interleaved", "sequential"] = "interleaved"
     retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1
     idle_s: Seconds = 2.0
-    memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
-    memory_check: bool = True  # false: also run what by prediction does not fit
+    memory_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.9
+    memory_check: Annotated[bool, Field(strict=True)] = True  # false: also run what by prediction does not fit
     cooldown: CoolDown = CoolDown()
     timeouts: Timeouts = Timeouts()
 
@@ -118,17 +119,19 @@ class Plan(_Lists):
             PlanError: a cell is not valid, there are too many, or an include or exclude names a key that cells do not
                 have.
         """
+        for i, pattern in enumerate(self.exclude):
+            _check_keys(pattern, f"exclude[{i}]")
+        kept = [c for c in self.product(options_of) if not any(matches(c, pattern) for pattern in self.exclude)]
+        added = [self._included(given, f"include[{i}]", options_of) for i, given in enumerate(self.include)]
+        return tuple(dict.fromkeys([*kept, *added]))
+
+    def product(self, options_of: OptionsOf | None = None) -> tuple[Cell, ...]:
+        """The product of the axes alone; raises PlanError as ``cells`` does."""
         lists = [getattr(self, axis.key) for axis in AXES.values()]
         if (n := math.prod(map(len, lists))) > MAX_CELLS:
             raise PlanError(f"the plan multiplies to {n:,} cells", f"Name at most {MAX_CELLS:,} in one plan.")
-        for i, pattern in enumerate(self.exclude):
-            _check_keys(pattern, f"exclude[{i}]")
-        product = (
-            _cell(dict(zip(AXES, values, strict=True)), "plan", options_of) for values in itertools.product(*lists)
-        )
-        kept = [c for c in product if not any(_matches(c, pattern) for pattern in self.exclude)]
-        added = [self._included(given, f"include[{i}]", options_of) for i, given in enumerate(self.include)]
-        return tuple(dict.fromkeys([*kept, *added]))
+        product = itertools.product(*lists)
+        return tuple(_cell(dict(zip(AXES, values, strict=True)), "plan", options_of) for values in product)
 
     def _included(self, given: Mapping[str, Any], where: str, options_of: OptionsOf | None) -> Cell:
         _check_keys(given, where)
@@ -153,18 +156,6 @@ def _check_keys(given: Mapping[str, Any], where: str) -> None:
     unknown = [k for k in given if k not in AXES]
     if unknown:
         raise PlanError(f"{where}: unknown key {unknown[0]!r}", f"A cell has: {', '.join(AXES)}.")
-
-
-def _matches(cell: Cell, pattern: Mapping[str, Any]) -> bool:
-    return bool(pattern) and all(_is_one_of(getattr(cell, key), wanted) for key, wanted in pattern.items())
-
-
-def _is_one_of(value: Any, wanted: Any) -> bool:
-    """Whether a value is the one, or one of those, of a pattern; of options, whether each that it names is."""
-    if isinstance(wanted, Mapping):
-        has = dict(value) if isinstance(value, tuple) else None
-        return has is not None and all(name in has and _is_one_of(has[name], one) for name, one in wanted.items())
-    return value in wanted if isinstance(wanted, list | tuple) else value == wanted
 
 
 def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Plan:
@@ -198,8 +189,25 @@ def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = No
         options = {SINGULAR.get(k, k): COMMAND_LINE for k in overrides or {}}
         what = describe_problems(e, where, Plan, lines, options)
         raise PlanError(what, "docs/plans.md lists what a plan takes.") from e
+    if "exclude" in data and overrides:
+        plan = plan.model_copy(update={"exclude": _still_excluded(plan, data)})
     check_complete(plan, where)
     return plan
+
+
+def _still_excluded(plan: Plan, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """A file's exclude, without the values that are the file's and that the command line took away."""
+    try:
+        of_file = Plan(**{SINGULAR.get(k, k): v for k, v in data.items()})
+    except ValidationError:  # of a value that the command line replaces
+        return plan.exclude
+
+    def is_gone(key: str, value: Any) -> bool:
+        axis = AXES.get(key)
+        return axis is not None and value in getattr(of_file, axis.key) and value not in getattr(plan, axis.key)
+
+    kept = (without_values(pattern, is_gone) for pattern in plan.exclude)
+    return tuple(pattern for pattern in kept if pattern is not None)
 
 
 def check_complete(plan: Plan, where: str = "plan") -> None:
@@ -213,6 +221,8 @@ def check_complete(plan: Plan, where: str = "plan") -> None:
         hint = f"Name one with {axis.option}, or under `{axis.key}:` in the plan."
         raise PlanError(f"{where}: no {axis.key} given", hint)
     cells = plan.cells()  # an invalid cell is found here, before any device is touched
+    if plan.exclude:
+        check_patterns(plan.exclude, plan.product(), where)
     if not cells:
         raise PlanError(f"{where}: exclude leaves no cell to measure", "Exclude less, or include some.")
     if any(c.workload == "sustained" and not c.sustained_s for c in cells):

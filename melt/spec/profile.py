@@ -13,7 +13,7 @@ class _Frozen(BaseModel):
 class Sensors(_Frozen):
     """What to record, and what cannot be discovered about the sensors."""
 
-    period_ms: Annotated[int, Field(ge=10, le=60_000)] = 100
+    period_ms: Annotated[int, Field(ge=10, le=60_000, strict=True)] = 100
     root: str = Field(
         default="",
         description="Folder in which this device's /sys and /proc are found, for a container whose host's "
@@ -32,7 +32,7 @@ class Sensors(_Frozen):
 class ThermalBand(_Frozen):
     """A session starts only below this temperature of the hottest zone, after waiting if need be."""
 
-    start_below_c: Annotated[float, Field(ge=0, le=120)] | None = None
+    start_below_c: Annotated[float, Field(ge=0, le=120, strict=True)] | None = None
     zones: tuple[str, ...] = ()  # names to watch; empty: every processor zone
 
 
@@ -44,7 +44,7 @@ class DeviceProfile(_Frozen):
     driver: str
     address: dict[str, Any] = Field(default={}, description="How to reach the device, by the keys of its driver.")
     work_folder: str | None = None
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None
     sensors: Sensors = Sensors()
     conditions: dict[str, str] = {}
     thermal: ThermalBand = ThermalBand()

@@ -265,7 +265,8 @@ def test_ctrl_c_while_melt_starts_is_one_line_at_most(command: list[str]) -> Non
             time.sleep(0.005 + took_s * part / parts)
             melt.send_signal(signal.SIGINT)
             _, err = melt.communicate(timeout=60)
-        assert melt.returncode in (0, 130), err
+        # Python itself is done where the signal alone ends it, which a shell tells as 130 too.
+        assert melt.returncode in (0, 130, -signal.SIGINT), err
         assert len(err.strip().splitlines()) <= 1, err
 
 

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from melt.runner import job_schema
 from melt.spec.cell import AXES
 from melt.spec.job import Job
+from tests.runner.conftest import Program
 from tests.runner.running import job
 
 SCHEMA = job_schema()
@@ -51,9 +52,10 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 NO_JOBS = ["", "{", "[]", "3", "[" * 20_000, '{"protocol": 1}', '{"protocol": 1, "workload": []}']
 
 
-def verdicts(words: list[str], folder: Path, jobs: list[str]) -> list[tuple[str, str]]:
+def verdicts(words: list[str], folder: Path, jobs: Sequence[str | bytes]) -> list[tuple[str, str]]:
     """Of each job the kind of error and its message, both empty where it is taken."""
-    (folder / "jobs").write_text("".join(f"{text}\n" for text in jobs))
+    lines = [text.encode() if isinstance(text, str) else text for text in jobs]
+    (folder / "jobs").write_bytes(b"".join(line + b"\n" for line in lines))
     done = subprocess.run([*words, "check-jobs", str(folder / "jobs")], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return [(v["kind"], v["message"]) for v in map(json.loads, done.stdout.splitlines())]
@@ -73,6 +75,52 @@ def test_a_bad_job_is_refused_by_the_name_of_its_field(program: list[str], tmp_p
 @pytest.mark.every_flavour
 def test_what_is_no_job_is_refused(program: list[str], tmp_path: Path) -> None:
     assert all(kind in ("bad_job", "protocol") for kind, _ in verdicts(program, tmp_path, NO_JOBS))
+
+
+TEXT = json.dumps(GOOD)
+NO_TEXTS: dict[str, str | bytes] = {
+    "a key twice": TEXT.replace('"threads":', '"threads": 1, "threads":'),
+    "a key of the workload twice": TEXT.replace('"gen_tokens":', '"gen_tokens": 9, "gen_tokens":'),
+    "UTF-16": TEXT.encode("utf-16-le"),
+    "UTF-16 with its mark": TEXT.encode("utf-16"),
+    "UTF-32": TEXT.encode("utf-32-le"),
+    "a byte order mark": TEXT.encode("utf-8-sig"),
+    "Latin-1": TEXT.replace("m.gguf", "é.gguf").encode("latin-1"),
+    "an overlong form": TEXT.encode().replace(b"m.gguf", b"\xc0\xaf.gguf"),
+    "half a surrogate pair, encoded": TEXT.encode().replace(b"m.gguf", b"\xed\xa0\x80.gguf"),
+    "beyond the last character": TEXT.encode().replace(b"m.gguf", b"\xf4\x90\x80\x80.gguf"),
+    "half a surrogate pair": TEXT.replace("m.gguf", "\\ud800.gguf"),
+    "the other half in a name": TEXT.replace('"threads":', '"\\udc00": 1, "threads":'),
+    "half a surrogate pair in the protocol": TEXT.replace('"protocol": 1', '"protocol": "\\udfff"'),
+    "no number": TEXT.replace('"iterations": 2', '"iterations": NaN'),
+    "infinite": TEXT.replace('"seconds": null', '"seconds": Infinity'),
+    "a control character": TEXT.replace("m.gguf", "\x01.gguf"),
+}
+TEXTS = {
+    "other scripts": TEXT.replace("m.gguf", "模型é.gguf"),
+    "a whole surrogate pair": TEXT.replace("m.gguf", "\\ud83d\\ude00.gguf"),
+    "a four-byte character": TEXT.replace("m.gguf", "😀.gguf"),
+    "blanks": f" \t{TEXT} \r",
+}
+
+
+@pytest.mark.every_flavour
+def test_all_agree_on_what_is_text_and_what_is_json(program: list[str], tmp_path: Path) -> None:
+    refused = dict(zip(NO_TEXTS, verdicts(program, tmp_path, list(NO_TEXTS.values())), strict=True))
+    assert {name: kind for name, (kind, _) in refused.items() if kind != "bad_job"} == {}
+    taken = dict(zip(TEXTS, verdicts(program, tmp_path, list(TEXTS.values())), strict=True))
+    assert taken == dict.fromkeys(TEXTS, ("", ""))
+    assert [_is_taken(text) for text in TEXTS.values()] == [True] * len(TEXTS)
+
+
+def test_a_job_in_another_encoding_is_no_traceback(program_of: Program, tmp_path: Path) -> None:
+    for text in NO_TEXTS.values():
+        (tmp_path / "job.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+        done = subprocess.run(
+            [*program_of("python"), "run", str(tmp_path / "job.json")], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert '"kind":"bad_job"' in done.stdout
 
 
 def edges(of_field: dict[str, Any]) -> Iterator[object]:

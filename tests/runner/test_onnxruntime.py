@@ -198,6 +198,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"device": "Xnnpack"}, "accelerator", "Xnnpack"),
     ({"type_k": "q8_0"}, "bad_job", "type_k"),
     ({"flash_attn": "on"}, "bad_job", "flash_attn"),
+    ({"load_mode": "read"}, "bad_job", "load_mode: must be mmap"),
     ({"workload": {"prompt_tokens": 40_000, "gen_tokens": 5}}, "context", "32768"),
 ]
 

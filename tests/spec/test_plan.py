@@ -178,6 +178,29 @@ def test_a_wrong_plan_is_refused_with_file_line_and_key(tmp_path: Path, text: st
     assert e.value.hint
 
 
+KINDS = {
+    name: {kind.get("type") for kind in (axis.schema, *axis.schema.get("anyOf", ()))} for name, axis in AXES.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((AXES[name].key, True) for name, kinds in KINDS.items() if kinds & {"integer", "number"}),
+        *((AXES[name].key, "1") for name, kinds in KINDS.items() if kinds & {"integer", "number"}),
+        *((AXES[name].key, wrong) for name, kinds in KINDS.items() if "boolean" in kinds for wrong in (1, 0, "yes")),
+        *((key, True) for key in ("sessions", "retries", "idle_s", "memory_fraction")),
+        ("memory_check", 0),
+        ("profile_ops", "yes"),
+        ("cooldown", {"limit_s": True}),
+        ("timeouts", {"load_s": "60"}),
+    ],
+)
+def test_a_truth_is_no_number_and_a_text_is_neither(key: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=key):
+        Plan(devices="local", models="m", **{key: value})
+
+
 def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as e:
         load_plan(write(tmp_path, "devices: [local]\nmodels: [m]\nsessions: 0\niterations: -1\nnonsense: 1\n"))
@@ -199,7 +222,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_plan_survives_yaml(tmp_path: Path) -> None:
-    plan = Plan(name="x", devices=("local",), models=("m",), context=(1, 2), sessions=5, exclude=({"model": "z"},))
+    plan = Plan(
+        name="x", devices=("local",), models=("m",), context=(1, 2), sessions=5, exclude=({"prompt_tokens": 2},)
+    )
     assert load_plan(write(tmp_path, to_yaml(plan))) == plan
 
 

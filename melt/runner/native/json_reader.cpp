@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <set>
 
 namespace melt {
 namespace {
@@ -14,7 +15,7 @@ class Reader {
     explicit Reader(std::string_view text) : text_(text) {}
 
     bool document(Json &value) {
-        if (!read(value, 0)) {
+        if (!is_utf8() || !read(value, 0)) {
             return false;
         }
         space();
@@ -29,6 +30,28 @@ class Reader {
             problem = std::string(what) + " at byte " + std::to_string(at_);
         }
         return false;
+    }
+
+    // Without overlong forms, halves of surrogate pairs and what lies beyond the last code point.
+    bool is_utf8() {
+        for (at_ = 0; at_ < text_.size();) {
+            const auto first = static_cast<unsigned char>(text_[at_]);
+            const int more = first < 0x80 ? 0 : first >= 0xC2 && first < 0xE0 ? 1 : first >= 0xE0 && first < 0xF0 ? 2 : 3;
+            uint32_t code = more == 0 ? first : first & (0x3F >> more);
+            bool good = more < 3 || (first >= 0xF0 && first < 0xF5);
+            for (int i = 1; i <= more && good; ++i) {
+                const auto next = at_ + i < text_.size() ? static_cast<unsigned char>(text_[at_ + i]) : 0;
+                good = (next & 0xC0) == 0x80;
+                code = code << 6 | (next & 0x3F);
+            }
+            constexpr uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+            if (!good || code < least[more] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
+                return fail("no UTF-8");
+            }
+            at_ += 1 + more;
+        }
+        at_ = 0;
+        return true;
     }
 
     char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
@@ -88,6 +111,7 @@ class Reader {
 
     bool object(Json &value, int depth) {
         value.kind = Json::Kind::object;
+        std::set<std::string> names;
         return parts('}', "a comma or brace is missing", [&] {
             space();
             std::string name;
@@ -96,6 +120,9 @@ class Reader {
             }
             if (!string(name)) {
                 return false;
+            }
+            if (!names.insert(name).second) {
+                return fail("a name stands twice");
             }
             space();
             if (peek() != ':') {
@@ -247,13 +274,12 @@ class Reader {
 } // namespace
 
 const Json *Json::find(std::string_view name) const {
-    const Json *found = nullptr;
     for (const auto &[key, value] : fields) {
         if (key == name) {
-            found = &value;
+            return &value;
         }
     }
-    return found;
+    return nullptr;
 }
 
 bool Json::is_integer() const {

@@ -20,7 +20,7 @@ class Json {
     bool boolean = false;
     std::string text;                                  // of a string, or a number as written
     std::vector<Json> items;                           // of an array
-    std::vector<std::pair<std::string, Json>> fields;  // of an object; of equal names the last one counts
+    std::vector<std::pair<std::string, Json>> fields;  // of an object, each name once
 
     const Json *find(std::string_view name) const;
     bool is_integer() const;             // a number without point or exponent
@@ -28,7 +28,8 @@ class Json {
     bool to_double(double &value) const; // false where it is no finite number
 };
 
-// Decodes one document. False with a reason for anything that is not JSON, or nested deeper than 64.
+// Decodes one document. False with a reason for anything that is not JSON in UTF-8, gives a name twice, or is nested
+// deeper than 64.
 bool parse_json(std::string_view text, Json &value, std::string &problem);
 
 // The same of a document that must be an object; ``what`` it is, "job" say. Throws JobError of the given kind.

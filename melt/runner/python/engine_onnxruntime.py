@@ -301,6 +301,8 @@ def _check(job: Job) -> None:
             )
     if job.flash_attn != "auto":
         raise JobError("bad_job", "flash_attn: must be auto: an ONNX graph says how it attends")
+    if job.load_mode != "mmap":
+        raise JobError("bad_job", "load_mode: must be mmap: ONNX Runtime loads weights in its own way")
 
 
 def _row(values: Any, inputs: dict[str, Any], name: str) -> Any:

@@ -45,10 +45,26 @@ def decode_job(raw: bytes) -> Job:
         JobError: as ``parse_job``, or it is not JSON.
     """
     try:
-        data = json.loads(raw)
+        data = json.loads(raw.decode(), object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as e:
         raise JobError("bad_job", f"job file is not JSON: {e}") from e
     return parse_job(data)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """As the native runner takes it: each name once, and all text such that it could be sent."""
+    for name, value in pairs:
+        for text in (name, value):
+            if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+                raise ValueError("half a surrogate pair")
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
+def _no_number(word: str) -> Any:
+    """Python alone would take NaN and Infinity."""
+    raise ValueError(f"{word} is no JSON value")
 
 
 def parse_job(data: Any) -> Job:
