@@ -173,6 +173,7 @@ def test_a_runner_from_before_a_field_is_told_of_it_only_where_it_is_set() -> No
 @pytest.mark.parametrize("axis", [a for a in AXES.values() if a.job], ids=lambda a: a.name)
 def test_whatever_a_cell_may_ask_a_job_may_tell(axis: Any) -> None:
     of_field = FIELDS[axis.job]
+    assert axis.of_some_engines == of_field.get("ofSomeEngines", False)
     assert set(axis.choices) <= set(of_field.get("enum", ()))
     if axis.whole_numbers:
         low, high = axis.whole_numbers

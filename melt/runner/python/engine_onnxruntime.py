@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from channel import JobError
 from clock import now_ns
-from job import Job
+from job import SCHEMA, Job
 from memory import anonymous_bytes, mapped_bytes
 from onnx_buffers import Logits, Masks, State, bind_states, short_type, states_of, type_of
 from onnx_compiled import Compiled, compiled, compiles
@@ -24,7 +24,6 @@ from onnx_session import MEMORY, choose_provider, open_session, provider_kinds, 
 from workload import prompt_tokens
 
 _PROFILED_TOKENS = 8
-_KV_TYPES = ("f16",)  # the job's default: the graph has the type of its cache in itself
 
 
 class Library:
@@ -294,15 +293,10 @@ class OnnxRuntime:
 
 
 def _check(job: Job) -> None:
-    for field in ("type_k", "type_v"):
-        if getattr(job, field) not in _KV_TYPES:
-            raise JobError(
-                "bad_job", f"{field}: must be {_KV_TYPES[0]}: an ONNX graph has the type of its cache in itself"
-            )
-    if job.flash_attn != "auto":
-        raise JobError("bad_job", "flash_attn: must be auto: an ONNX graph says how it attends")
-    if job.load_mode != "mmap":
-        raise JobError("bad_job", "load_mode: must be mmap: ONNX Runtime loads weights in its own way")
+    for name, field in SCHEMA["properties"].items():
+        if field.get("ofSomeEngines") and getattr(job, name) != field["default"]:
+            why = "a graph says itself how it attends and what its cache is, and ONNX Runtime how it is loaded"
+            raise JobError("bad_job", f"{name}: must be {field['default']}: {why}")
 
 
 def _row(values: Any, inputs: dict[str, Any], name: str) -> Any:
