@@ -4,6 +4,8 @@ from melt.analysis.metrics import METRICS, PER_ITERATION, PER_RAIL, PER_RUN
 from melt.analysis.settings import SETTINGS
 from melt.spec.metrics import Column, Metric
 
+# Kinds of operators, as every runner sorts them.
+OP_CATEGORIES = ("attention", "gemm", "scan", "conv", "norm", "elementwise", "copy", "embedding", "output")
 IDENTITY = (
     Column("run_id", "", "the run: one fresh process"),
     Column("cell_id", "", "hash of the cell, the configuration that was measured"),
@@ -65,11 +67,7 @@ OPS = (
     Column("phase", "", "prefill or decode"),
     Column("context", "tokens", "context length of the profiling pass"),
     Column("op", "", "operator as the engine names it"),
-    Column(
-        "category",
-        "",
-        "attention, gemm, scan, conv, norm, elementwise, copy, embedding, output (the vocabulary) or other",
-    ),
+    Column("category", "", f"{', '.join(OP_CATEGORIES)} or other; output is the vocabulary's product"),
     Column("device", "", "where it ran"),
     Column("count", "", "calls"),
     Column("total_s", "s", "time of all calls; from a separate pass, never from a timed iteration"),

@@ -6,10 +6,11 @@ What the attempt already flagged is kept; a flag is never given twice.
 import math
 from collections.abc import Mapping
 
-from melt.analysis.measures.energy import NO_TIMES, PHASES
+from melt.analysis.measures.energy import NO_TIMES
 from melt.analysis.measures.thermal import throttling
 from melt.analysis.observation import Observation
 from melt.analysis.run_record import RunRecord
+from melt.spec.events import PHASES
 from melt.store.manifest import Flag
 from melt.util.text import plural
 

@@ -57,11 +57,10 @@ def _impossible(one: Iteration, before: Iteration | None, cell: Cell, duration_s
 
 def _impossible_repetitions(tests: Sequence[Repetitions], cell: Cell, wanted: int, duration_s: float) -> str:
     """What durations claim that cannot be, or nothing."""
-    asked = {"prefill": (cell.prompt_tokens, 0), "decode": (cell.gen_tokens, cell.prompt_tokens)}
-    if sorted(r.phase for r in tests) != sorted(asked):
+    if sorted(r.phase for r in tests) != sorted(cell.phases):
         return f"Tests of {', '.join(r.phase for r in tests)}, where one of each phase should be."
     for one in tests:
-        if (one.tokens, one.depth) != asked[one.phase]:
+        if (one.tokens, one.depth) != cell.phases[one.phase]:
             return f"A {one.phase} of {one.tokens} tokens at depth {one.depth}, which the cell does not ask for."
         if len(one.took_ns) < wanted:
             return f"{len(one.took_ns)} of {wanted} repetitions of the {one.phase}."

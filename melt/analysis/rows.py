@@ -16,6 +16,7 @@ from melt.analysis.passport import conditions, passport_id
 from melt.analysis.run_record import RunRecord
 from melt.analysis.settings import settings_of
 from melt.analysis.stats import median
+from melt.spec.events import PHASES
 from melt.store.manifest import Flag
 from melt.telemetry.series import Series
 from melt.util.units import S_PER_NS
@@ -114,7 +115,7 @@ def _iteration_rows(rec: RunRecord, observed: Observation) -> Iterator[dict[str,
 
 def _energy_reasons(observed: Observation, iteration: int) -> dict[str, Any]:
     reasons = observed.energy.reasons[iteration] if observed.energy.reasons else {}
-    return {f"energy_{phase}_reason": reasons.get(phase) or np.nan for phase in energy.PHASES}
+    return {f"energy_{phase}_reason": reasons.get(phase) or np.nan for phase in PHASES}
 
 
 def tokens_frame(recorded: Sequence[RunRecord]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The job of a cell and its model's file: what backends have in common."""
+"""The job of a cell, its model's file and a program's environment: what backends have in common."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,12 @@ def model_file(model: "ModelInfo") -> DeviceFile:
     """The weights as they go to a device."""
     path = Path(model.path)
     return DeviceFile(path.name, path, model.sha256, model.file_bytes)
+
+
+def vendor_libraries(cell: Cell, facts: DeviceFacts) -> dict[str, str]:
+    """For a program's environment: a phone's GPU and NPU libraries are its maker's, outside the loader's folders."""
+    is_accelerated_phone = cell.accelerator != "cpu" and facts.platform == "android"
+    return {"LD_LIBRARY_PATH": "/vendor/lib64"} if is_accelerated_phone else {}
 
 
 def job_for(cell: Cell, facts: DeviceFacts, job_id: str, engine: str) -> Job:

@@ -122,7 +122,8 @@ class LlamaBenchOutput:
     def _problem(self, row: Row, repetitions: Repetitions) -> str:
         """Why this cannot be the next test of the run; empty where it is."""
         cell, first = self._cell, len(self._rows) == 0
-        wanted = ("prefill", cell.prompt_tokens, 0) if first else ("decode", cell.gen_tokens, cell.prompt_tokens)
+        phase = "prefill" if first else "decode"
+        wanted = (phase, *cell.phases[phase])
         if len(self._rows) > 1:
             return "llama-bench gives more than a prefill and a decode"
         if (repetitions.phase, repetitions.tokens, repetitions.depth) != wanted:

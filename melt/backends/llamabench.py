@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.job import check_format, job_for, model_file
+from melt.backends.job import check_format, job_for, model_file, vendor_libraries
 from melt.backends.llama_bench_rows import ALL_LAYERS, LlamaBenchOutput
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file, runner_file
@@ -85,15 +85,12 @@ class LlamaBench(Backend):
         placed = [word for name in sorted(names) for word in (name, f"file:{names[name]}")]
         brought = {f"file:{name}": _file(program, name) for name in program.files}
         sampling, sampler = _sampler(facts)
-        # A phone's GPU and NPU libraries are its maker's, outside the loader's own folders.
-        is_accelerated_phone = cell.accelerator != "cpu" and program.system == "android"
-        vendor = {"LD_LIBRARY_PATH": "/vendor/lib64"} if is_accelerated_phone else {}
         return Bundle(
             files={"script": _script(), "model": model_file(model), "sampler": sampling, **brought},
             argv=("sh", "script", *map(str, counts), *placed, *arguments),
             job=job,
             sampler=sampler,
-            env=vendor,
+            env=vendor_libraries(cell, facts),
             translate=LlamaBenchOutput(cell),
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.job import check_format, job_for, model_file
+from melt.backends.job import check_format, job_for, model_file, vendor_libraries
 from melt.backends.llamacpp_checks import host_checks
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
@@ -94,9 +94,8 @@ class LlamaCpp(Backend):
         if self._flavour(cell, facts) == "native":
             program = self._programs.get(_place(cell)) or self._program(cell, facts, _silently)
             files = {"runner": program_file(program), "model": weights}
-            # A phone's GPU libraries are its maker's, outside the loader's own folders.
-            vendor = {"LD_LIBRARY_PATH": "/vendor/lib64"} if cell.accelerator == "gpu" and _is_phone(facts) else {}
-            return Bundle(files, ("runner", "run"), job, ("runner", "sample"), vendor)
+            env = vendor_libraries(cell, facts)
+            return Bundle(files, ("runner", "run"), job, ("runner", "sample"), env)
         python = facts.python or ""
         files = {"runner": runner_file(), "model": weights}
         return Bundle(files, (python, "runner", "run"), job, (python, "runner", "sample"))

@@ -5,11 +5,11 @@ from collections import Counter
 from melt.analysis.cliff import cliffs
 from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.frames import Results
-from melt.analysis.measures.energy import PHASES
 from melt.analysis.metrics import METRICS
 from melt.analysis.stats import SESSIONS_FOR_INTERVAL
 from melt.report import text
 from melt.report.curve_groups import CurveGroup
+from melt.spec.events import PHASES
 
 _GIVES_ENERGY = ("power_w", "energy_j", "charging")  # a battery's joules count only where it is known to discharge
 

@@ -53,7 +53,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "copy": ("#a9b4c2", "#6d7986"),
     "other": ("#d5d0c5", "#575b50"),
 }
-PHASES = {"prefill": ("#fbf1dc", "#3a3222"), "decode": ("#dcebf7", "#1f3547")}
+PHASE_SHADES: dict[str, tuple[str, str]] = {"prefill": ("#fbf1dc", "#3a3222"), "decode": ("#dcebf7", "#1f3547")}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def looks(models: list[tuple[str, str]]) -> dict[str, Look]:
 
 
 def _pairs() -> list[tuple[str, str]]:
-    return [*(s for shades in SHADES.values() for s in shades), *PARTS, *KINDS.values(), *PHASES.values()]
+    return [*(s for shades in SHADES.values() for s in shades), *PARTS, *KINDS.values(), *PHASE_SHADES.values()]
 
 
 def variable(light: str) -> str:

@@ -306,6 +306,11 @@ class Cell(BaseModel):
         return axis.only_with is None or getattr(self, axis.only_with[0]) == axis.only_with[1]
 
     @property
+    def phases(self) -> dict[str, tuple[int, int]]:
+        """By phase, the tokens that it reads or writes, and how many are in the context before them."""
+        return {"prefill": (self.prompt_tokens, 0), "decode": (self.gen_tokens, self.prompt_tokens)}
+
+    @property
     def conditions(self) -> dict[str, str]:
         """The conditions that it asks of the device, by name."""
         asked = {axis.condition: getattr(self, name) for name, axis in AXES.items() if axis.condition}

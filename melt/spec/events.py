@@ -6,7 +6,7 @@ All ``t_*_ns`` are on the device's own monotonic clock that counts through sleep
 """
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -15,9 +15,13 @@ from melt.util.text import plural
 MAX_LINE_CHARS = 16 * 1024 * 1024
 
 BufferKind = Literal["weights", "kv", "state", "compute", "output"]
+BUFFER_KINDS: tuple[str, ...] = get_args(BufferKind)
 # Numbers fit the store's int64 columns; sizes and times are never negative.
 Count = Annotated[int, Field(ge=0, le=2**62, strict=True)]
 Text = Annotated[str, Field(max_length=100_000)]
+# In the order in which a pass has them.
+Phase = Literal["prefill", "decode"]
+PHASES: tuple[str, ...] = get_args(Phase)
 
 
 class _Event(BaseModel):
@@ -157,7 +161,7 @@ class Repetitions(_Event):
     """Timed repetitions of one phase by a program that tells how long each took, but not when: a stock llama-bench."""
 
     event: Literal["repetitions"] = "repetitions"
-    phase: Literal["prefill", "decode"]
+    phase: Phase
     tokens: Annotated[int, Field(ge=1, le=2**31, strict=True)]  # read or written by each
     depth: Count  # tokens in the context before each
     took_ns: tuple[Annotated[int, Field(ge=1, le=2**62, strict=True)], ...]
@@ -177,7 +181,7 @@ class Ops(_Event):
     """Operator breakdown from a separate pass, never from a timed iteration."""
 
     event: Literal["ops"] = "ops"
-    phase: Literal["prefill", "decode"]
+    phase: Phase
     context: Count
     tokens: Count | None = None  # processed in the pass
     wall_ns: Count | None = None  # of the whole pass; what no row has is the engine's own work between nodes

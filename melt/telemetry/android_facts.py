@@ -24,10 +24,7 @@ COMMANDS = {
     android_properties.PROPERTIES: android_properties.COMMAND,
     SHELL_USER: "id -u",
     "libraries": f"for f in {' '.join(LIBRARIES)}; do [ -e $f ] && echo $f; done; true",
-    "uname:machine": "uname -m",
-    "uname:release": "uname -r",
-    "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
-    "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
+    **linux_facts.SYSTEM,
 }
 _HEALTH = {"2": "good", "3": "overheat", "4": "dead", "5": "over voltage", "6": "failure", "7": "cold"}
 

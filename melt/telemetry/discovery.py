@@ -11,6 +11,7 @@ from melt.telemetry.source import Absent, Discovery, Inventory, Source
 from melt.util.plugins import HINT
 
 MAX_NAMED = 32
+NO_ENERGY = "energy"  # the absent total of a device
 
 
 def kinds_for(platform: str) -> dict[str, SensorKind]:
@@ -88,7 +89,7 @@ def _total(findings: Findings, kept: list[Source], of_kind: Mapping[str, set[str
             continue
         if total:
             return total
-    findings.miss("energy", "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
+    findings.miss(NO_ENERGY, "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
     return set()
 
 

@@ -29,7 +29,7 @@ def discover(battery: Mapping[str, Any], cores: int | None, update_s: float | No
     )
     discovered = discovery.discover(IOS, inventory, sensors)
     # What its battery lacks is told already.
-    absent = tuple(a for a in discovered.absent if a.name != "energy" or not battery)
+    absent = tuple(a for a in discovered.absent if a.name != discovery.NO_ENERGY or not battery)
     return discovered.model_copy(update={"absent": absent})
 
 

@@ -13,8 +13,15 @@ from melt.telemetry.kinds.devfreq import GPU_NODES, devfreq_node
 from melt.telemetry.source import Inventory
 
 _CPU = "/sys/devices/system/cpu"
+# What no file tells: the runner's own inventory knows these words, and a shell these commands.
+SYSTEM = {
+    "uname:machine": "uname -m",
+    "uname:release": "uname -r",
+    "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
+    "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
+}
 GLOBS = (
-    *("uname:machine", "uname:release", "uname:version", "sysconf:SC_PAGE_SIZE", "sysconf:SC_CLK_TCK"),
+    *SYSTEM,
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease", "/sys/hypervisor/type"),
     *(f"/proc/device-tree/{f}" for f in ("model", "compatible", "serial-number")),
     *("/etc/os-release", "/etc/nv_tegra_release", "/etc/machine-id"),

@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melt.analysis.columns import OP_CATEGORIES
 from melt.report.figures.operators import _placement, _rows, dominance, shares_by_kind
+from melt.report.palette import KINDS, PHASE_SHADES
+from melt.spec.events import PHASES
 
 
 def ops(*rows: tuple[int, str, str, str, float]) -> pd.DataFrame:
@@ -55,3 +58,8 @@ def test_shares_always_sum_to_all(found: list[tuple[int, str, str, str, float]])
     assert shares.sum(axis=1).to_list() == pytest.approx([100.0] * len(shares))
     assert dominance(shares)
     assert len(_rows(ops(*found))) == len({(r[0], r[2]) for r in found})
+
+
+def test_every_kind_of_operator_and_every_phase_has_a_colour() -> None:
+    assert set(KINDS) == {*OP_CATEGORIES, "other"}
+    assert tuple(PHASE_SHADES) == PHASES

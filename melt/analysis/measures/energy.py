@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from melt.analysis.integration import PhaseEnergy, closure, gaps, net_energy, total_energy
 from melt.analysis.run_record import RunRecord
-from melt.spec.events import Iteration
+from melt.spec.events import PHASES, Iteration
 from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
 from melt.util.units import S_PER_NS
@@ -131,7 +131,6 @@ METRICS = (
         better="higher",
     ),
 )
-PHASES = ("prefill", "decode")
 NO_TIMES = "the program does not tell when its phases were"
 SHORT_GAP_S = 0.1  # no sensor gives ten samples of less
 

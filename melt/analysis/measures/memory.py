@@ -8,6 +8,7 @@ import numpy as np
 from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
 from melt.analysis.telemetry import Telemetry, Values, finite, largest, within
+from melt.spec.events import BUFFER_KINDS
 from melt.spec.metrics import CostLaw, Metric, Words
 from melt.telemetry.source import Memory, Source
 
@@ -102,7 +103,7 @@ METRICS = (
     ),
 )
 SETTLED_WITHIN = 0.01  # a high-water mark that rose by more between two samples may have risen since
-BUFFERS = tuple(f"{kind}_bytes" for kind in ("weights", "kv", "state", "compute", "output", "repacked"))
+BUFFERS = tuple(f"{kind}_bytes" for kind in (*BUFFER_KINDS, "repacked"))
 REPACKED_DEVICE = "_REPACK"  # ends the name of the device that holds llama.cpp's second copy of weights
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from melt.analysis.integration import PhaseEnergy, source_energy
 from melt.analysis.measures import energy
-from melt.analysis.measures.energy import PHASES, windows
+from melt.analysis.measures.energy import windows
 from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
+from melt.spec.events import PHASES
 from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
 from melt.telemetry.source import Source

@@ -17,15 +17,12 @@ from melt.runner import engines_question
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import linux
+from melt.telemetry.linux_facts import SYSTEM
 from melt.telemetry.source import Discovery, Inventory
 
 _PYTHON = "python"
 COMMANDS = {
-    "uname:machine": "uname -m",
-    "uname:release": "uname -r",
-    "uname:version": "uname -v",
-    "sysconf:SC_PAGE_SIZE": "getconf PAGE_SIZE",
-    "sysconf:SC_CLK_TCK": "getconf CLK_TCK",
+    **SYSTEM,
     _PYTHON: f"python3 -c {quoted(engines_question())} 2>/dev/null",
 }
 OLDEST_PYTHON = (3, 8)

@@ -7,7 +7,8 @@ from melt.analysis.frames import Results
 from melt.report import charts, text
 from melt.report.curve_groups import CurveGroup, LabelledCurve
 from melt.report.figures.drawing import Drawing
-from melt.report.palette import KINDS, PHASES
+from melt.report.palette import KINDS
+from melt.spec.events import PHASES
 
 KIND_WORDS = {"gemm": "matmul", "conv": "convolution", "copy": "copies", "output": "vocabulary"}
 NAMED = 2  # kinds that the caption names

@@ -13,7 +13,7 @@ from melt.analysis.run_record import RunRecord
 from melt.report import charts, text
 from melt.report.curve_groups import CurveGroup, LabelledCurve, middle_run
 from melt.report.figures.drawing import Drawing
-from melt.report.palette import PHASES
+from melt.report.palette import PHASE_SHADES
 from melt.telemetry.source import Memory, Quantity, Site, Source
 from melt.util.units import S_PER_NS
 
@@ -78,7 +78,7 @@ def _trace(one: LabelledCurve, context: float, run_id: str, results: Results) ->
         charts.trace_axis(ax, value[shown])
         ax.set_xlim(-min(2.0, (end - zero) * S_PER_NS * 0.1), (end - zero) * S_PER_NS * 1.02)
         numbers.append((title, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
-    charts.key(axes[0], [(p, PHASES[p][0]) for p in PHASES])
+    charts.key(axes[0], [(p, PHASE_SHADES[p][0]) for p in PHASE_SHADES])
     charts.across(axes[-1], "Seconds since the model began to load")
     caption = (
         f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one whose total time is in "
@@ -126,7 +126,7 @@ def _shade(ax: Axes, rec: RunRecord, zero: int) -> None:
             continue
         for phase, (start, end) in windows(one).items():
             from_s, to_s = ((t_ns - zero) * S_PER_NS for t_ns in (start, end))
-            ax.axvspan(from_s, to_s, color=PHASES[phase][0], linewidth=0, zorder=0)
+            ax.axvspan(from_s, to_s, color=PHASE_SHADES[phase][0], linewidth=0, zorder=0)
 
 
 def thinned(t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
