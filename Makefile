@@ -46,8 +46,10 @@ $(BIN)/python:
 	@echo "== Making a virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "== Installing melt and its engines; llama.cpp is compiled the first time, some five minutes on two cores"
+# Of llama-cpp-python is built what melt loads, which is less than half.
+$(VENV)/.installed: export CMAKE_ARGS := -DCMAKE_PROJECT_llama_cpp_INCLUDE='$(CURDIR)/llama-cpp-python.cmake' $(CMAKE_ARGS)
+$(VENV)/.installed: pyproject.toml constraints.txt llama-cpp-python.cmake | $(BIN)/python
+	@echo "== Installing melt and its engines; llama.cpp is compiled the first time, some three minutes on two cores"
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[local]'
 	@touch $@
 
