@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.common import arguments, machine, ratio_line
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import runner_path
 from melt.models.refs import resolve
 from melt.spec.job import Job, Workload
 
@@ -31,7 +31,7 @@ Decode = Callable[[int], None]
 
 def of_melt(folder: str, prompt: list[int], gen: int, threads: int) -> Decode:
     """melt's engine, as its runner drives it."""
-    sys.path.insert(0, str(runner_file().path))
+    sys.path.insert(0, str(runner_path()))
     from engine_onnxruntime import Library, OnnxRuntime
     from job import parse_job
 

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.common import arguments, machine
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import runner_path
 from melt.toolchain.build import build
 from melt.toolchain.targets import TARGETS
 
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--program", action="append", default=[])
     args = parser.parse_args()
     print(machine())
-    flavours = {"python": [sys.executable, str(runner_file().path)], "native": [str(build(TARGETS["host"]))]}
+    flavours = {"python": [sys.executable, str(runner_path())], "native": [str(build(TARGETS["host"]))]}
     flavours |= {Path(p).name: [p] for p in args.program}
     for load, (files, period_ms) in LOADS.items():
         for name, words in flavours.items():

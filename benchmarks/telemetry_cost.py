@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.common import Speeds, arguments, local_device, machine, ratio_line, run_melt
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import runner_path
 from melt.models.refs import resolve
 from melt.spec.cell import Cell
 
@@ -27,7 +27,7 @@ def main() -> None:
     speeds: dict[bool, list[Speeds]] = {True: [], False: []}
     shuffler = random.Random(0)
     with local_device() as driver, TemporaryDirectory() as folder:
-        probes, sampler = driver.discover().probes, [sys.executable, str(runner_file().path), "sample"]
+        probes, sampler = driver.discover().probes, [sys.executable, str(runner_path()), "sample"]
         for _ in range(args.rounds):
             turns = [True, False]
             shuffler.shuffle(turns)

@@ -6,12 +6,13 @@ same call may go through later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.telemetry.source import Absent, Discovery, Probe
+from melt.util.files import write_whole
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -40,6 +41,12 @@ class DeviceFile:
     path: Path
     sha256: str
     size_bytes: int
+    content: bytes | None = field(default=None, repr=False)  # of what melt makes, and writes there to be sent
+
+    def write(self) -> None:
+        """Has the file at its path where melt makes it, which a dry run does not."""
+        if self.content is not None and not self.path.exists():
+            write_whole(self.path, self.content)
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,46 @@
 
 import contextlib
 import hashlib
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from melt.drivers.base import DeviceFile, Process
 from melt.runner import python_runner
-from melt.util.files import cache_folder, write_whole
+from melt.util.files import cache_folder
 
 SAMPLER_START_S = 10.0
 SAMPLER_END_S = 10.0
 
 
 def runner_file() -> DeviceFile:
-    """The Python runner's zipapp, made where it is not there yet."""
+    """The Python runner's zipapp; it is written when it is sent."""
     program = python_runner()
     sha256 = hashlib.sha256(program).hexdigest()
     path = cache_folder() / "runners" / f"melt-runner-{sha256[:16]}.pyz"
-    if not path.exists():
-        write_whole(path, program)
-    return DeviceFile(path.name, path, sha256, len(program))
+    return DeviceFile(path.name, path, sha256, len(program), program)
+
+
+def runner_path() -> Path:
+    """The Python runner as a file of this host, written where it is not there yet."""
+    file = runner_file()
+    file.write()
+    return file.path
+
+
+@contextlib.contextmanager
+def runner_at_hand() -> Iterator[Path]:
+    """The same for whoever only looks: nothing new stays behind."""
+    file = runner_file()
+    with tempfile.TemporaryDirectory(prefix="melt-") as folder:
+        if file.path.exists():
+            yield file.path
+        else:
+            there = replace(file, path=Path(folder) / file.name)
+            there.write()
+            yield there.path
 
 
 def program_file(path: Path) -> DeviceFile:

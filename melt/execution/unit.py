@@ -128,6 +128,8 @@ def _place(bench: _Bench) -> _Placed:
     """Pushes the bundle."""
     attempt = bench.attempt
     bundle = bench.backend.bundle(attempt.cell, attempt.model, attempt.facts, attempt.run_id)
+    for file in bundle.files.values():
+        file.write()
     places = {k: bench.driver.push(f, bench.watcher.pushing(f.name)).device_path for k, f in bundle.files.items()}
     job = bundle.job.model_copy(
         update={

@@ -60,6 +60,8 @@ class ModelCache:
 
     def find(self, ref: str) -> Entry | None:
         """The entry of ``ref`` if it is there and sound; a damaged one is removed."""
+        if not self.folder.is_dir():  # whoever only looks makes nothing
+            return None
         with self._index() as index:
             sha256 = index["refs"].get(ref)
             entry = self._entry(index, sha256) if sha256 else None

@@ -54,6 +54,13 @@ class DeviceProfile(_Frozen):
     notes: tuple[str, ...] = ()
     path: Path | None = Field(default=None, exclude=True)
 
+    @field_validator("work_folder")
+    @classmethod
+    def _of_nobody_else(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("~") and value.split("/")[0] != "~":
+            raise ValueError("the home of another user is not looked up; write the whole path")
+        return value
+
     @field_validator("verified", mode="before")
     @classmethod
     def _no_without_quotes(cls, value: object) -> object:

@@ -122,11 +122,14 @@ def read_manifest(path: Path) -> Manifest:
             "Update melt, or name another results folder.",
         )
     try:
-        return Manifest.model_validate_json(json.dumps(migrate(data, MIGRATIONS, SCHEMA)))
+        manifest = Manifest.model_validate_json(json.dumps(migrate(data, MIGRATIONS, SCHEMA)))
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
         where = ".".join(str(p) for p in first["loc"])
         raise DamagedRunError(f"{path.name}: {where}: {first['msg']}") from e
+    if manifest.cell_id != manifest.cell.id:  # one of them was changed, and nobody can say which
+        raise DamagedRunError(f"{path.name}: cell_id {manifest.cell_id!r} is not that of its cell, {manifest.cell.id}")
+    return manifest
 
 
 def migrate(data: dict[str, Any], migrations: Mapping[int, Migration], schema: int) -> dict[str, Any]:

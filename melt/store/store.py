@@ -15,6 +15,7 @@ from pathlib import Path
 from melt.errors import StoreError
 from melt.spec.events import Event, UnknownLine, parse_event
 from melt.store.manifest import MANIFEST, DamagedRunError, Manifest, read_manifest
+from melt.util.files import why_not_writable
 from melt.util.process import is_alive
 
 EVENTS = "events.jsonl"
@@ -80,10 +81,8 @@ class Store:
 
     def check_writable(self) -> None:
         """Raises StoreError where nothing could be written, without making anything."""
-        there = next(p for p in (self.folder.absolute(), *self.folder.absolute().parents) if p.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            reason = "cannot be written to" if there.is_dir() else "is not a folder"
-            raise StoreError(f"{self.folder}: {there} {reason}", "Name another --results.")
+        if reason := why_not_writable(self.folder):
+            raise StoreError(f"{self.folder}: {reason}", "Name another --results.")
 
     def begin(self, run_id: str) -> Path:
         """A new folder for a run in the making; it becomes a run by ``publish``.

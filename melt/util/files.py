@@ -50,3 +50,14 @@ def arriving(path: Path) -> Iterator[IO[bytes]]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def why_not_writable(folder: Path) -> str:
+    """Why nothing could be written in a folder that may not be there yet; empty where it could. Nothing is made."""
+    try:
+        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    except OSError as e:
+        return f"{folder}: {e.strerror}"
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written to"

@@ -87,6 +87,27 @@ def test_a_dry_run_shows_cells_and_makes_nothing(tmp_path: Path, tiny_model: Pat
     assert not (tmp_path / "r").exists()
 
 
+def test_a_dry_run_here_leaves_the_cache_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MELT_CACHE", "TMPDIR"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    words = [
+        "run",
+        "--device",
+        "local",
+        "--model",
+        "synth:smollm2-135m@Q4_0",
+        "--context",
+        "32",
+        "--results",
+        tmp_path / "r",
+    ]
+    for extra in ([], ["--backend", "llamabench"]):
+        done = melt_cli(*words, *extra, "--dry-run")
+        assert "to make" in done.stdout, done.stderr
+    assert [p.name for p in tmp_path.rglob("*")] == ["MELT_CACHE", "TMPDIR"]
+
+
 def test_a_dry_run_prints_the_ids_that_the_run_then_makes(tmp_path: Path, tiny_model: Path) -> None:
     results = tmp_path / "r"
     shown = melt_cli(*quick(tiny_model, results, "--dry-run", "--context", "32,48"))

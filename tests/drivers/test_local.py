@@ -14,7 +14,7 @@ from melt.drivers.local.remote import LocalRemote
 from melt.drivers.profiles import load_profile
 from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import RemoteProcess, run_command
-from melt.errors import DeviceError
+from melt.errors import DeviceError, ProfileError
 from melt.spec.profile import DeviceProfile, Sensors
 
 
@@ -133,3 +133,22 @@ def test_every_processor_s_governor_is_set_however_many_there_are_and_put_back(t
         assert [file.read_text().strip() for file in files] == ["performance"] * 3
         assert driver.held()["governor"] == "performance"
     assert [file.read_text().strip() for file in files] == ["schedutil"] * 3
+
+
+def test_a_work_folder_in_the_home_is_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with closing(connect(DeviceProfile(name="here", driver="local", work_folder="~/mine"))) as device:
+        assert not list(tmp_path.iterdir())  # whoever only looks makes nothing
+        device.condition({})
+    assert (tmp_path / "mine" / "files").is_dir()
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_work_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DeviceError, match=r"here: .*/file is not a folder"):
+        connect(DeviceProfile(name="here", driver="local", work_folder=str(tmp_path / "file" / "x")))
+    (tmp_path / "here.yaml").write_text("name: here\ndriver: local\nwork_folder: ~other/melt\n")
+    with pytest.raises(ProfileError, match=r"here.yaml:3: work_folder: .*write the whole path"):
+        load_profile(str(tmp_path / "here.yaml"))

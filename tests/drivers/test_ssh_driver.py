@@ -15,7 +15,7 @@ from melt.drivers.local.driver import LocalDriver
 from melt.drivers.local.driver import connect as connect_local
 from melt.drivers.profiles import load_profile
 from melt.drivers.remote.base import ConnectionLostError
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import program_file, runner_path
 from melt.drivers.ssh.driver import SshDriver
 from melt.drivers.ssh.remote import SshRemote
 from melt.errors import DeviceError
@@ -124,7 +124,12 @@ class TestFiles:
     def test_without_a_work_folder_it_is_in_the_users_cache(self, board: Sshd, profile: DeviceProfile) -> None:
         opened = SshDriver(profile.model_copy(update={"work_folder": None}))
         assert opened.work_folder.endswith("/.cache/melt")
+        home = opened.work_folder.removesuffix("/.cache/melt")
         opened.close()
+        for given, meant in (("~/mine", f"{home}/mine"), ("mine", f"{home}/mine"), ("~", home)):
+            opened = SshDriver(profile.model_copy(update={"work_folder": given}))
+            assert opened.work_folder == meant
+            opened.close()
 
 
 class TestTheHost:
@@ -183,7 +188,7 @@ class TestTheHost:
     def test_a_recording_that_is_there_has_begun(self, driver: SshDriver, tmp_path: Path, where: str) -> None:
         """What is measured next is sampled from its beginning, however long the sampler takes to start."""
         opened: SshDriver | LocalDriver = driver if where == "there" else connect_local(load_profile("local"))
-        runner = opened.push(runner_file()).device_path
+        runner = opened.push(program_file(runner_path())).device_path
         late = ["sh", "-c", 'sleep 0.5; exec "$@"', "sh", sys.executable, runner, "sample"]
         recording = opened.record((), 100, late)
         assert list(Path(opened.work_folder).rglob("telemetry.jsonl"))

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from melt.drivers import connect
+from melt.drivers import connect, runner
 from melt.drivers.base import ShellDriver
 from melt.drivers.profiles import load_profile
-from melt.drivers.runner import runner_file
 from melt.models.onnx.synth import synthesise_onnx
 from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.toolchain import on_device
@@ -62,7 +61,7 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
         with pytest.MonkeyPatch.context() as patch:
             if flavour in ("python", ONNX):
                 patch.setenv("MELT_CACHE", str(tmp_path_factory.getbasetemp() / "runners"))
-                return [sys.executable, str(runner_file().path)]
+                return [sys.executable, str(runner.runner_path())]
             patch.setenv("MELT_CACHE", str(KEPT_BUILDS))
             if flavour == "on-device":
                 return [str(build_here("none"))]
@@ -79,7 +78,7 @@ def program_of(tmp_path_factory: pytest.TempPathFactory) -> Program:
 @pytest.fixture
 def runner_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python runner's modules can be imported, as they lie in its archive."""
-    monkeypatch.syspath_prepend(str(runner_file().path))
+    monkeypatch.syspath_prepend(str(runner.runner_path()))
 
 
 @pytest.fixture

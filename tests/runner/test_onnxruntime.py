@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import runner_path
 from melt.models import inspect, predict_memory
 from melt.models.onnx.graph import Precision
 from melt.models.onnx.synth import synthesise_onnx
@@ -283,7 +283,7 @@ def test_no_name_leaves_the_folder(tmp_path: Path, runner: list[str], onnx_model
 
 
 def test_what_is_there_is_told_by_info() -> None:
-    done = subprocess.run([sys.executable, str(runner_file().path), "info"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, str(runner_path()), "info"], capture_output=True, text=True, check=True)
     assert {"llama.cpp", "onnxruntime"} <= set(json.loads(done.stdout)["engines"])
 
 

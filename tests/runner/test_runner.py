@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import runner_path
 from melt.models.gguf.synth import synthesise
 from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.runner import python_runner
@@ -200,7 +200,7 @@ def test_wrong_usage_exits_2(program: list[str], tmp_path: Path) -> None:
 
 def test_the_zipapp_is_the_same_bytes_each_time() -> None:
     assert python_runner() == python_runner()
-    names = zipfile.ZipFile(runner_file().path).namelist()
+    names = zipfile.ZipFile(runner_path()).namelist()
     assert {"__main__.py", "job.json", "sampler.py", "workload.py"} <= set(names)
 
 

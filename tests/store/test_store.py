@@ -43,6 +43,16 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
         Store(tmp_path / "nowhere").runs()
 
 
+def test_a_run_whose_id_is_not_its_cells_is_named_and_the_others_load(folder: Path) -> None:
+    before, manifest = len(Store(folder).runs()[0]), a_run(folder) / MANIFEST
+    cell = json.loads(manifest.read_text())["cell"]
+    change(manifest, cell=cell | {"prompt_tokens": cell["prompt_tokens"] + 1})
+    runs, [damaged] = Store(folder).runs()
+    assert len(runs) == before - 1
+    assert damaged.folder == manifest.parent
+    assert "is not that of its cell" in damaged.reason
+
+
 @pytest.mark.parametrize(
     "text",
     [

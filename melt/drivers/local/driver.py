@@ -11,13 +11,13 @@ from melt.drivers.local.remote import LocalRemote
 from melt.drivers.remote.base import ConnectionLostError, last_words, quoted
 from melt.drivers.remote.linux import LinuxDriver
 from melt.drivers.remote.process import run_command
-from melt.drivers.runner import runner_file
+from melt.drivers.runner import runner_at_hand
 from melt.errors import DeviceError, RunnerError
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import linux
 from melt.telemetry.source import Inventory, InventoryEntry
-from melt.util.files import cache_folder
+from melt.util.files import cache_folder, why_not_writable
 
 _INFO_TIMEOUT_S = 60.0
 
@@ -33,14 +33,11 @@ def connect(profile: DeviceProfile) -> "LocalDriver":
             f"{profile.name}: the local driver measures Linux machines, and this is {sys.platform}",
             "Run melt on Linux, or measure another device from here.",
         )
-    folder = Path(profile.work_folder) if profile.work_folder else cache_folder() / "devices" / profile.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise DeviceError(
-            f"{profile.name}: {folder}: {e.strerror}", "Name a work_folder that can be written, or set MELT_CACHE."
-        ) from e
-    return LocalDriver(profile, folder.absolute())
+    given = profile.work_folder
+    folder = (Path(given).expanduser() if given else cache_folder() / "devices" / profile.name).absolute()
+    if reason := why_not_writable(folder):
+        raise DeviceError(f"{profile.name}: {reason}", "Name a work_folder that can be written, or set MELT_CACHE.")
+    return LocalDriver(profile, folder)
 
 
 class LocalDriver(LinuxDriver):
@@ -52,8 +49,9 @@ class LocalDriver(LinuxDriver):
     def _read_inventory(self) -> tuple[Inventory, dict[str, str]]:
         """By the runner's ``info``, and by what programs tell and no file does."""
         root = self._profile.sensors.root
-        command = [sys.executable, str(runner_file().path), "info", *(["--root", root] if root else [])]
-        done = run_command(self._remote, quoted(*command, *linux.inventory_globs()), _INFO_TIMEOUT_S)
+        with runner_at_hand() as runner:
+            command = [sys.executable, str(runner), "info", *(["--root", root] if root else [])]
+            done = run_command(self._remote, quoted(*command, *linux.inventory_globs()), _INFO_TIMEOUT_S)
         try:
             if done.code != 0:
                 raise ValueError(last_words(done))

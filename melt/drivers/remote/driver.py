@@ -24,6 +24,7 @@ from melt.spec.profile import DeviceProfile
 from melt.telemetry.linux_facts import STATE_GLOBS, state
 from melt.telemetry.source import Absent, Inventory, Probe
 
+HOME = "~"  # of the user there, where a work folder begins with it
 RETURN_S = 120.0  # how long a device that went away may take to come back: it may be rebooting
 _WATCH_S = 30  # a runner that hears nothing of its host for so long ends itself
 _STRAYS_S = 5.0
@@ -51,8 +52,21 @@ class RemoteDriver:
     def _connect(self) -> None:
         self._begun = False
         self._remote = self._opener()
+        if self._folder.split("/")[0] == HOME:
+            self._folder = f"{self._home()}{self._folder.removeprefix(HOME)}"
         self._files = RemoteFiles(self._remote, self._folder)
         self._conditions = self._new_conditions(self._remote, f"{self._folder}/conditions.json")
+
+    def _home(self) -> str:
+        """Of the user there; raises DeviceError where there is none to write to."""
+        said = run_command(self._remote, 'echo "$HOME"').text.splitlines() or [""]
+        home = said[-1].strip().rstrip("/")  # some shells greet first
+        if not home.startswith("/"):
+            self._remote.close()
+            raise DeviceError(
+                f"{self._profile.name}: the user there has no home", "Name a whole path as work_folder in the profile."
+            )
+        return home
 
     def _begin(self) -> None:
         """What measuring starts with, once a connection and under the lease: whoever only looks changes nothing."""
