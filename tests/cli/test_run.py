@@ -91,19 +91,9 @@ def test_a_dry_run_here_leaves_the_cache_as_it_was(tmp_path: Path, monkeypatch: 
     for variable in ("MELT_CACHE", "TMPDIR"):
         (tmp_path / variable).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / variable))
-    words = [
-        "run",
-        "--device",
-        "local",
-        "--model",
-        "synth:smollm2-135m@Q4_0",
-        "--context",
-        "32",
-        "--results",
-        tmp_path / "r",
-    ]
-    for extra in ([], ["--backend", "llamabench"]):
-        done = melt_cli(*words, *extra, "--dry-run")
+    words = ["run", "--device", "local", "--model", "synth:smollm2-135m@Q4_0", "--context", "32"]
+    for extra in (("--runner", "auto"), ("--backend", "llamabench")):
+        done = melt_cli(*words, *extra, "--dry-run", "--results", tmp_path / "r")
         assert "to make" in done.stdout, done.stderr
     assert [p.name for p in tmp_path.rglob("*")] == ["MELT_CACHE", "TMPDIR"]
 
