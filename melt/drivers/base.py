@@ -12,7 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.telemetry.source import Absent, Discovery, Probe
-from melt.util.files import write_whole
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -41,12 +40,7 @@ class DeviceFile:
     path: Path
     sha256: str
     size_bytes: int
-    content: bytes | None = field(default=None, repr=False)  # of what melt makes, and writes there to be sent
-
-    def write(self) -> None:
-        """Has the file at its path where melt makes it, which a dry run does not."""
-        if self.content is not None and not self.path.exists():
-            write_whole(self.path, self.content)
+    content: bytes | None = field(default=None, repr=False)  # of what melt makes, and writes there when it is sent
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from melt.drivers.base import DeviceFile, Process
 from melt.runner import python_runner
-from melt.util.files import cache_folder
+from melt.util.files import cache_folder, write_whole
 
 SAMPLER_START_S = 10.0
 SAMPLER_END_S = 10.0
@@ -24,10 +24,16 @@ def runner_file() -> DeviceFile:
     return DeviceFile(path.name, path, sha256, len(program), program)
 
 
+def write(file: DeviceFile) -> None:
+    """Has a file that melt makes at its path, which a dry run does not; any other is there."""
+    if file.content is not None and not file.path.exists():
+        write_whole(file.path, file.content)
+
+
 def runner_path() -> Path:
     """The Python runner as a file of this host, written where it is not there yet."""
     file = runner_file()
-    file.write()
+    write(file)
     return file.path
 
 
@@ -40,7 +46,7 @@ def runner_at_hand() -> Iterator[Path]:
             yield file.path
         else:
             there = replace(file, path=Path(folder) / file.name)
-            there.write()
+            write(there)
             yield there.path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melt.analysis.judge import why_no_measurement
+from melt.drivers.runner import write
 from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
 from melt.execution.attempt import Attempt, Evidence
 from melt.execution.conditions import OF_CELLS, conditions_of, moved, not_held, words_of
@@ -129,7 +130,7 @@ def _place(bench: _Bench) -> _Placed:
     attempt = bench.attempt
     bundle = bench.backend.bundle(attempt.cell, attempt.model, attempt.facts, attempt.run_id)
     for file in bundle.files.values():
-        file.write()
+        write(file)
     places = {k: bench.driver.push(f, bench.watcher.pushing(f.name)).device_path for k, f in bundle.files.items()}
     job = bundle.job.model_copy(
         update={
