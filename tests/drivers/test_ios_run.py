@@ -27,7 +27,7 @@ from tests.drivers.iphone import (
     melts_app,
     refused_for,
 )
-from tests.support.cli import MELT, melt_cli
+from tests.support.cli import MELT, melt_cli, melt_here
 from tests.support.plans import AtPhase, When, a_plan, last, timed
 from tests.support.waiting import wait_until
 
@@ -121,7 +121,7 @@ def test_what_stands_in_the_way_is_told_with_what_to_do(
     fault: str, iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = refused_for(fault, iphone, tmp_path, tiny_model, monkeypatch)
-    checked = melt_cli("doctor", "--device", str(tmp_path / "my-iphone.yaml"))
+    checked = melt_here("doctor", "--device", str(tmp_path / "my-iphone.yaml"))
     assert checked.returncode == 1
     assert said in checked.stdout
     assert "fix:" in checked.stdout
@@ -131,7 +131,7 @@ def test_no_usbmuxd_is_told_with_what_to_install(
     iphone: IPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", "127.0.0.1:1")
-    checked = melt_cli("doctor", "--device", iphone_profile(tmp_path, iphone))
+    checked = melt_here("doctor", "--device", iphone_profile(tmp_path, iphone))
     assert "usbmuxd does not answer" in checked.stdout
     assert "apt install usbmuxd" in checked.stdout
 

@@ -24,7 +24,7 @@ from tests.drivers.iphone import (
     iphone_profile,
     refused_for,
 )
-from tests.support.cli import melt_cli
+from tests.support.cli import melt_cli, melt_here
 from tests.support.plans import When, a_plan, last, timed
 from tests.support.waiting import wait_until
 
@@ -103,7 +103,7 @@ def test_a_tunnel_that_root_has_opened_serves_ios_17_3(iphone_17_3: IPhone, tmp_
 def test_a_personalized_image_that_is_at_hand_is_mounted(iphone_17: IPhone, tmp_path: Path) -> None:
     iphone_17.images.mounted.clear()
     manifest = image_at_hand(iphone_17, tmp_path)
-    checked = melt_cli("doctor", "--device", iphone_profile(tmp_path, iphone_17))
+    checked = melt_here("doctor", "--device", iphone_profile(tmp_path, iphone_17))
     assert checked.returncode == 0, checked.stdout
     assert iphone_17.images.mounted == {"Personalized": manifest}
     assert iphone_17.images.trust_cache == b"trusted"
@@ -117,12 +117,12 @@ def test_an_image_that_apple_has_not_signed_yet_needs_the_network(
     iphone_17.images.mounted.clear()
     image_at_hand(iphone_17, tmp_path)
     iphone_17.images.manifests.clear()
-    checked = melt_cli("doctor", "--device", iphone_profile(tmp_path, iphone_17))
+    checked = melt_here("doctor", "--device", iphone_profile(tmp_path, iphone_17))
     assert checked.returncode == 1
     assert "cannot be fetched" in checked.stdout
     assert "on the network, so that the image can be fetched" in checked.stdout
     (tmp_path / "cache/ios/Personalized/BuildManifest.plist").write_bytes(b"damaged")
-    checked = melt_cli("doctor", "--device", str(tmp_path / "my-iphone.yaml"))
+    checked = melt_here("doctor", "--device", str(tmp_path / "my-iphone.yaml"))
     assert "holds no developer disk image" in checked.stdout
 
 
@@ -138,7 +138,7 @@ def test_below_17_4_there_is_no_tunnel_without_root(iphone_17_3: IPhone, tmp_pat
     with pytest.raises(DeviceError, match="gives no tunnel to its developer services") as raised:
         run(a_plan(profile, tiny_model), tmp_path / "results")
     assert "17.4" in raised.value.hint
-    checked = melt_cli("doctor", "--device", profile)
+    checked = melt_here("doctor", "--device", profile)
     assert checked.returncode == 1
     assert "pymobiledevice3 remote start-tunnel" in checked.stdout
 
@@ -158,7 +158,7 @@ def test_a_tunnel_of_somebody_elses_that_is_gone_is_told(iphone_17_3: IPhone, tm
     with Loopback(iphone_17_3) as remote:
         host, port = remote.address
     address = {"udid": iphone_17_3.udid, "host": host, "port": port}
-    checked = melt_cli("doctor", "--device", iphone_profile(tmp_path, iphone_17_3, address=address))
+    checked = melt_here("doctor", "--device", iphone_profile(tmp_path, iphone_17_3, address=address))
     assert checked.returncode == 1
     assert f"no tunnel at {host} port {port}" in checked.stdout
     assert "start-tunnel" in checked.stdout
@@ -168,13 +168,13 @@ def test_a_tunnel_to_another_iphone_is_not_measured_through(iphone_17_3: IPhone,
     with IPhone(tmp_path / "other", IPHONE_13_BEFORE_TUNNELS) as other, Loopback(other) as remote:
         host, port = remote.address
         address = {"udid": iphone_17_3.udid, "host": host, "port": port}
-        checked = melt_cli("doctor", "--device", iphone_profile(tmp_path, iphone_17_3, address=address))
+        checked = melt_here("doctor", "--device", iphone_profile(tmp_path, iphone_17_3, address=address))
     assert "is another iPhone's" in checked.stdout
 
 
 def test_half_an_address_of_a_tunnel_is_told(iphone_17_3: IPhone, tmp_path: Path) -> None:
     address = {"udid": iphone_17_3.udid, "host": "::1"}
-    checked = melt_cli("doctor", "--device", iphone_profile(tmp_path, iphone_17_3, address=address))
+    checked = melt_here("doctor", "--device", iphone_profile(tmp_path, iphone_17_3, address=address))
     assert "both host and port" in checked.stdout
 
 

@@ -1,8 +1,15 @@
 """melt as a person or a job calls it: a process with words, output and an exit code."""
 
+import io
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
+
+from melt.cli import main
 
 # Not the installed script: a worktree's own melt is meant, installed or not.
 MELT = (sys.executable, "-m", "melt")
@@ -12,3 +19,21 @@ def melt_cli(*words: str | Path, cwd: Path | None = None) -> "subprocess.Complet
     """Runs it to its end, with what it said."""
     command = [*MELT, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
+
+
+def melt_here(*words: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """The same within this process, without the second in which Python starts: for what is said and no more."""
+    out, err = io.StringIO(), io.StringIO()
+    command = ["melt", *map(str, words)]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", command)
+        if cwd:
+            patch.chdir(cwd)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return subprocess.CompletedProcess(command, int(ended.value.code or 0), out.getvalue(), err.getvalue())
