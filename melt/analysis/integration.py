@@ -65,7 +65,7 @@ def phase_energy(
         period_s: how often a new value can come at best; the sensor's own native period where not given.
         charging: of a battery, the series that tells whether it was charging.
     """
-    if source.quantity not in ("power_w", "energy_j"):
+    if not source.is_of_energy:
         return PhaseEnergy(reason=f"{source.name} measures {source.quantity}, not energy")
     if t1_ns <= t0_ns:
         return PhaseEnergy(reason="the phase has no length")

@@ -17,7 +17,7 @@ from melt.spec.cell import AXES, OWN_RUNNERS, Cell
 from melt.spec.check import Check
 from melt.spec.facts import DeviceFacts
 from melt.toolchain.build import build, built
-from melt.toolchain.on_device import built_on_device
+from melt.toolchain.on_device import WITH_GPU, built_on_device
 from melt.toolchain.targets import ON_DEVICE, Target, has_target, phone_gpu_target, target_for
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class LlamaCpp(Backend):
 
     def check(self, facts: DeviceFacts) -> None:
         """Raises RunnerError where neither runner can be had on the device."""
-        if self._has_python(facts) or facts.installed_runner or built_on_device(facts, ("none", "cuda", "vulkan")):
+        if self._has_python(facts) or facts.installed_runner or built_on_device(facts, ("none", *WITH_GPU)):
             return
         try:
             target_for(facts)
@@ -140,7 +140,7 @@ class LlamaCpp(Backend):
         """What such a device built for its GPU, or where melt has no target for it; never built unasked, as that may
         take the device an hour."""
         if cell.accelerator == "gpu":
-            return built_on_device(facts, ("cuda", "vulkan"))
+            return built_on_device(facts, WITH_GPU)
         return None if cell.accelerator == "npu" or has_target(facts) else built_on_device(facts, ("none",))
 
     def _has_python(self, facts: DeviceFacts) -> bool:

@@ -16,7 +16,7 @@ from melt.telemetry.discovery import kinds_for
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
-from melt.toolchain.on_device import built_on_device
+from melt.toolchain.on_device import WITH_GPU, built_on_device
 
 LOADED = 0.1  # share of the cores that other work may take before a measurement suffers
 
@@ -78,7 +78,7 @@ def gpu_build(tools: DeviceTools, facts: DeviceFacts, name: str) -> list[Check]:
     if not tools.nvidia:
         return []
     command = f"melt runner build on-device --device {name}"
-    if built_on_device(facts, ("cuda", "vulkan")):
+    if built_on_device(facts, WITH_GPU):
         return [Check("GPU runner", "ok", "built on the device")]
     try:
         tools.require(CUDA_FLAGS)

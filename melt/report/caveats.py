@@ -10,8 +10,9 @@ from melt.analysis.stats import SESSIONS_FOR_INTERVAL
 from melt.report import text
 from melt.report.curve_groups import CurveGroup
 from melt.spec.events import PHASES
+from melt.telemetry.source import OF_ENERGY
 
-_GIVES_ENERGY = ("power_w", "energy_j", "charging")  # a battery's joules count only where it is known to discharge
+_GIVES_ENERGY = (*OF_ENERGY, "charging")  # a battery's joules count only where it is known to discharge
 
 
 def caveats(results: Results, groups: list[CurveGroup]) -> list[str]:

@@ -24,6 +24,7 @@ from melt.report.text import number, short_tokens
 WIDTH_IN, HEIGHT_IN = 4.8, 3.2
 PNG_DPI = 160
 LABEL_PT = 10.0
+CONTEXT, CONTEXT_LOG = (f"Context length (tokens in the prompt{scale})" for scale in ("", ", log scale"))
 MIN_LABEL_GAP = 0.075  # of the height of the axes
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -115,7 +116,7 @@ def context_axis(ax: Axes, contexts: Iterable[float]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(_context_tick))
     low, high = ticks[0], ticks[-1]
     ax.set_xlim((low * 0.82, high * 1.12) if high > low else (low / 2, low * 2))
-    across(ax, "Context length (tokens in the prompt, log scale)")
+    across(ax, CONTEXT_LOG)
 
 
 def value_axis(ax: Axes, low: float, high: float, log: bool | None = None) -> None:

@@ -95,7 +95,7 @@ def _total(findings: Findings, kept: list[Source], of_kind: Mapping[str, set[str
 
 def _wanted_total(findings: Findings, kept: list[Source], wanted: tuple[str, ...]) -> set[str]:
     """The power and energy sources that the profile names."""
-    able = [s for s in kept if s.quantity in ("power_w", "energy_j")]
+    able = [s for s in kept if s.is_of_energy]
     there = f"There are: {', '.join(s.name for s in able[:MAX_NAMED])}." if able else "There are none."
     for pattern in wanted:
         if not any(_matches(s, (pattern,)) for s in able):

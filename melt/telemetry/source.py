@@ -25,6 +25,7 @@ Quantity = Literal[
     "charging",  # 1 while the device is fed from outside (charging, full, held), 0 while it discharges
     "throttled",  # 1 while the firmware says that it holds clocks down
 ]
+OF_ENERGY: tuple[Quantity, ...] = ("power_w", "energy_j")  # joules are made of these alone
 Memory = Literal[
     "",  # no memory
     "rss",  # a process's resident set
@@ -100,6 +101,11 @@ class Source(_Frozen):
     accuracy: float | None = None  # relative, as the maker states it; None when not stated
     counts_in_total: bool = False  # a power or energy source that is summed into the device's total
     verified_on: str = ""  # the hardware it was seen right on; empty when never seen
+
+    @property
+    def is_of_energy(self) -> bool:
+        """Whether joules can be made of it."""
+        return self.quantity in OF_ENERGY
 
     @model_validator(mode="before")
     @classmethod

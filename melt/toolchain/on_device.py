@@ -27,7 +27,8 @@ from melt.toolchain.targets import NO_AMX, ON_DEVICE
 from melt.util.files import cache_folder, write_whole
 
 Gpu = Literal["auto", "none", "cuda", "vulkan"]
-GPUS: tuple[Gpu, ...] = ("auto", "none", "cuda", "vulkan")
+WITH_GPU: tuple[Gpu, ...] = ("cuda", "vulkan")
+GPUS: tuple[Gpu, ...] = ("auto", "none", *WITH_GPU)
 # Compute capabilities of the boards' GPUs (developer.nvidia.com/cuda-gpus), because a board's CMake is often too old
 # to ask the GPU itself, and llama.cpp's own list takes hours to compile.
 _TEGRA_ARCHITECTURES = {"tegra210": 53, "tegra186": 62, "tegra194": 72, "tegra234": 87, "tegra264": 110}

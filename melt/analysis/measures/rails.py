@@ -62,7 +62,7 @@ def rail_rows(rec: RunRecord, series: Mapping[str, Series]) -> Iterator[dict[str
 
 
 def _is_power(source: Source) -> bool:
-    return source.quantity in ("power_w", "energy_j")
+    return source.is_of_energy
 
 
 def _idle_power_w(rec: RunRecord, series: Mapping[str, Series], source: Source) -> float:

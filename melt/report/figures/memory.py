@@ -43,7 +43,7 @@ def _parts(one: LabelledCurve, top: float) -> Drawing:
     charts.value_axis(ax, 0, max(top * factor, height), log=False)
     ax.set_xlim(-0.6, len(at) - 0.4)
     ax.set_xticks(at, [text.short_tokens(c) for c in one.curve.contexts])
-    charts.across(ax, "Context length (tokens in the prompt)")
+    charts.across(ax, charts.CONTEXT)
     columns = (*shown_in("memory parts"), EXPLAINED, PREDICTED, MEASURED)
     numbers = np.stack([one.curve.of(m.name) * factor for m in columns], axis=1)
     rows = [

@@ -57,7 +57,7 @@ def _shares(one: LabelledCurve, phase: str, ops: pd.DataFrame) -> Drawing:
     ax.set_ylim(0, 100)
     ax.set_xlim(-0.6, len(at) - 0.4)
     ax.set_xticks(at, [text.short_tokens(c) for c in shares.index])
-    charts.across(ax, "Context length (tokens in the prompt)")
+    charts.across(ax, charts.CONTEXT)
     charts.part_labels(ax, ends)
     slug = f"ops-{phase}-{text.file_name(one.label)}"
     heading = f"{one.label}: {phase}"

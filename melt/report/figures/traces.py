@@ -107,7 +107,7 @@ def _series(rec: RunRecord, samples: pd.DataFrame, row: _Row) -> tuple[np.ndarra
 
 def _belongs(source: Source, row: _Row) -> bool:
     if row.quantity == "power":
-        return source.counts_in_total and source.quantity in ("power_w", "energy_j")
+        return source.counts_in_total and source.is_of_energy
     return source.quantity == row.quantity and row.site in (None, source.site) and source.memory == row.memory
 
 

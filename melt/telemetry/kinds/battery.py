@@ -87,7 +87,7 @@ def _energy(inventory: Inventory, folder: str, name: str) -> tuple[Source | None
 
 def total(sources: Sequence[Source]) -> list[str]:
     """Every battery's one figure; a device may have two batteries."""
-    return [s.name for s in sources if s.quantity in ("power_w", "energy_j")]
+    return [s.name for s in sources if s.is_of_energy]
 
 
 def capacity_j(inventory: Inventory) -> float | None:
