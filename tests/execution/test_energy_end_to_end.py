@@ -11,23 +11,23 @@ import pytest
 
 import melt
 from melt.execution.plan import run
+from tests.doubles.paced.fixture import paced
+from tests.doubles.paced.laptop import LAPTOP, Laptop
+from tests.support.joules import meet_the_truth, steady
 from tests.support.plans import a_plan, timed
 from tests.support.profiles import write_profile
 from tests.telemetry.replay import Replay, battery_current, load_tree, rapl
 
-pytestmark = pytest.mark.timing
-
-LAPTOP = "laptop-xps15-9560"
-
-
+__all__ = ["paced"]
 # A tiny model at a long context, so that each phase lasts long enough to be measured.
-LONG = {"context": (3000,), "gen": (800,), "warmups": 1, "idle_s": 2.0}
+LONG = {"context": (2000,), "gen": (500,), "warmups": 1, "idle_s": 2.0}
 
 
 def read_sensors_of(root: Path, profiles: Path) -> None:
     write_profile(profiles / "local.yaml", "local", sensors={"root": str(root), "period_ms": 20})
 
 
+@pytest.mark.timing
 def test_joules_of_a_replayed_laptop_meet_the_truth(tmp_path: Path, tiny_model: Path) -> None:
     tree = load_tree(LAPTOP)
     range_uj = int(tree["/sys/class/powercap/intel-rapl:0/max_energy_range_uj"])
@@ -53,6 +53,19 @@ def test_joules_of_a_replayed_laptop_meet_the_truth(tmp_path: Path, tiny_model: 
     assert row["decode_j_per_token"] == pytest.approx(sum(decode_j) / 2 / 799, rel=0.03)
     assert row["idle_power_w"] == pytest.approx(idle_w, rel=0.03)
     assert "RAPL" in row["energy_sensor"]
+
+
+def test_joules_of_a_laptop_follow_its_load(tmp_path: Path, tiny_model: Path, paced: Path) -> None:
+    """Two sessions of two passes each; its counter wraps in the first."""
+    read_sensors_of(tmp_path / "tree", tmp_path / "profiles")
+    with Laptop(tmp_path / "tree") as laptop:
+        run(a_plan("local", tiny_model, **steady(1.0, iterations=2, sessions=2)), tmp_path / "results")
+        rows = meet_the_truth(tmp_path / "results", laptop.true_energy_j)
+    assert len(rows) == 2
+    for row in rows:
+        assert row["energy_prefill_j"] == pytest.approx(4 + 5, rel=0.05)  # of 4 W at rest and 5 W a core
+        assert row["energy_decode_j"] == pytest.approx(4 + 0.6 * 5, rel=0.05)
+        assert row["idle_power_w"] == pytest.approx(4, rel=0.05)
 
 
 def test_a_charging_battery_gives_no_joules_but_the_reason(tmp_path: Path, tiny_model: Path) -> None:

@@ -37,8 +37,13 @@ Program = Callable[[str], list[str]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with ``flavour`` in its fixtures runs once with each, one with ``native_flavour`` with the native ones."""
-    for argument, flavours in (("flavour", FLAVOURS), ("native_flavour", tuple(NATIVE))):
+    """A test with ``flavour`` in its fixtures runs once with each.
+
+    One with ``native_flavour`` runs with the native ones, and with ``sampler_flavour`` with those that sample their own
+    way: the Python runner's engines share a sampler.
+    """
+    arguments = {"flavour": FLAVOURS, "native_flavour": tuple(NATIVE), "sampler_flavour": ("python", *NATIVE)}
+    for argument, flavours in arguments.items():
         if argument in metafunc.fixturenames:
             smoke = SMOKE if metafunc.definition.get_closest_marker("every_flavour") else ()
             gate = (*EVERY_CASE, *smoke)

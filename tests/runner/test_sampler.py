@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.runner.conftest import Program
 from tests.support.processes import running
 from tests.support.waiting import wait_until
 
@@ -20,7 +22,11 @@ sys.path.insert(0, str(PROGRAM))
 from inventory import read_inventory  # noqa: E402
 from sampler import Schedule  # noqa: E402
 
-pytestmark = pytest.mark.timing
+
+@pytest.fixture
+def program(sampler_flavour: str, program_of: Program) -> list[str]:
+    """The words that start a runner that samples."""
+    return program_of(sampler_flavour)
 
 
 class Sampler:
@@ -57,8 +63,17 @@ class Sampler:
         assert self.process.wait(20) == 0
 
     def rows(self, probe: str = "") -> list[dict[str, Any]]:
-        rows = [json.loads(line) for line in self.out.read_text(encoding="utf-8").splitlines()]
+        text = self.out.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [r for r in rows if not probe or r["probe"] == probe]
+
+    def wait_for(self, probe: str, n: int = 1) -> list[dict[str, Any]]:
+        """So many rows of a probe, or more."""
+        return wait_until(lambda: rows if len(rows := self.rows(probe)) >= n else [])
+
+
+def median_gap_s(rows: list[dict[str, Any]]) -> float:
+    return statistics.median(b["t_ns"] - a["t_ns"] for a, b in pairwise(rows)) * 1e-9
 
 
 @pytest.mark.every_flavour
@@ -67,10 +82,10 @@ def test_reads_files_again_and_again_under_the_root(program: list[str], tmp_path
     file.parent.mkdir(parents=True)
     file.write_text("1\n")
     with Sampler(program, tmp_path, [{"name": "p", "read": "/sys/power"}], root=str(tmp_path / "tree")) as sampler:
-        time.sleep(0.4)
+        sampler.wait_for("p", 5)
         with file.open("r+") as f:  # one write in place, as sysfs changes: write_text empties the file first
             f.write("2\n")
-        time.sleep(0.4)
+        wait_until(lambda: [r["raw"] for r in sampler.rows("p")].count("2") >= 5)
     rows = sampler.rows("p")
     raws = [r["raw"] for r in rows]
     assert {"1", "2"} <= set(raws)
@@ -96,12 +111,13 @@ def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(program: list[s
         {"name": "up", "read": "/proc/uptime"},
     ]
     with Sampler(program, tmp_path, probes) as sampler:
-        time.sleep(0.6)
+        sampler.wait_for("up", 5)
+        for name in ("gone", "pipe", "folder"):
+            sampler.wait_for(name)
     for name, error in (("gone", "ENOENT"), ("pipe", "EINVAL"), ("folder", "EINVAL")):
         rows = sampler.rows(name)
         assert [r["error"] for r in rows] == [error]
         assert set(rows[0]) == {"t_ns", "probe", "error", "message"}
-    assert len(sampler.rows("up")) >= 5
 
 
 def test_follows_a_process_when_told_its_pid(program: list[str], tmp_path: Path) -> None:
@@ -109,25 +125,21 @@ def test_follows_a_process_when_told_its_pid(program: list[str], tmp_path: Path)
         sampler.say("nonsense\n")
         sampler.say("pi")
         sampler.say(f"d {os.getpid()}\n")
-        time.sleep(0.5)
-    rows = sampler.rows("rss")
-    assert len(rows) >= 3
+        rows = sampler.wait_for("rss", 3)
     assert int(rows[0]["raw"].split()[1]) > 0
 
 
 def test_keeps_only_the_lines_asked_for(program: list[str], tmp_path: Path) -> None:
     probes = [{"name": "m", "read": "/proc/meminfo", "lines": ["MemAvailable:", "SwapFree:"]}]
     with Sampler(program, tmp_path, probes) as sampler:
-        time.sleep(0.3)
-    lines = sampler.rows("m")[0]["raw"].splitlines()
+        lines = sampler.wait_for("m")[0]["raw"].splitlines()
     assert [line.split()[0] for line in lines] == ["MemAvailable:", "SwapFree:"]
 
 
 def test_any_text_comes_back_as_it_was(program: list[str], tmp_path: Path) -> None:
     (tmp_path / "odd").write_bytes(b'a"b\\c\td\n\xff\xe2\x82\xac\n')
     with Sampler(program, tmp_path, [{"name": 'o"dd', "read": str(tmp_path / "odd")}]) as sampler:
-        time.sleep(0.3)
-    assert sampler.rows('o"dd')[0]["raw"] == 'a"b\\c\td\n\ufffd€'
+        assert sampler.wait_for('o"dd')[0]["raw"] == 'a"b\\c\td\n\ufffd€'
 
 
 def test_runs_programs_without_a_shell_and_without_holding_up_the_rest(program: list[str], tmp_path: Path) -> None:
@@ -139,11 +151,12 @@ def test_runs_programs_without_a_shell_and_without_holding_up_the_rest(program: 
         {"name": "up", "read": "/proc/uptime"},
     ]
     with Sampler(program, tmp_path, probes) as sampler:
-        time.sleep(0.8)
+        for probe, n in {"echo": 1, "bad": 1, "none": 1, "slow": 2, "up": 10}.items():
+            sampler.wait_for(probe, n)
     assert sampler.rows("echo")[0]["raw"] == "$HOME;x"
     assert [r["error"] for r in sampler.rows("bad")] == ["EXIT1"]
     assert [r["error"] for r in sampler.rows("none")] == ["ENOENT"]
-    assert len(sampler.rows("up")) >= 10
+    assert median_gap_s(sampler.rows("up")) < 0.1
 
 
 def test_schedule_neither_drifts_nor_bunches() -> None:
@@ -158,6 +171,7 @@ def test_schedule_neither_drifts_nor_bunches() -> None:
     assert schedule.next_ns() == 1_600
 
 
+@pytest.mark.timing
 def test_cost_is_a_small_part_of_a_core(program: list[str], tmp_path: Path) -> None:
     probes = [{"name": f"p{i}", "read": "/proc/self/statm", "period_ms": 100} for i in range(10)]
     with Sampler(program, tmp_path, probes, period_ms=100) as sampler:
@@ -165,10 +179,10 @@ def test_cost_is_a_small_part_of_a_core(program: list[str], tmp_path: Path) -> N
         shares = []
         for _ in range(3):
             before = _cpu_s(sampler.process.pid)
-            time.sleep(2)
-            shares.append((_cpu_s(sampler.process.pid) - before) / 2)
+            time.sleep(1.5)
+            shares.append((_cpu_s(sampler.process.pid) - before) / 1.5)
     assert min(shares) <= 0.005  # the least disturbed of three, as other programs' cache misses cost us too
-    assert len(sampler.rows("p0")) >= 60
+    assert len(sampler.rows("p0")) >= 45
 
 
 def _cpu_s(pid: int) -> float:
@@ -211,13 +225,13 @@ def test_the_silence_of_the_host_ends_it_and_an_empty_line_breaks_it(program: li
     spec = tmp_path / "spec.json"
     probes = [{"name": "p", "read": "/proc/loadavg"}]
     spec.write_text(
-        json.dumps({"out": str(tmp_path / "out.jsonl"), "period_ms": 20, "watch_stdin_ms": 600, "probes": probes})
+        json.dumps({"out": str(tmp_path / "out.jsonl"), "period_ms": 20, "watch_stdin_ms": 1500, "probes": probes})
     )
     with subprocess.Popen([*program, "sample", str(spec)], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stderr
-        for _ in range(6):
-            time.sleep(0.2)
+        for _ in range(4):
+            time.sleep(0.5)
             process.stdin.write(b"\n")
             process.stdin.flush()
         assert process.poll() is None
@@ -237,11 +251,10 @@ def test_keeps_only_the_lines_asked_for_of_a_programs_output_too(program: list[s
     script = "printf 'keep: 1\\nother: 2\\n  indented keep: 3\\nkeep: 4\\n'"
     probe = {"name": "p", "exec": ["sh", "-c", script], "lines": ["keep:"], "period_ms": 100}
     with Sampler(program, tmp_path, [probe]) as sampler:
-        time.sleep(0.8)
-        sampler.end()
-        assert sampler.rows("p")[0]["raw"] == "keep: 1\nkeep: 4"
+        assert sampler.wait_for("p")[0]["raw"] == "keep: 1\nkeep: 4"
 
 
+@pytest.mark.timing
 def test_every_line_of_a_program_that_goes_on_is_a_sample(program: list[str], tmp_path: Path) -> None:
     script = 'i=0; while :; do i=$((i+1)); echo "keep: $i"; echo other; echo; sleep 0.1; done'
     probes: list[dict[str, Any]] = [
@@ -270,21 +283,21 @@ def test_a_program_that_floods_is_ended_and_said_so(program: list[str], tmp_path
         {"name": "up", "read": "/proc/uptime"},
     ]
     with Sampler(program, tmp_path, probes) as sampler:
-        time.sleep(1.5)
+        wait_until(lambda: [r for r in sampler.rows("s") if "error" in r])
+        sampler.wait_for("up", len(sampler.rows("up")) + 10)
         sampler.end()
         assert [r["error"] for r in sampler.rows("s") if "error" in r] == ["EOVERFLOW"]
-        assert len(sampler.rows("up")) > 30
+        assert median_gap_s(sampler.rows("up")) < 0.1
     assert (tmp_path / "telemetry.jsonl").stat().st_size < 2**20
 
 
 def test_what_a_program_has_left_behind_is_not_waited_for(program: list[str], tmp_path: Path) -> None:
     probes = [{"name": "s", "stream": ["sh", "-c", "setsid sleep 5 & echo once; wait"]}]
     with Sampler(program, tmp_path, probes) as sampler:
-        time.sleep(0.6)
+        assert sampler.wait_for("s")[0]["raw"] == "once"
         began = time.monotonic()
         sampler.end()
         assert time.monotonic() - began < 3
-        assert sampler.rows("s")[0]["raw"] == "once"
 
 
 def test_it_comes_before_the_runner_where_it_may_and_what_it_starts_does_not(
@@ -293,7 +306,5 @@ def test_it_comes_before_the_runner_where_it_may_and_what_it_starts_does_not(
     expected = os.SCHED_FIFO if os.geteuid() == 0 else os.SCHED_OTHER
     probes = [{"name": "child", "exec": ["cut", "-d", " ", "-f", "41", "/proc/self/stat"], "period_ms": 100}]
     with Sampler(program, tmp_path, probes) as sampler:
-        time.sleep(0.8)
+        assert sampler.wait_for("child")[0]["raw"] == str(os.SCHED_OTHER)
         assert os.sched_getscheduler(sampler.process.pid) & ~os.SCHED_RESET_ON_FORK == expected
-        sampler.end()
-        assert sampler.rows("child")[0]["raw"] == str(os.SCHED_OTHER)

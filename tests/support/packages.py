@@ -25,7 +25,8 @@ def melt_with(site: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 def python_with(site: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """A Python script or ``-c`` and its code, with that folder's packages."""
-    environment = os.environ | {"PYTHONPATH": str(site)}
+    folders = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     return subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, env=environment, check=False, timeout=120
     )

@@ -18,8 +18,6 @@ from melt.telemetry.series import Series, series
 from melt.telemetry.source import Discovery
 from tests.telemetry.replay import Replay, Sensor, battery_current, ina3221, inventory_of, load_tree, rapl
 
-pytestmark = pytest.mark.timing
-
 SAMPLER = Path(__file__).parents[2] / "melt" / "runner" / "python" / "sampler.py"
 RANGE_UJ = 262143328850
 BAT = "/sys/class/power_supply/BAT0/"
@@ -78,6 +76,7 @@ def record(
     return RunRecord(discovery, series(discovery, out.read_text(encoding="utf-8")), replay, begun_ns)
 
 
+@pytest.mark.timing
 def test_rapl_over_a_wrap_around(tmp_path: Path) -> None:
     tree = load_tree("laptop-xps15-9560")
     sensors = [
@@ -94,6 +93,7 @@ def test_rapl_over_a_wrap_around(tmp_path: Path) -> None:
     assert closure(parts, run.energy(0.8, 4.4), 3.6).ok
 
 
+@pytest.mark.timing
 def test_jetson_board_without_an_input_rail(tmp_path: Path) -> None:
     sensors = [
         ina3221("1-0040", "hwmon3", 1, 19928, share=0.5),
@@ -111,6 +111,7 @@ def denied(tree: dict[str, Any]) -> dict[str, Any]:
     return {p: {"error": "EACCES"} if p.endswith("energy_uj") else t for p, t in tree.items()}
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_battery_that_discharges(tmp_path: Path) -> None:
     tree = denied(load_tree("laptop-xps15-9560"))
