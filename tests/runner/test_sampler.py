@@ -73,7 +73,7 @@ class Sampler:
 
 
 def median_gap_s(rows: list[dict[str, Any]]) -> float:
-    return statistics.median(b["t_ns"] - a["t_ns"] for a, b in pairwise(rows)) * 1e-9
+    return float(statistics.median(b["t_ns"] - a["t_ns"] for a, b in pairwise(rows))) * 1e-9
 
 
 @pytest.mark.every_flavour
