@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +23,8 @@ FLAGS = ("-std=c++17", "-O2", "-s")
 def paced_runner(machine: str = "") -> Path:
     """The program for Linux on a machine, this one by default: static, so that any box takes it."""
     target = f"{machine or os.uname().machine}-linux-musl"
-    sources = [*(p for p in native_sources() if p.name not in INSTEAD), *sorted((HERE / "engine").iterdir())]
+    native = [p for p in native_sources() if p.suffix != ".txt" and p.name not in INSTEAD]
+    sources = [*native, *sorted((HERE / "engine").iterdir())]
     known = hashlib.sha256(f"{target} {FLAGS} zig {version('ziglang')}".encode())
     for source in sources:
         known.update(source.name.encode() + b"\0" + source.read_bytes())
@@ -40,35 +40,36 @@ def _compile(sources: list[Path], target: str, program: Path) -> None:
     spec = find_spec("ziglang")
     assert spec is not None
     assert spec.origin is not None
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        for source in sources:  # into one folder: an #include finds what lies beside its file first
-            shutil.copy(source, folder)
-        header = subprocess.run([SCHEMA], capture_output=True, check=True).stdout
-        (folder / "job_schema.hpp").write_bytes(header)
-        names = {"MELT_TARGET": target, "MELT_RUNNER_VERSION": "0.1.0", "MELT_COMPILER": "zig"}
-        defined = [f'-D{name}="{value}"' for name, value in names.items()]
-        caches = {f"ZIG_{kind}_CACHE_DIR": str(program.parent / "zig") for kind in ("GLOBAL", "LOCAL")}
-        words = [
-            "c++",
-            "-target",
-            target,
-            *FLAGS,
-            *defined,
-            "-o",
-            "melt-runner",
-            *(p.name for p in folder.glob("*.cpp")),
-        ]
-        done = subprocess.run(
-            [Path(spec.origin).with_name("zig"), *words],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | caches,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        write_whole(program, (folder / "melt-runner").read_bytes(), 0o755)
+    folder = program.parent / target  # the same again, so that zig knows what it has compiled
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for source in sources:  # into one folder: an #include finds what lies beside its file first
+        shutil.copy(source, folder)
+    header = subprocess.run([SCHEMA], capture_output=True, check=True).stdout
+    (folder / "job_schema.hpp").write_bytes(header)
+    names = {"MELT_TARGET": target, "MELT_RUNNER_VERSION": "0.1.0", "MELT_COMPILER": "zig"}
+    defined = [f'-D{name}="{value}"' for name, value in names.items()]
+    caches = {f"ZIG_{kind}_CACHE_DIR": str(program.parent / "zig") for kind in ("GLOBAL", "LOCAL")}
+    words = [
+        "c++",
+        "-target",
+        target,
+        *FLAGS,
+        *defined,
+        "-o",
+        "melt-runner",
+        *sorted(p.name for p in folder.glob("*.cpp")),
+    ]
+    done = subprocess.run(
+        [Path(spec.origin).with_name("zig"), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | caches,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    write_whole(program, (folder / "melt-runner").read_bytes(), 0o755)
 
 
 if __name__ == "__main__":
