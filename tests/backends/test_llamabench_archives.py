@@ -21,7 +21,7 @@ from melt.spec.cell import Cell
 from melt.toolchain.archives import add_program, find_program, programs, remove_program
 from tests.backends.test_llamabench import PHONE, bench_plan
 from tests.doubles.llama_bench.archive import release_archive
-from tests.support.cli import melt_cli
+from tests.support.cli import melt_here
 
 STAND_IN = Path("/bin/true")
 
@@ -195,7 +195,7 @@ class TestRefusals:
         for name, content in {"a": b"\xff", "b": b"{}"}.items():
             (tmp_path / "cache" / "programs" / f"{name}.json").write_bytes(content)
         assert [p.name for p in programs()] == ["good"]
-        listed = {row["name"]: row["state"] for row in json.loads(melt_cli("runner", "list", "--json").stdout)}
+        listed = {row["name"]: row["state"] for row in json.loads(melt_here("runner", "list", "--json").stdout)}
         assert (listed["a"], listed["good"]) == ("damaged", "added")
         remove_program("a")
         add_program(archive, "b")
@@ -236,12 +236,12 @@ def llama_bench_head() -> bytes:
 
 
 def test_the_command_line_takes_lists_and_forgets_an_archive(archive: Path, tmp_path: Path) -> None:
-    added = melt_cli("runner", "add", str(archive), "--name", "b1")
+    added = melt_here("runner", "add", str(archive), "--name", "b1")
     assert added.stdout == "b1: llama-bench for x86_64, glibc (backend llamabench), 5 files\n"
-    listed = json.loads(melt_cli("runner", "list", "--json").stdout)
+    listed = json.loads(melt_here("runner", "list", "--json").stdout)
     assert [row["state"] for row in listed if row["name"] == "b1"] == ["added"]
-    assert melt_cli("runner", "remove", "b1").returncode == 0
-    gone = melt_cli("runner", "remove", "b1")
+    assert melt_here("runner", "remove", "b1").returncode == 0
+    gone = melt_here("runner", "remove", "b1")
     assert gone.returncode == 3
     assert "no llama-bench is named 'b1'" in gone.stderr
-    assert melt_cli("runner", "add", str(tmp_path)).returncode == 2
+    assert melt_here("runner", "add", str(tmp_path)).returncode == 2

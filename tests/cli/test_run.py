@@ -100,27 +100,27 @@ def test_a_dry_run_here_leaves_the_cache_as_it_was(tmp_path: Path, monkeypatch: 
 
 def test_a_dry_run_prints_the_ids_that_the_run_then_makes(tmp_path: Path, tiny_model: Path) -> None:
     results = tmp_path / "r"
-    shown = melt_cli(*quick(tiny_model, results, "--dry-run", "--context", "32,48"))
+    shown = melt_here(*quick(tiny_model, results, "--dry-run", "--context", "32,48"))
     ids = set(re.findall(r"\b[0-9a-f]{12}\b", shown.stdout))
     assert melt_cli(*quick(tiny_model, results, "--no-report", "--context", "32,48")).returncode == 0
     assert {r.manifest.cell_id for r in Store(results).runs()[0]} == ids
-    again = melt_cli(*quick(tiny_model, results, "--dry-run", "--context", "32,48"))
+    again = melt_here(*quick(tiny_model, results, "--dry-run", "--context", "32,48"))
     assert "2 cells x 1 session: 0 runs to make" in again.stdout
 
 
 def test_a_dry_run_says_what_would_be_built(tmp_path: Path, tiny_model: Path) -> None:
-    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "native"))
+    done = melt_here(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "native"))
     assert "built first: the native runner for host" in done.stdout
-    assert "built first" not in melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run")).stdout
+    assert "built first" not in melt_here(*quick(tiny_model, tmp_path / "r", "--dry-run")).stdout
 
 
 def test_a_dry_run_says_what_would_stop_the_run(tmp_path: Path) -> None:
-    gone = melt_cli(
+    gone = melt_here(
         "run", "--device", "pixel8", "--model", "synth:mamba-130m", "--dry-run", "--results", tmp_path / "r"
     )
     assert gone.returncode == 3
     assert "no phone" in gone.stderr
-    large = melt_cli("run", "--device", "local", "--model", "synth:smollm2-135m", "--context", "9000000", "--dry-run")
+    large = melt_here("run", "--device", "local", "--model", "synth:smollm2-135m", "--context", "9000000", "--dry-run")
     assert "skipped" in large.stdout
     assert "by prediction" in large.stdout
 
@@ -128,10 +128,10 @@ def test_a_dry_run_says_what_would_stop_the_run(tmp_path: Path) -> None:
 def test_a_dry_run_says_why_a_cell_cannot_be_run(tmp_path: Path, tiny_model: Path) -> None:
     """All that the run would say before it measures, each once."""
     settings = ["--set", "cores=0x80000000000", "--power-mode", "15W", "--context", "16", "--context", "32"]
-    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", *settings))
+    done = melt_here(*quick(tiny_model, tmp_path / "r", "--dry-run", *settings))
     assert done.returncode == 2
     assert done.stderr.count("has no power mode '15W'") == 1
-    masked = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", *settings[:2]))
+    masked = melt_here(*quick(tiny_model, tmp_path / "r", "--dry-run", *settings[:2]))
     assert masked.returncode != 0
     assert "cores" in masked.stderr
 
@@ -141,7 +141,7 @@ def test_the_table_of_a_dry_run_breaks_no_figure(
     width: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path
 ) -> None:
     monkeypatch.setenv("COLUMNS", width)
-    shown = melt_cli(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "python", "--runner", "native"))
+    shown = melt_here(*quick(tiny_model, tmp_path / "r", "--dry-run", "--runner", "python", "--runner", "native"))
     row = next(line for line in shown.stdout.splitlines() if " native " in line)
     assert re.search(r"[0-9a-f]{12} +native +32 +4 +[0-9]+ +[0-9]+ s", row)
 
@@ -284,11 +284,11 @@ def test_devices_and_doctor_speak_to_people_and_to_programs(tmp_path: Path) -> N
     table = melt_cli("devices")
     assert table.returncode == 0
     assert "local" in table.stdout
-    rows = json.loads(melt_cli("devices", "--json").stdout)
+    rows = json.loads(melt_here("devices", "--json").stdout)
     assert {r["name"]: r["state"] for r in rows}["local"] == "ready"
-    facts = json.loads(melt_cli("devices", "show", "local", "--json").stdout)
+    facts = json.loads(melt_here("devices", "show", "local", "--json").stdout)
     assert facts["facts"]["logical_cores"] == os.cpu_count()
-    checks = {c["name"]: c for c in json.loads(melt_cli("doctor", "--device", "local", "--json").stdout)}
+    checks = {c["name"]: c for c in json.loads(melt_here("doctor", "--device", "local", "--json").stdout)}
     assert checks["engine llama.cpp"]["state"] == "ok"
     assert str(user_folder()) in checks["profiles"]["found"]
     absent = [c for c in checks.values() if c["found"].startswith("absent")]
@@ -302,11 +302,11 @@ def test_a_broken_profile_is_named_by_file_line_and_key(tmp_path: Path) -> None:
     folder = tmp_path / "profiles"
     folder.mkdir()
     (folder / "mine.yaml").write_text("name: mine\ndriver: local\nsensor:\n  period_ms: 5\n")
-    done = melt_cli("devices", "show", "mine")
+    done = melt_here("devices", "show", "mine")
     assert done.returncode == 2
     assert "mine.yaml:3: unknown key 'sensor' (did you mean 'sensors'?)" in done.stderr
-    assert melt_cli("doctor").returncode == 1
-    rows = json.loads(melt_cli("devices", "--json").stdout)
+    assert melt_here("doctor").returncode == 1
+    rows = json.loads(melt_here("devices", "--json").stdout)
     assert {r["name"]: r["state"] for r in rows}["mine"] == "broken profile"
 
 
@@ -324,7 +324,7 @@ def test_a_device_without_a_driver_still_shows_its_facts() -> None:
     assert done.returncode == 0
     assert "Tensor G3" in done.stdout
     assert "not available" in done.stdout
-    data = json.loads(melt_cli("devices", "show", "pixel8", "--json").stdout)
+    data = json.loads(melt_here("devices", "show", "pixel8", "--json").stdout)
     assert data["facts"] is None
     assert data["profile"]["facts"]
 

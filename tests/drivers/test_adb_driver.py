@@ -22,7 +22,7 @@ from melt.toolchain.targets import TARGETS
 from tests.doubles.phone.box import PhoneBox
 from tests.drivers.conftest import Connector, address_of, profile_of
 from tests.drivers.test_adb_streams import MIB, a_file
-from tests.support.cli import melt_cli
+from tests.support.cli import melt_here
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -287,7 +287,7 @@ def test_a_work_folder_that_cannot_be_is_named(phone: PhoneBox, connector: Conne
 
 def test_the_list_of_devices_names_every_phone_that_is_there(phone: PhoneBox, adb_server: int) -> None:
     AdbServer().connect(*address_of(phone))
-    done = melt_cli("devices")
+    done = melt_here("devices")
     assert done.returncode == 0
     assert f"attached: Android phone {phone.address} Pixel 8" in done.stdout
     assert re.search(r"^\s*pixel8 +adb +ready", done.stdout, re.M)
@@ -300,13 +300,13 @@ def test_the_doctor_says_that_a_charging_phone_gives_no_joules(phone: PhoneBox, 
     path.write_text(f"name: phone\ndriver: adb\naddress: {{host: {host}, port: {port}, connector: direct}}\n")
     phone.plug_in(10.0)
     time.sleep(0.2)
-    said = melt_cli("doctor", "--device", str(path)).stdout
+    said = melt_here("doctor", "--device", str(path)).stdout
     assert "the battery is being charged: no joules" in said
     assert "over Wi-Fi" in said
     assert "background load" not in said  # this machine's is no concern of the phone's
     phone.plug_in(0.0)
     time.sleep(0.2)
-    assert "no joules" not in melt_cli("doctor", "--device", str(path)).stdout
+    assert "no joules" not in melt_here("doctor", "--device", str(path)).stdout
 
 
 def test_a_profile_of_another_model_is_refused(phone: PhoneBox, connector: Connector) -> None:

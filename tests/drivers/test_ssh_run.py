@@ -14,7 +14,7 @@ import melt
 from melt.execution.plan import run
 from tests.doubles.sshd import Sshd
 from tests.drivers.conftest import board_profile, enrol_all, ssh_profile_of
-from tests.support.cli import MELT, melt_cli
+from tests.support.cli import MELT, melt_cli, melt_here
 from tests.support.plans import a_plan, last
 from tests.support.processes import Process, running
 from tests.support.waiting import wait_until
@@ -51,7 +51,7 @@ def test_the_command_line_enrols_and_measures(
     address = {"host": "127.0.0.1", "port": board.port}
     work = str(board.folder / "work")
     path.write_text(yaml.safe_dump({"name": "nano", "driver": "ssh", "address": address, "work_folder": work}))
-    refused = melt_cli("doctor", "--device", str(path))
+    refused = melt_here("doctor", "--device", str(path))
     assert refused.returncode == 1
     assert "melt devices enrol nano" in refused.stdout
     alone = melt_cli("devices", "enrol", str(path))
@@ -60,7 +60,7 @@ def test_the_command_line_enrols_and_measures(
     enrolled = melt_cli("devices", "enrol", str(path), "--yes")
     assert board.fingerprint in enrolled.stdout
     assert "kept in known_hosts" in enrolled.stdout
-    assert "known already" in melt_cli("devices", "enrol", str(path)).stdout
+    assert "known already" in melt_here("devices", "enrol", str(path)).stdout
     words = ["run", "--device", str(path), "--model", str(tiny_model), "--context", "64", "--gen", "16"]
     words += ["--sessions", "1", "--threads", "1", "--runner", "native", "--set", "idle_s=0.5"]
     done = melt_cli(*words, "--results", str(tmp_path / "results"), "--out", str(tmp_path / "report"))

@@ -19,7 +19,7 @@ from melt.models.shapes.zoo import find_shape, scaled_down
 from melt.report import write_report
 from melt.spec.plan import Plan
 from melt.store.store import Store
-from tests.support.cli import melt_cli
+from tests.support.cli import melt_here
 
 REAL = Path(__file__).parents[1] / "data" / "llama-bench" / "tiny-2-threads.jsonl"
 FIRST = json.loads(REAL.read_text().splitlines()[0])
@@ -68,7 +68,7 @@ def test_a_named_model_tells_its_family_and_must_be_the_one(tmp_path: Path) -> N
 def test_melts_own_runs_are_written_and_read_again(tmp_path: Path, tiny_model: Path) -> None:
     few = {"devices": ("local",), "context": (32,), "gen": (9,), "sessions": 1, "iterations": 3, "idle_s": 0.1}
     assert run(Plan.model_validate({**few, "models": (str(tiny_model),), "threads": (2,)}), tmp_path / "r").complete
-    done = melt_cli("export", str(tmp_path / "r"), "--format", "llama-bench")
+    done = melt_here("export", str(tmp_path / "r"), "--format", "llama-bench")
     assert done.returncode == 0
     prefill, decode = (json.loads(line) for line in done.stdout.splitlines())
     assert (prefill["n_prompt"], prefill["n_gen"], prefill["n_depth"]) == (32, 0, 0)
@@ -95,13 +95,13 @@ def test_what_was_imported_is_given_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_it_leaves_out(tmp_path: Path) -> None:
-    done = melt_cli("import", "llama-bench", str(REAL), "--results", str(tmp_path / "r"), "--device", "box")
+    done = melt_here("import", "llama-bench", str(REAL), "--results", str(tmp_path / "r"), "--device", "box")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "r")
     assert "left out: tg16" in done.stderr
     lone = tmp_path / "lone.jsonl"
     lone.write_text(REAL.read_text().splitlines()[0])
-    done = melt_cli("import", "llama-bench", str(lone), "--results", str(tmp_path / "none"))
+    done = melt_here("import", "llama-bench", str(lone), "--results", str(tmp_path / "none"))
     assert done.returncode == 2
     assert "no test of a prompt has one of generation at its depth" in done.stderr
 
