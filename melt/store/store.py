@@ -8,6 +8,7 @@ to). Whatever kills melt, a run is either whole or still under a name that start
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ TELEMETRY = "telemetry.jsonl"
 STDERR = "stderr.txt"
 PLAN = "plan.yaml"
 PARTIAL = ".partial-"
+MAX_MANIFEST_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Store:
             if folder.name.startswith("."):
                 continue
             try:
+                _check_files(folder)
                 runs.append(Run(folder, read_manifest(folder / MANIFEST)))
             except DamagedRunError as e:
                 damaged.append(Damaged(folder, str(e)))
@@ -127,6 +130,19 @@ class Store:
             pid = left.name.removeprefix(PARTIAL).split("-")[0]
             if pid.isdigit() and not is_alive(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def _check_files(folder: Path) -> None:
+    """Raises DamagedRunError where a run's file is a link, which may lead to anything, or has no end, as a pipe."""
+    for name in (MANIFEST, EVENTS, TELEMETRY, STDERR, PLAN):
+        try:
+            file = (folder / name).lstat()
+        except OSError:
+            continue  # not there, which whoever needs it tells
+        if not stat.S_ISREG(file.st_mode):
+            raise DamagedRunError(f"{name} is no regular file")
+        if name == MANIFEST and file.st_size > MAX_MANIFEST_BYTES:
+            raise DamagedRunError(f"{name} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:

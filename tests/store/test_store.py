@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, SCHEMA, DamagedRunError, migrate
-from melt.store.store import Store
+from melt.store.store import EVENTS, PLAN, STDERR, TELEMETRY, Store
 from tests.support.store_factory import write_store
 
 
@@ -41,6 +42,27 @@ def test_what_is_published_is_read_back(folder: Path) -> None:
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such results folder"):
         Store(tmp_path / "nowhere").runs()
+
+
+@pytest.mark.parametrize("name", [MANIFEST, EVENTS, TELEMETRY, PLAN, STDERR])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("/dev/zero"), lambda p: p.symlink_to("/etc/hostname")]
+)
+def test_what_is_no_regular_file_is_named_and_never_opened(
+    folder: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    file = a_run(folder) / name
+    file.unlink(missing_ok=True)
+    make(file)
+    [damaged] = Store(folder).runs()[1]
+    assert (damaged.folder, damaged.reason) == (file.parent, f"{name} is no regular file")
+
+
+def test_a_manifest_beyond_all_size_is_named_unread(folder: Path) -> None:
+    with (a_run(folder) / MANIFEST).open("ab") as file:
+        file.truncate(2**40)
+    [damaged] = Store(folder).runs()[1]
+    assert "larger than" in damaged.reason
 
 
 def test_a_run_whose_id_is_not_its_cells_is_named_and_the_others_load(folder: Path) -> None:
