@@ -39,7 +39,7 @@ def _marked(name: str) -> tuple[tuple[str, ...], ...]:
 PARTS = (
     Part("conformance", "every case with every flavour of the runner", _marked("conformance")),
     Part("llama-bench", "a stock llama-bench, here and on a phone", _marked("llama-bench")),
-    Part("faults", "storms of faults over whole plans", _marked("faults")),
+    Part("faults", "storms of faults over whole plans, and each fault by second ways", _marked("faults")),
     Part("doubles", "the tests' doubles against other makers' clients", ((*PYTEST, "-m", "doubles"),)),
     Part(
         "fuzz",
