@@ -63,15 +63,20 @@ def build(target: Target, progress: Progress | None = None) -> Path:
     return binary
 
 
+def _zig_caches() -> dict[str, str]:
+    """Where zig keeps the libraries that it compiles for a processor, in minutes: one place for all builds."""
+    zig = str(cache_folder() / "toolchain" / "zig")
+    return {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}
+
+
 def _compile(target: Target, folder: Path, progress: Progress) -> None:
     build_folder, sources = folder / "build", native_sources()[0].parent
     # Fresh: what an earlier configuration found may be gone, and CMake refuses sources that have moved.
     configure = [program("cmake"), "--fresh", "-S", str(sources), "-B", str(build_folder), "-G", "Ninja"]
     configure += [f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", f"-DMELT_TARGET={target.name}"]
     configure += ["-DCMAKE_BUILD_TYPE=Release", *target.cmake, *definitions(target, folder / "bin")]
-    caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
     kept = {k: v for k, v in os.environ.items() if k not in NOT_OURS}
-    env = kept | caches | {"NINJA_STATUS": "[%f/%t] "}
+    env = kept | _zig_caches() | {"NINJA_STATUS": "[%f/%t] "}
     with build_log(target.name, progress) as log:
         _step(configure, env, log)
         _step([program("ninja"), "-C", str(build_folder)], env, log)
