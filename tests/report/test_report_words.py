@@ -68,7 +68,9 @@ class TestTold:
     def test_passes_in_a_given_time_are_counted(self, tmp_path: Path) -> None:
         run = write_run(tmp_path, MAMBA, 128, recipe=Recipe(iterations=5, cell={"workload": "sustained"}))
         path = run.folder / "manifest.json"
-        path.write_text(path.read_text().replace('"iterations": 5', '"iterations": 1'))
+        asked = run.manifest.cell.model_copy(update={"iterations": 1})
+        text = path.read_text().replace('"iterations": 5', '"iterations": 1').replace(run.manifest.cell_id, asked.id)
+        path.write_text(text)
         facts = {f.name: f.value for f in protocol(melt.load(tmp_path))}
         assert (facts["Iterations"], facts["Timed passes"]) == ("1 a session", "5 a session")
 
