@@ -40,11 +40,13 @@ def decode_ms(one: Iteration) -> list[float]:
 @pytest.mark.parametrize("context", [100, 1000])
 def test_paces_are_met(context: int, paced: Path, tmp_path: Path, tiny_model: Path) -> None:
     law = {"base_ms": 20.0, "token_us": 100.0, "square_ns": 50.0, "decode_ms": 4.0}
-    found = passes(tmp_path, tiny_model, law, context=(context,), gen=(50,), iterations=3)
-    for one in found:
-        assert prefill_ms(one) == pytest.approx(20 + 0.1 * context + 50e-6 * context**2, abs=0.5)
-        assert statistics.median(decode_ms(one)) == pytest.approx(4.0, abs=0.2)
-        assert statistics.mean(decode_ms(one)) == pytest.approx(4.0, rel=0.01)
+    found = passes(tmp_path, tiny_model, law, context=(context,), gen=(100,), iterations=5)
+    prefills_ms, decodes_ms = map(prefill_ms, found), map(decode_ms, found)
+    # Medians: a machine with other work wakes a process late now and then.
+    assert statistics.median(prefills_ms) == pytest.approx(20 + 0.1 * context + 50e-6 * context**2, abs=0.2)
+    means_ms, medians_ms = zip(*((statistics.mean(d), statistics.median(d)) for d in decodes_ms), strict=True)
+    assert statistics.median(medians_ms) == pytest.approx(4.0, abs=0.1)
+    assert statistics.median(means_ms) == pytest.approx(4.0, rel=0.01)
 
 
 def test_the_noise_has_its_deviation_and_comes_again_with_its_seed(
@@ -55,8 +57,10 @@ def test_the_noise_has_its_deviation_and_comes_again_with_its_seed(
         decode_ms(passes(tmp_path / name, tiny_model, {**noisy, "seed": seed}, gen=(400,))[0])
         for name, seed in (("once", 1), ("again", 1), ("other", 2))
     )
-    assert statistics.mean(once) == pytest.approx(4.0, rel=0.02)  # three standard errors and a half
-    assert statistics.stdev(once) == pytest.approx(0.4, rel=0.15)
+    # Quantiles, which a few late wakes do not move; the bounds are four standard errors and more.
+    low, middle, high = (statistics.quantiles(once, n=1000)[round(1000 * q) - 1] for q in (0.1587, 0.5, 0.8413))
+    assert middle == pytest.approx(4.0, rel=0.03)
+    assert (high - low) / 2 == pytest.approx(0.4, rel=0.25)
     assert statistics.median(abs(a - b) for a, b in zip(once, again, strict=True)) < 0.1
     assert statistics.median(abs(a - b) for a, b in zip(once, other, strict=True)) > 0.2
 

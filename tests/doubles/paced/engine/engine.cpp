@@ -15,6 +15,8 @@
 namespace melt {
 namespace {
 
+constexpr int64_t most_late_ns = 20'000'000;
+
 void wait_until(int64_t t_ns) {
     const timespec due{static_cast<time_t>(t_ns / 1'000'000'000), static_cast<long>(t_ns % 1'000'000'000)};
     while (clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, &due, nullptr) == EINTR) {
@@ -100,10 +102,10 @@ void Engine::decode(llama_token) {
 
 llama_token Engine::greedy() { return static_cast<llama_token>(position_ % n_vocab()); }
 
-// A pass that ends late does not make the next one late, unless it was stopped for longer than that takes.
+// A pass that ends late, as a machine has other work, does not make those behind it late; one that was stopped does.
 void Engine::pass(double seconds) {
     const auto pace_ns = static_cast<int64_t>(seconds * 1e9);
-    due_ns_ = std::max(due_ns_, now_ns() - pace_ns) + pace_ns;
+    due_ns_ = std::max(due_ns_, now_ns() - std::max(pace_ns, most_late_ns)) + pace_ns;
     wait_until(due_ns_);
 }
 
