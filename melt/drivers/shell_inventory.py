@@ -36,7 +36,7 @@ def script_for(globs: Sequence[str], commands: Mapping[str, str], word: str) -> 
     ]
     for name, command in commands.items():
         lines.append(f"echo '{word}<' {shlex.quote(name)}; {{ {command}\n}} 2>&1; r=$?; echo; echo '{word}>' $r")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"echo '{word}.'"])
 
 
 def new_word() -> str:
@@ -45,7 +45,14 @@ def new_word() -> str:
 
 
 def parse_answer(text: str, word: str) -> Inventory:
-    """What the script wrote; a part that it did not finish is left out."""
+    """What the script wrote.
+
+    Raises:
+        ValueError: its last line is missing: the shell ended before, and a device that seems to have fewer files than
+            it has would pass for another one.
+    """
+    if not text.rstrip().endswith(f"{word}."):
+        raise ValueError("the answer has no end")
     entries: list[InventoryEntry] = []
     name: str | None = None
     lines: list[str] = []

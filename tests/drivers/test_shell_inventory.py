@@ -61,9 +61,11 @@ def test_a_command_that_is_not_there_is_an_error_and_not_its_message(shell: str)
     assert found.text("two") == "2"
 
 
-def test_a_cut_answer_keeps_what_was_whole() -> None:
+def test_a_cut_answer_is_none() -> None:
+    """A device that lacks half of its files would pass for another one, and be measured again."""
     word = "melt-0123"
-    whole = f"{word}< /a\n1\n\n{word}> 0\n{word}< /b\n2\n"
-    found = parse_answer(whole, word)
-    assert found.text("/a") == "1"
-    assert [entry.path for entry in found.entries] == ["/a"]
+    whole = f"{word}< /a\n1\n\n{word}> 0\n{word}< /b\n2\n\n{word}> 0\n{word}.\n"
+    assert [entry.path for entry in parse_answer(whole, word).entries] == ["/a", "/b"]
+    for end in range(len(whole) - len(f"{word}.\n") + 1):
+        with pytest.raises(ValueError, match="no end"):
+            parse_answer(whole[:end], word)

@@ -121,7 +121,12 @@ class RemoteDriver:
         """Files by pattern, below the profile's root where it names one, and what commands say."""
         word, root = new_word(), self._profile.sensors.root
         rooted = [f"{quoted(root)}{glob}" for glob in globs] if root else globs
-        inventory = parse_answer(run_command(self._remote, script_for(rooted, commands, word), 60.0).text, word)
+        try:
+            inventory = parse_answer(run_command(self._remote, script_for(rooted, commands, word), 60.0).text, word)
+        except ValueError as e:
+            raise ConnectionLostError(
+                f"{self._profile.name}: its shell ended before it had told all", self._remote.back_hint
+            ) from e
         return inventory.without_root(root) if root else inventory
 
     def free_bytes(self) -> int:
