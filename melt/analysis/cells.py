@@ -8,7 +8,7 @@ import pandas as pd
 from melt.analysis.columns import IDENTITY, names
 from melt.analysis.metrics import METRICS, SPEEDS
 from melt.analysis.settings import SETTINGS
-from melt.analysis.stats import median_with_bounds
+from melt.analysis.stats import bounds_are, median_with_bounds
 from melt.spec.cell import AXES
 
 KEY = ["cell_id", "passport_id"]
@@ -55,6 +55,7 @@ def _described(group: pd.DataFrame, n_ok: int) -> dict[str, object]:
     return {
         **{c.name: first[c.name] for c in (*IDENTITY, *SETTINGS) if c.name != "run_id"},
         "n_sessions": n_ok,
+        "bounds": bounds_are(n_ok) or np.nan,
         "n_failed": int((group["status"] == "failed").sum()),
         "n_skipped": int((group["status"] == "skipped").sum()),
         "flags": ",".join(sorted(flags)),

@@ -99,6 +99,7 @@ CELLS = (
     *(c for c in IDENTITY if c.name != "run_id"),
     *SETTINGS,
     Column("n_sessions", "", "sessions that are ok: the sample size of every median"),
+    Column("bounds", "", "what _lo and _hi are: a 95 % interval, or of fewer than six sessions their range"),
     Column("n_failed", "", "runs that failed"),
     Column("n_skipped", "", "runs that were skipped"),
     Column("flags", "", "every flag of its ok runs, sorted, joined by commas"),

@@ -1,22 +1,40 @@
-"""The context length from which a state-space model beats a Transformer, and how sure that is.
+"""The context length from which one model beats another, and how sure that is.
 
-Between two measured lengths the ratio of the two models is taken to be a power of the length (a straight
-line in log-log). The interval comes from drawing the sessions of every point again, with replacement.
+Each curve is read on its own lengths, between them on the scale on which its cost law is straight: a time to the
+first token over its tokens (a S + b S^2 over S), a time per token as it is (c + d S). In every whole round the gap of
+the two curves is a function of the length; the crossing is where the rounds' mean gap is zero, and its interval is
+every length at which Student's t cannot tell the mean gap from zero (Fieller, E. C. (1954): Some problems in interval
+estimation. J. R. Statist. Soc. B 16, 175-185), widened by how much the place moves where the curves are read in
+log-log instead. A crossing is told only where both its sides are settled.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from melt.analysis.curves import Curve, shared_contexts
+from melt.analysis.curves import Curve
 from melt.analysis.metrics import METRICS
-from melt.analysis.stats import LEVEL, RESAMPLES, SEED, Floats, resampled_medians
+from melt.analysis.paired import t_quantile
+from melt.analysis.rounds import whole_rounds
+from melt.analysis.stats import LEVEL, ROUNDS_FOR_VERDICT, Floats
+from melt.spec.metrics import Metric
 
-Kind = Literal["crosses", "crosses_back", "better_everywhere", "never_better", "multiple", "not_comparable"]
+Kind = Literal[
+    "crosses",
+    "crosses_back",
+    "better_everywhere",
+    "never_better",
+    "multiple",
+    "partly",
+    "not_settled",
+    "not_comparable",
+]
 
 MATCHED_SIZE = 1.5  # parameters may differ by this factor and still be called matched
+PLACES = 400  # at which the gap is looked at, evenly in the logarithm of the length
 
 
 @dataclass(frozen=True)
@@ -37,21 +55,27 @@ class Match:
 class Crossover:
     """Where the challenger becomes better than the reference in one metric.
 
-    ``context`` is in tokens, NaN unless ``kind`` is crosses or crosses_back; there ``lo`` and ``hi`` bound it
-    at 95 %. A bound is 0 or infinite where it lies outside the measured range, NaN where some point has a
-    single session. ``ratios`` are challenger / reference at ``contexts``.
+    Attributes:
+        kind: ``partly`` where it is better, or worse, at some lengths and the others are not settled.
+        contexts: the lengths of either curve in the range that both have.
+        settled: at each, -1 where the challenger is better, 1 where it is worse, 0 where that is not settled.
+        context: the crossing in tokens; NaN unless ``kind`` is crosses or crosses_back.
+        lo, hi: its interval at 95 %; NaN likewise.
+        crossings: every crossing of the mean gap between settled lengths.
+        rounds: whole rounds that it rests on.
     """
 
     metric: str
     challenger: str
     reference: str
     kind: Kind
-    contexts: tuple[float, ...]
-    ratios: tuple[float, ...]
+    contexts: tuple[float, ...] = ()
+    settled: tuple[int, ...] = ()
     crossings: tuple[float, ...] = ()
     context: float = math.nan
     lo: float = math.nan
     hi: float = math.nan
+    rounds: int = 0
 
 
 def match(challenger: Curve, reference: Curve) -> Match:
@@ -61,78 +85,117 @@ def match(challenger: Curve, reference: Curve) -> Match:
     return Match(float(a["n_params"]) / float(b["n_params"]), a["quant"] == b["quant"], synthetic)
 
 
-def crossover(challenger: Curve, reference: Curve, metric: str) -> Crossover:
-    """Where ``challenger`` becomes better than ``reference`` in ``metric``, over the lengths both have."""
-    contexts = shared_contexts(challenger, reference, metric)
-    a, b = (_at(curve, metric, contexts) for curve in (challenger, reference))
+def crossover(challenger: Curve, reference: Curve, metric: str, claims: int = 1) -> Crossover:
+    """Where ``challenger`` becomes better than ``reference`` in ``metric``, over the range that both have.
+
+    Args:
+        challenger: the curve that may become better.
+        reference: the other.
+        metric: a metric of ``runs``.
+        claims: how many crossovers are told at once; all of them hold together with ``LEVEL``.
+    """
     names = (metric, challenger.name, reference.name)
-    if len(contexts) < 2 or (a <= 0).any() or (b <= 0).any():
-        return Crossover(*names, "not_comparable", tuple(contexts), tuple(a / b) if len(a) else ())
-    sign = -1.0 if METRICS[metric].better == "higher" else 1.0
-    gap = sign * (np.log(a) - np.log(b))  # below zero: the challenger is better
-    kind, crossings = classify(np.log(contexts), gap)
-    found = Crossover(*names, kind, tuple(contexts), tuple(a / b), crossings)
-    if kind not in ("crosses", "crosses_back"):
-        return found
-    lo, hi = _bounds(challenger, reference, metric, contexts, sign, kind)
-    return Crossover(*names, kind, found.contexts, found.ratios, crossings, crossings[0], lo, hi)
+    grids = challenger.measured(metric), reference.measured(metric)
+    contexts = common_range(*grids)
+    if len(contexts) < 2:
+        return Crossover(*names, "not_comparable", tuple(contexts))
+    a, b = whole_rounds(challenger, reference, metric)
+    if len(a) < ROUNDS_FOR_VERDICT or (a <= 0).any() or (b <= 0).any():
+        return Crossover(*names, "not_settled", tuple(contexts), (0,) * len(contexts), rounds=len(a))
+    gap = Gap(METRICS[metric], grids, (a, b))
+    signs = gap.signs(contexts, 1 - (1 - LEVEL) / (claims * len(contexts)))
+    settled = tuple(int(s) for s in signs)
+    kind = kind_of(settled)
+    found = [gap.crossing(lo, hi) for lo, hi in _changes(contexts, signs)]
+    places = tuple(place for place, _, _ in found)
+    one = found[0] if kind in ("crosses", "crosses_back") else (math.nan,) * 3
+    return Crossover(*names, kind, tuple(contexts), settled, places, *one, rounds=len(a))
 
 
-def classify(log_context: Floats, gap: Floats) -> tuple[Kind, tuple[float, ...]]:
-    """The kind of a curve of log ratios (below zero: better), and its crossings in tokens.
+def kind_of(settled: tuple[int, ...]) -> Kind:
+    """What the settled signs of the gap say, in the order of lengths."""
+    known = [s for s in settled if s]
+    turns = sum(one != other for one, other in itertools.pairwise(known))
+    if not known:
+        return "not_settled"
+    if turns:
+        return "multiple" if turns > 1 else "crosses" if known[-1] < 0 else "crosses_back"
+    if len(known) < len(settled):
+        return "partly"
+    return "better_everywhere" if known[0] < 0 else "never_better"
 
-    A ratio of exactly one is not better.
+
+@dataclass(frozen=True)
+class Gap:
+    """ln(challenger / reference) in every round as a function of the length; below zero: the challenger is better.
+
+    ``grids`` are both curves' lengths, ``values`` their values, rounds by lengths.
     """
-    better = gap < 0
-    changes = np.flatnonzero(better[1:] != better[:-1])
-    crossings = tuple(float(np.exp(_root(log_context, gap, int(i)))) for i in changes)
-    if len(changes) > 1:
-        return "multiple", crossings
-    if len(changes) == 1:
-        return ("crosses" if better[-1] else "crosses_back"), crossings
-    return ("better_everywhere" if better[0] else "never_better"), ()
+
+    metric: Metric
+    grids: tuple[Floats, Floats]
+    values: tuple[Floats, Floats]
+
+    def at(self, contexts: Floats, *, log: bool = False) -> Floats:
+        """The gap, rounds by lengths."""
+        a, b = (self._read(grid, y, contexts, log) for grid, y in zip(self.grids, self.values, strict=True))
+        return np.asarray(a - b if self.metric.better != "higher" else b - a)
+
+    def signs(self, contexts: Floats, level: float) -> Floats:
+        """The sign of the mean gap where it is told from zero at a level, and 0 where it is not."""
+        gap = self.at(contexts)
+        n = len(gap)
+        reach = t_quantile((1 + level) / 2, n - 1) * gap.std(axis=0, ddof=1) / math.sqrt(n)
+        middle = gap.mean(axis=0)
+        told = np.abs(middle) > np.maximum(reach, 1e-12)
+        return np.asarray(np.sign(middle) * told)
+
+    def crossing(self, low: float, high: float) -> tuple[float, float, float]:
+        """The place between two settled lengths at which the mean gap changes its sign, and its interval."""
+        places = np.unique(np.concatenate([np.geomspace(low, high, PLACES), *self.grids]))
+        places = places[(places >= low) & (places <= high)]
+        place, other = (_root(places, self.at(places, log=log).mean(axis=0)) for log in (False, True))
+        unsure = places[self.signs(places, LEVEL) == 0]
+        ends = (min(unsure[0], place), max(unsure[-1], place)) if len(unsure) else (place, place)
+        knots = np.unique(np.concatenate(self.grids))
+        bracket = knots[knots <= place][-1], knots[knots >= place][0]
+        apart = abs(other - place) if math.isfinite(other) else math.inf
+        return place, min(ends[0], max(bracket[0], ends[0] - apart)), max(ends[1], min(bracket[1], ends[1] + apart))
+
+    def _read(self, grid: Floats, values: Floats, contexts: Floats, log: bool) -> Floats:
+        """Logarithms of a curve between its lengths, every round by itself."""
+        if log:
+            return np.stack([np.interp(np.log(contexts), np.log(grid), np.log(row)) for row in values])
+        speed = bool(self.metric.of_time)
+        per_token = METRICS[self.metric.of_time or self.metric.name].of_prompt
+        tokens = grid if self.metric.of_tokens else 1.0
+        times = tokens / values if speed else values
+        straight = times / grid if per_token else times
+        read = np.stack([np.interp(contexts, grid, row) for row in straight])
+        back = np.log(read) + (np.log(contexts) if per_token else 0.0)
+        if not speed:
+            return np.asarray(back)
+        return np.asarray(np.log(contexts if self.metric.of_tokens else np.ones(1)) - back)
 
 
-def _root(x: Floats, y: Floats, i: int) -> float:
+def common_range(a: Floats, b: Floats) -> Floats:
+    """The lengths of either curve in the range that both have."""
+    if not len(a) or not len(b):
+        return np.empty(0)
+    both = np.union1d(a, b)
+    return np.asarray(both[(both >= max(a[0], b[0])) & (both <= min(a[-1], b[-1]))])
+
+
+def _changes(contexts: Floats, signs: Floats) -> list[tuple[float, float]]:
+    """The pairs of neighbouring settled lengths between which the sign changes."""
+    known = np.flatnonzero(signs)
+    return [(float(contexts[i]), float(contexts[j])) for i, j in itertools.pairwise(known) if signs[i] != signs[j]]
+
+
+def _root(x: Floats, y: Floats) -> float:
+    """The last place at which y changes its sign; NaN where it never does."""
+    changes = np.flatnonzero((y[1:] < 0) != (y[:-1] < 0))
+    if not len(changes):
+        return math.nan
+    i = int(changes[-1])
     return float(x[i] + (x[i + 1] - x[i]) * y[i] / (y[i] - y[i + 1]))
-
-
-def _at(curve: Curve, metric: str, contexts: Floats) -> Floats:
-    return curve.of(metric)[np.isin(curve.contexts, contexts)]
-
-
-def _bounds(
-    challenger: Curve, reference: Curve, metric: str, contexts: Floats, sign: float, kind: Kind
-) -> tuple[float, float]:
-    """Percentiles of the last crossing over resampled sessions; outside the range it is 0 or infinite."""
-    rng = np.random.default_rng([SEED, len(contexts)])
-    # A median speed is that of the median time; at one length the tokens cancel out.
-    time = METRICS[metric].of_time
-    power, metric = (-1.0, time) if time else (1.0, metric)
-    drawn = []
-    for curve in (challenger, reference):
-        raw = [curve.raw(metric, c) for c in contexts]
-        if min(len(r) for r in raw) < 2:
-            return math.nan, math.nan
-        drawn.append(power * np.stack([np.log(resampled_medians(r, rng, RESAMPLES)) for r in raw], axis=1))
-    gap = sign * (drawn[0] - drawn[1])
-    places = last_crossings(np.log(contexts), gap if kind == "crosses" else -gap)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(places, [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def last_crossings(log_context: Floats, gap: Floats) -> Floats:
-    """Of each row of log ratios, the length in tokens from which it stays below zero to the end.
-
-    0 where it always is, infinite where it is not at the end.
-    """
-    worse = ~(gap < 0)
-    last = gap.shape[1] - 1 - np.argmax(worse[:, ::-1], axis=1)  # the last point that is not better
-    places = np.zeros(len(gap))
-    places[worse.any(axis=1) & worse[:, -1]] = np.inf
-    inside = np.flatnonzero(worse.any(axis=1) & ~worse[:, -1])
-    i = last[inside]
-    y0, y1 = gap[inside, i], gap[inside, i + 1]
-    places[inside] = np.exp(log_context[i] + (log_context[i + 1] - log_context[i]) * y0 / (y0 - y1))
-    return places

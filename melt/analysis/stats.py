@@ -1,9 +1,9 @@
-"""Medians over sessions and the bounds of their uncertainty, by the percentile bootstrap.
+"""Medians over sessions and the bounds of their uncertainty, by order statistics.
 
-The sample is the session. A resampled median depends only on which ranks were drawn, and how likely each is to
-be the middle one is known exactly: the bounds are those of endlessly many resamples, with no seed and no noise.
-With n sessions the bounds can be no wider than the range of the sessions, which holds the true median with
-probability 1 - 2^(1-n): 75 % for three sessions, and 95 % only from six.
+The sample is the session. Of n sessions in order, the k-th lowest and the k-th highest hold the true median unless
+fewer than k of them lie on one side of it, which has the probability of a fair coin; k is the largest that leaves
+at least 95 % (Conover: Practical Nonparametric Statistics, 3.2). Nothing is assumed of how sessions scatter. Five
+sessions or fewer cannot reach 95 %: their bounds are the range of the sessions, and are called that everywhere.
 """
 
 import math
@@ -14,11 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-SEED = 20_240_501
 LEVEL = 0.95
-RESAMPLES = 4_000  # where two samples are resampled together, and only drawing tells
-SESSIONS_FOR_INTERVAL = 6  # of fewer, the range of the sessions holds the median with less than LEVEL
-ROUNDING = 1e-9  # of summed probabilities
+ROUNDS_FOR_VERDICT = 6  # of fewer, no difference is told: their signs alone cannot be surer than 1 in 16
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +27,7 @@ def median(values: Iterable[float]) -> float:
 
 
 def median_with_bounds(columns: Floats) -> tuple[Floats, Floats, Floats]:
-    """Median and 95 % bounds of each column, ignoring NaN.
+    """Median and bounds of each column, ignoring NaN; ``coverage`` says what the bounds are worth.
 
     Args:
         columns: sessions by metrics.
@@ -50,45 +47,34 @@ def median_with_bounds(columns: Floats) -> tuple[Floats, Floats, Floats]:
     return middle, low, high
 
 
-def resampled_medians(values: Floats, rng: np.random.Generator, resamples: int) -> Floats:
-    """Medians of samples drawn with replacement from one cell's sessions."""
-    drawn = rng.integers(len(values), size=(resamples, len(values)))
-    return np.asarray(np.median(values[drawn], axis=1))
+def coverage(sessions: int) -> float:
+    """How likely the bounds of a median hold the true one: 0.75 of three sessions; NaN of one, which has none."""
+    if sessions < 2:
+        return math.nan
+    return 1 - 2 * _at_most(_rank(sessions) - 1, sessions)
+
+
+def bounds_are(sessions: int) -> str:
+    """What the bounds of a median of so many sessions are called, everywhere; empty of one, which has none."""
+    if sessions < 2:
+        return ""
+    return (
+        f"{LEVEL:.0%} interval".replace("%", " %") if coverage(sessions) >= LEVEL else f"range of {sessions} sessions"
+    )
 
 
 def _bounds(ranked: Floats) -> tuple[Floats, Floats]:
-    """The percentile interval of the median, for columns that are sorted and whole."""
-    lower, upper, weight = _drawn_middles(len(ranked))
-    medians = (ranked[lower] + ranked[upper]) / 2
-    order = np.argsort(medians, axis=0, kind="stable")
-    medians = np.take_along_axis(medians, order, axis=0)
-    mass = np.cumsum(weight[order], axis=0)
-    tail = (1 - LEVEL) / 2
-    first = np.argmax(mass >= tail - ROUNDING, axis=0)
-    last = np.argmax(mass >= 1 - tail - ROUNDING, axis=0)
-    every = np.arange(medians.shape[1])
-    return medians[first, every], medians[last, every]
+    """The k-th lowest and k-th highest of columns that are sorted and whole."""
+    k = _rank(len(ranked))
+    return ranked[k - 1], ranked[-k]
 
 
 @lru_cache(maxsize=256)
-def _drawn_middles(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """The ranks that are the middle of a resample of n, and the probability of each pair.
+def _rank(n: int) -> int:
+    """The largest k whose bounds hold the median with ``LEVEL``; 1 where none does."""
+    return max([1, *(k for k in range(2, n // 2 + 1) if 1 - 2 * _at_most(k - 1, n) >= LEVEL)])
 
-    A rank is drawn n times evenly from n. The middle one (n odd) is i or lower where at least half of the
-    draws are. The middle two (n even, m = n/2) are i < j where m draws end at i and m draws begin at j:
-    C(n,m) ((i/n)^m - ((i-1)/n)^m) (((n-j+1)/n)^m - ((n-j)/n)^m).
-    """
-    rank = np.arange(1, n + 1)
-    middle = (n + 1) // 2
-    at_most = np.array(
-        [sum(math.comb(n, k) * (i / n) ** k * (1 - i / n) ** (n - k) for k in range(middle, n + 1)) for i in rank]
-    )
-    same = np.diff(at_most, prepend=0.0)
-    if n % 2:
-        return rank - 1, rank - 1, same
-    below = (rank / n) ** middle - ((rank - 1) / n) ** middle
-    above = ((n - rank + 1) / n) ** middle - ((n - rank) / n) ** middle
-    joint = np.triu(math.comb(n, middle) * np.outer(below, above), k=1)
-    np.fill_diagonal(joint, same - joint.sum(axis=1))
-    lower, upper = np.nonzero(np.triu(np.ones((n, n))))
-    return lower, upper, joint[lower, upper]
+
+def _at_most(k: int, n: int) -> float:
+    """P(at most k heads of n throws)."""
+    return float(sum(math.comb(n, i) for i in range(k + 1)) / 2**n)

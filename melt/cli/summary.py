@@ -54,8 +54,7 @@ def _print_table(console: Console, cells: Any) -> None:
 def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
     shown = [m for m in shown_in("summary") if cells[m.name].notna().any()]
     apart = telling(cells, ["model", "prompt_tokens"])
-    caption = "medians over n sessions"
-    caption += "; ± half the 95 % interval" if with_intervals else "; 95 % intervals in the report or a wider terminal"
+    caption = f"medians over n sessions; {_bounds(cells, with_intervals)}"
     rows = cells.sort_values(["model", "prompt_tokens", *apart]).to_dict("records")
     names = [escape(printable(_short(str(row["model"])))) for row in rows]
     columns = {"context": [str(row["prompt_tokens"]) for row in rows], "n": [str(row["n_sessions"]) for row in rows]}
@@ -63,6 +62,15 @@ def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
     columns = {words[name]: [escape(printable(_text(name, row[name]))) for row in rows] for name in apart} | columns
     columns |= {m.narrow_heading.replace(" ", "_"): [_value(row, m, with_intervals) for row in rows] for m in shown}
     return model_table(names, columns, room, caption)
+
+
+def _bounds(cells: Any, with_intervals: bool) -> str:
+    """What stands behind ±, or that it does not fit."""
+    kinds = list(dict.fromkeys(cells.sort_values("n_sessions")["bounds"].dropna()))
+    if not kinds:
+        return "one session has no bounds"
+    said = kinds[0] if len(kinds) == 1 else "95 % interval, or range of fewer than six sessions"
+    return f"± half the {said}" if with_intervals else f"the {said} in the report or a wider terminal"
 
 
 def _text(name: str, value: Any) -> str:

@@ -6,7 +6,7 @@ from melt.analysis.cliff import cliffs
 from melt.analysis.flags import NOT_COMPARED
 from melt.analysis.frames import Results
 from melt.analysis.metrics import METRICS
-from melt.analysis.stats import SESSIONS_FOR_INTERVAL
+from melt.analysis.stats import ROUNDS_FOR_VERDICT, coverage
 from melt.report import text
 from melt.report.curve_groups import CurveGroup
 from melt.spec.events import PHASES
@@ -85,16 +85,17 @@ def _energy(results: Results) -> list[str]:
 
 def _sessions(results: Results) -> list[str]:
     measured = results.cells.loc[results.cells["n_sessions"] > 0, "n_sessions"]
-    if measured.empty or measured.min() >= SESSIONS_FOR_INTERVAL:
+    if measured.empty or measured.min() >= ROUNDS_FOR_VERDICT:
         return []
     if measured.max() == 1:
-        return ["Every cell has a single session: there are no intervals, and small differences mean nothing."]
-    few = sorted({int(n) for n in measured if 1 < n < SESSIONS_FOR_INTERVAL})
-    odds = text.joined([f"{100 * (1 - 2 ** (1 - n)):.4g} % with {n}" for n in few])
-    single = " A cell with one session has no interval." if measured.min() == 1 else ""
+        return ["Every cell has a single session: there are no bounds, and no difference can be told."]
+    few = sorted({int(n) for n in measured if 1 < n < ROUNDS_FOR_VERDICT})
+    odds = text.joined([f"{100 * coverage(n):.3g} % with {n}" for n in few])
+    single = " A cell with one session has no bounds." if measured.min() == 1 else ""
     return [
-        f"Cells have {text.span(measured)} sessions. With fewer than {SESSIONS_FOR_INTERVAL} the interval of a median "
-        f"is about the range of its sessions, and holds the true one with less than 95 % probability: {odds}.{single}"
+        f"Cells have {text.span(measured)} sessions, and no difference is told from fewer than {ROUNDS_FOR_VERDICT} "
+        f"rounds of both. The bounds of a median are the range of its sessions then, which holds the true one with "
+        f"{odds}.{single}"
     ]
 
 

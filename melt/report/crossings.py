@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from melt.analysis.crossover import Crossover
 from melt.analysis.metrics import METRICS, shown_in
+from melt.analysis.stats import ROUNDS_FOR_VERDICT
 from melt.report import text
 from melt.report.curve_groups import CurveGroup
 
@@ -54,6 +55,8 @@ def crossing_answer(found: Crossover) -> str:
         "better_everywhere": "better at every measured length",
         "never_better": "none within the range",
         "multiple": f"crosses more than once: {places} tokens",
+        "partly": _lengths(found, "better", "worse"),
+        "not_settled": "not settled",
     }[found.kind]
 
 
@@ -63,6 +66,12 @@ def crossing_words(found: Crossover) -> str:
     if found.kind == "not_comparable":
         return "Too few shared context lengths to tell where this changes."
     span = f"{text.count(found.contexts[0])} to {text.tokens(found.contexts[-1])}"
+    if found.kind == "not_settled":
+        few = f": {text.plural(found.rounds, 'whole round')} of {ROUNDS_FOR_VERDICT} needed"
+        return f"Not settled at any length ({span}){few if found.rounds < ROUNDS_FOR_VERDICT else ''}."
+    if found.kind == "partly":
+        said = _lengths(found, verdict, f"not {verdict}")
+        return f"{said[:1].upper()}{said[1:]}."
     if found.kind == "better_everywhere":
         return f"{verdict.capitalize()} at every measured length ({span})."
     if found.kind == "never_better":
@@ -70,21 +79,26 @@ def crossing_words(found: Crossover) -> str:
     if found.kind == "multiple":
         places = text.joined([text.count(_round(c)) for c in found.crossings])
         return f"The lines cross more than once: near {places} tokens."
-    if found.lo <= 0 and math.isinf(found.hi):
-        place = text.count(_round(found.context))
-        return f"The medians cross near {place} tokens, but sessions differ too much to tell: anywhere in {span}."
     start, onward = ("From", " on") if found.kind == "crosses" else ("Up to", "")
     interval = crossing_interval(found)
-    aside = f" ({interval})" if " " in interval else ""
+    aside = f" (95 % interval {interval})" if " " in interval else ""
     return f"{start} about {text.count(_round(found.context))} tokens{onward}{aside}: {verdict}."
+
+
+def _lengths(found: Crossover, better: str, worse: str) -> str:
+    """Where it is better or worse, and where that is not settled."""
+    said = []
+    for sign, word in ((-1, better), (1, worse), (0, "not settled")):
+        at = [text.count(c) for c, s in zip(found.contexts, found.settled, strict=True) if s == sign]
+        said += [f"{word} at {text.joined(at)} tokens"] if at else []
+    return ", ".join(said)
 
 
 def crossing_interval(found: Crossover) -> str:
     """The interval of a crossover in words; empty where there is none."""
     if math.isnan(found.lo) or math.isnan(found.hi):
         return ""
-    low = f"below {text.count(found.contexts[0])}" if found.lo <= 0 else text.count(_round(found.lo))
-    high = f"beyond {text.count(found.contexts[-1])}" if math.isinf(found.hi) else text.count(_round(found.hi))
+    low, high = text.count(_round(found.lo)), text.count(_round(found.hi))
     return low if low == high else f"{low} to {high}"
 
 

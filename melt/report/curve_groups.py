@@ -9,6 +9,7 @@ import numpy as np
 from melt.analysis.crossover import Crossover, crossover
 from melt.analysis.curves import APART, MATCHED, Curve, curves, pairs
 from melt.analysis.frames import Results
+from melt.analysis.metrics import shown_in
 from melt.report.palette import Look, looks
 from melt.report.text import PLACE, clean, name, setting
 
@@ -29,13 +30,14 @@ class CurveGroup:
     title: str
     slug: str
     curves: tuple[LabelledCurve, ...]
+    claims: int = 1  # crossovers that one report tells
     _crossovers: dict[tuple[str, str, str], Crossover] = field(default_factory=dict, compare=False, repr=False)
 
     def crossover(self, challenger: LabelledCurve, reference: LabelledCurve, metric: str) -> Crossover:
         """The crossover of two of its curves; figures, cards and table ask for the same, so it is kept."""
         key = challenger.label, reference.label, metric
         if key not in self._crossovers:
-            self._crossovers[key] = crossover(challenger.curve, reference.curve, metric)
+            self._crossovers[key] = crossover(challenger.curve, reference.curve, metric, self.claims)
         return self._crossovers[key]
 
     @property
@@ -64,10 +66,12 @@ def curve_groups(results: Results) -> list[CurveGroup]:
     for curve in found:
         by_matched.setdefault(curve.matched, []).append(curve)
     titles = _titles(list(by_matched))
-    return [
-        CurveGroup(titles[key], f"s{i}", tuple(LabelledCurve(c, labels[id(c)], look_of[labels[id(c)]]) for c in group))
-        for i, (key, group) in enumerate(by_matched.items())
-    ]
+    claims = max(1, sum(1 for _ in pairs(found)) * len(shown_in("crossover")))
+    out = []
+    for i, (key, group) in enumerate(by_matched.items()):
+        drawn = tuple(LabelledCurve(c, labels[id(c)], look_of[labels[id(c)]]) for c in group)
+        out.append(CurveGroup(titles[key], f"s{i}", drawn, claims))
+    return out
 
 
 def _labels(found: Sequence[Curve]) -> dict[int, str]:

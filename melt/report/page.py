@@ -8,13 +8,15 @@ from markupsafe import Markup
 
 from melt.analysis.frames import Results
 from melt.analysis.metrics import METRICS
+from melt.analysis.paired import EVEN_WITHIN
 from melt.analysis.passport import passport_id
+from melt.analysis.stats import ROUNDS_FOR_VERDICT
 from melt.report import conditions, palette, reproduce, text
 from melt.report.caveats import caveats
 from melt.report.chapters import MAX_GROUPS, Chapter
 from melt.report.crossings import crossing_rows
 from melt.report.curve_groups import CurveGroup
-from melt.report.pairs import pair
+from melt.report.pairs import closest_first, told_together
 from melt.report.sentences import model_flags, model_sentence
 from melt.report.svg import inline
 from melt.report.tables import Table, cells_table, rails_table, runs_table
@@ -61,6 +63,8 @@ def render(results: Results, groups: Sequence[CurveGroup], chapters: Sequence[Ch
         open_rows=OPEN_ROWS,
         passports=_passports(results),
         plans=reproduce.plans(results),
+        rounds_for_verdict=ROUNDS_FOR_VERDICT,
+        even_within=round(EVEN_WITHIN * 100),
     )
 
 
@@ -81,14 +85,18 @@ def _few(names: list[str]) -> str:
 
 def _headlines(results: Results, groups: Sequence[CurveGroup]) -> list[dict[str, object]]:
     """For each group its pairs, the closest matched first; models without a pair in a sentence."""
+    groups = groups[:MAX_GROUPS]
+    shown = [closest_first(group)[:MAX_PAIRS] for group in groups]
+    pairs = told_together(
+        [(group, a, b) for group, found in zip(groups, shown, strict=True) for a, b in found], results
+    )
     out = []
-    for group in groups[:MAX_GROUPS]:
-        pairs = [pair(group, a, b, results) for a, b in group.pairs]
-        pairs.sort(key=lambda p: not p.close)
-        in_pairs = {label for p in pairs for label in (p.challenger, p.reference)}
+    for group, found in zip(groups, shown, strict=True):
+        in_pairs = {drawn.label for both in group.pairs for drawn in both}
         unpaired = [(model_sentence(d), model_flags(d)) for d in group.curves if d.label not in in_pairs]
-        more = max(0, len(pairs) - MAX_PAIRS)
-        out.append({"title": group.title, "pairs": pairs[:MAX_PAIRS], "more": more, "unpaired": unpaired})
+        more = len(group.pairs) - len(found)
+        of_group, pairs = pairs[: len(found)], pairs[len(found) :]
+        out.append({"title": group.title, "pairs": of_group, "more": more, "unpaired": unpaired})
     return out
 
 

@@ -11,7 +11,7 @@ from melt.spec.metrics import Metric
 
 
 def median_words(curve: Curve, metric: Metric, context: float) -> str:
-    """A median with its interval, as in "1.32 s (1.28 to 1.41 s)"; of one session, with that word."""
+    """A median with what its bounds are, as in "1.32 s (range of 3 sessions 1.28 to 1.41 s)"."""
     at = curve.contexts == context
     middle, low, high = (float(curve.of(metric.name + bound)[at][0]) for bound in ("", "_lo", "_hi"))
     shown = text.amount(metric, middle)
@@ -21,7 +21,8 @@ def median_words(curve: Curve, metric: Metric, context: float) -> str:
     if ends[0] == ends[1]:
         return shown
     same_unit = ends[0].split()[-1] == ends[1].split()[-1]
-    return f"{shown} ({ends[0].split()[0] if same_unit else ends[0]} to {ends[1]})"
+    bounds = curve.cells["bounds"].to_numpy()[at][0]
+    return f"{shown} ({bounds} {ends[0].split()[0] if same_unit else ends[0]} to {ends[1]})"
 
 
 def model_sentence(drawn: LabelledCurve) -> str:

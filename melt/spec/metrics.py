@@ -83,6 +83,8 @@ class Metric(Column):
         figure: the chapter in which it is drawn against context length.
         plain: for a caption, what it is to someone who does not know the term.
         law: of a metric whose curve is searched for cliffs.
+        of_prompt: a sum over the prompt's tokens, each of which costs more the more stand before it: divided by the
+            tokens it is straight in the context length, where others are so as they are.
     """
 
     title: str
@@ -98,6 +100,7 @@ class Metric(Column):
     figure: FigureKind | None = None
     plain: str = ""
     law: CostLaw | None = None
+    of_prompt: bool = False
 
     @property
     def heading(self) -> str:

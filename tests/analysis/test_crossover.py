@@ -1,6 +1,7 @@
 """Crossovers, cliffs and comparisons on curves whose answer is known by hand."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 import melt
 from melt.analysis.cliff import cliffs, unexplained
-from melt.analysis.compare import incomparable, ratio
-from melt.analysis.crossover import classify, crossover, last_crossings, match
+from melt.analysis.compare import claim, incomparable, ratio
+from melt.analysis.crossover import Gap, common_range, crossover, kind_of, match
 from melt.analysis.curves import Curve, curves, pairs
+from melt.analysis.metrics import METRICS
 from melt.errors import ReportError
 from tests.support.store_factory import CONTEXTS, MAMBA, SMOLLM, FakeModel, Recipe, with_, write_run, write_store
 
@@ -25,39 +27,85 @@ def two(folder: Path, models: tuple[FakeModel, ...] = (SMOLLM, MAMBA), **how: ob
     return next(pairs(curves(results.runs, results.cells)))
 
 
-@given(st.floats(130, 4000), st.floats(0.1, 2), st.lists(st.integers(2, 5000), min_size=2, max_size=7, unique=True))
-def test_a_power_law_crossing_is_found_exactly(truth: float, slope: float, at: list[int]) -> None:
-    contexts = np.array(sorted({100, 5000, *at}), dtype=float)
-    kind, found = classify(np.log(contexts), -slope * np.log(contexts / truth))
-    if not np.isin(truth, contexts):
-        assert kind == "crosses"
-        assert found[0] == pytest.approx(truth, rel=1e-6)
+GRIDS = {
+    "one grid": ((128, 512, 1024, 4096), (128, 512, 1024, 4096)),
+    "steps of four": ((128, 512, 2048, 8192), (128, 512, 2048, 8192)),
+    "two lengths": ((128, 4096), (128, 4096)),
+    "other lengths": ((128, 512, 1024, 4096), (128, 300, 900, 3000, 5000)),
+}
+TRUTH = 1250.0
 
 
-@given(st.lists(st.floats(-5, 5).filter(lambda v: abs(v) > 1e-6), min_size=2, max_size=8))
-def test_kinds_and_crossings_agree_with_the_signs(gap: list[float]) -> None:
-    x = np.log(2.0 ** np.arange(7, 7 + len(gap)))
-    values = np.array(gap)
-    kind, found = classify(x, values)
-    changes = int(np.sum((values[1:] < 0) != (values[:-1] < 0)))
-    assert len(found) == changes
-    expected = {0: {"better_everywhere", "never_better"}, 1: {"crosses", "crosses_back"}}.get(changes, {"multiple"})
-    assert kind in expected
-    assert all(np.exp(x[0]) <= c <= np.exp(x[-1]) * (1 + 1e-9) for c in found)
-    last = last_crossings(x, values[None, :])[0]
-    if values[-1] > 0:
-        assert math.isinf(last)
-    elif changes == 0:
-        assert last == 0
+def gap_of(
+    rng: np.random.Generator,
+    grids: tuple[tuple[int, ...], tuple[int, ...]],
+    noise: float,
+    n: int = 6,
+    metric: str = "ttft_s",
+) -> tuple[Gap, np.ndarray]:
+    """Rounds of two models that cross at ``TRUTH``, each round with a level of its own, and the lengths in reach."""
+    a, b = (np.array(g, dtype=float) for g in grids)
+    level = np.exp(rng.normal(0, 0.03, (6, 1)))
+    of_ssm, of_transformer = (3.9e-3 * a, 3e-3 * b + 0.9e-3 / TRUTH * b**2)
+    if metric == "tpot_s":
+        of_ssm, of_transformer = 0.0128 + 0 * a, 0.0103 + 0.0025 / TRUTH * b
+    values = tuple(level * v * np.exp(rng.normal(0, noise, (6, len(v)))) for v in (of_ssm, of_transformer))
+    return Gap(METRICS[metric], (a, b), (values[0], values[1])), common_range(a, b)
+
+
+@pytest.mark.parametrize("metric", ["ttft_s", "tpot_s"])
+@pytest.mark.parametrize("grids", GRIDS)
+def test_the_crossing_of_cost_laws_is_found_exactly_on_any_grid(grids: str, metric: str) -> None:
+    gap, contexts = gap_of(np.random.default_rng(0), GRIDS[grids], 0.0, metric=metric)
+    place, low, high = gap.crossing(contexts[0], contexts[-1])
+    assert place == pytest.approx(TRUTH, rel=1e-3)
+    assert low <= place <= high
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03, 0.06])
+@pytest.mark.parametrize("grids", GRIDS)
+def test_the_interval_of_a_crossing_holds_it(grids: str, noise: float) -> None:
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(120):
+        gap, contexts = gap_of(rng, GRIDS[grids], noise)
+        found.append(gap.crossing(contexts[0], contexts[-1]))
+    places, low, high = np.array(found).T
+    assert np.mean((low <= TRUTH) & (high >= TRUTH)) >= 0.93
+    assert np.median(places) == pytest.approx(TRUTH, rel=0.02 if noise < 0.06 else 0.05)
+
+
+def test_models_that_are_alike_do_not_cross() -> None:
+    """As in a report of one pair, which tells crossovers of four metrics."""
+    rng = np.random.default_rng(11)
+    kinds = []
+    for _ in range(400):
+        gap, contexts = gap_of(rng, GRIDS["one grid"], 0.0)
+        values = tuple(v * 0 + np.exp(rng.normal(0, 0.03, v.shape)) for v in gap.values)
+        alike = Gap(gap.metric, gap.grids, (values[0], values[1]))
+        kinds.append(kind_of(tuple(int(s) for s in alike.signs(contexts, 1 - 0.05 / (4 * len(contexts))))))
+    assert np.mean([k == "not_settled" for k in kinds]) >= 0.95
+    assert not {"crosses", "crosses_back", "multiple", "better_everywhere", "never_better"} & set(kinds)
+
+
+@given(st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=7))
+def test_kinds_agree_with_the_settled_signs(signs: list[int]) -> None:
+    known = [s for s in signs if s]
+    turns = sum(a != b for a, b in pairwise(known))
+    kind = kind_of(tuple(signs))
+    if turns:
+        assert kind == ("multiple" if turns > 1 else "crosses" if known[-1] < 0 else "crosses_back")
+    elif 0 in signs:
+        assert kind == ("partly" if known else "not_settled")
     else:
-        assert last == pytest.approx(found[-1])
+        assert kind == ("better_everywhere" if known[0] < 0 else "never_better")
 
 
 def test_the_crossover_of_known_cost_laws(tmp_path: Path) -> None:
-    """3.0 S + 1.6e-3 S^2 = 3.9 S milliseconds at S = 562; read between 512 and 1024 in log-log."""
-    found = crossover(*two(tmp_path, contexts=(128, 512, 600, 1024, 4096), recipe=QUIET), "ttft_s")
+    """3.0 S + 1.6e-3 S^2 = 3.9 S milliseconds at S = 562."""
+    found = crossover(*two(tmp_path, contexts=CONTEXTS, sessions=6, recipe=QUIET), "ttft_s")
     assert found.kind == "crosses"
-    assert found.context == pytest.approx(562.5, rel=0.01)
+    assert found.context == pytest.approx(562.5, rel=0.001)
 
 
 def test_the_interval_holds_the_truth_and_is_the_same_again(tmp_path: Path) -> None:
@@ -69,14 +117,14 @@ def test_the_interval_holds_the_truth_and_is_the_same_again(tmp_path: Path) -> N
 
 
 def test_speed_crosses_where_its_time_does(tmp_path: Path) -> None:
-    curves_of = two(tmp_path, contexts=CONTEXTS, recipe=QUIET)
-    by_time, by_speed = crossover(*curves_of, "tpot_s"), crossover(*curves_of, "prefill_tok_per_s")
-    assert by_speed.kind == "crosses"
-    assert by_time.kind in ("crosses", "better_everywhere")
+    curves_of = two(tmp_path, contexts=CONTEXTS, sessions=6, recipe=QUIET)
+    by_time, by_speed = crossover(*curves_of, "prefill_s"), crossover(*curves_of, "prefill_tok_per_s")
+    assert by_speed.kind == by_time.kind == "crosses"
+    assert by_speed.context == pytest.approx(by_time.context)
 
 
 def test_none_within_the_range_is_an_answer(tmp_path: Path) -> None:
-    found = crossover(*two(tmp_path, contexts=(128, 256, 512), recipe=QUIET), "ttft_s")
+    found = crossover(*two(tmp_path, contexts=(128, 256, 512), sessions=6, recipe=QUIET), "ttft_s")
     assert (found.kind, found.crossings) == ("never_better", ())
     assert math.isnan(found.context)
 
@@ -87,11 +135,22 @@ def test_one_context_or_no_energy_cannot_be_compared(tmp_path: Path) -> None:
     assert crossover(*curves_of, "decode_j_per_token").kind == "not_comparable"
 
 
-def test_one_session_gives_no_interval(tmp_path: Path) -> None:
-    found = crossover(*two(tmp_path, contexts=CONTEXTS, sessions=1, recipe=QUIET), "ttft_s")
-    assert found.kind == "crosses"
-    assert math.isnan(found.lo)
-    assert math.isnan(found.hi)
+@pytest.mark.parametrize("sessions", [1, 5])
+def test_fewer_than_six_rounds_settle_no_crossing(tmp_path: Path, sessions: int) -> None:
+    found = crossover(*two(tmp_path, contexts=CONTEXTS, sessions=sessions, recipe=QUIET), "ttft_s")
+    assert (found.kind, found.rounds) == ("not_settled", sessions)
+    assert math.isnan(found.context)
+
+
+def test_a_length_of_one_model_alone_is_read_on_its_own_curve(tmp_path: Path) -> None:
+    for session in range(6):
+        for model, contexts in ((SMOLLM, (128, 700, 4096)), (MAMBA, (128, 512, 2048, 4096))):
+            for context in contexts:
+                write_run(tmp_path, model, context, session=session, recipe=QUIET)
+    results = melt.load(tmp_path)
+    found = crossover(*next(pairs(curves(results.runs, results.cells))), "ttft_s")
+    assert found.contexts == (128.0, 512.0, 700.0, 2048.0, 4096.0)
+    assert found.context == pytest.approx(562.5, rel=0.001)
 
 
 def test_how_matched_is_said(tmp_path: Path) -> None:
@@ -125,15 +184,15 @@ def test_sums_of_powers_are_explained(a: float, b: float, c: float) -> None:
     assert max(map(abs, unexplained(x, np.log(a + b * s + c * s**2), 2.0))) < math.log(1.25)
 
 
-def test_ratios_are_of_medians_with_their_interval(tmp_path: Path) -> None:
-    write_store(tmp_path, models=(SMOLLM, MAMBA), contexts=CONTEXTS, sessions=5, recipe=Recipe(telemetry=False))
-    results = melt.load(tmp_path)
-    a, b = next(pairs(curves(results.runs, results.cells)))
-    found = ratio(a, b, "ttft_s", 4096, results.manifests)
-    truth = MAMBA.ttft_s(4096) / SMOLLM.ttft_s(4096)
-    assert found.lo <= found.ratio <= found.hi
-    assert found.ratio == pytest.approx(truth, rel=0.06)
-    assert found.clear
+def test_a_claim_is_of_whole_rounds_over_every_shared_length(tmp_path: Path) -> None:
+    a, b = two(tmp_path, contexts=(512, 4096), sessions=6, recipe=QUIET)
+    found = claim(a, b, "ttft_s", melt.load(tmp_path).manifests)
+    assert found is not None
+    truth = [MAMBA.ttft_s(c) / SMOLLM.ttft_s(c) for c in (512, 4096)]
+    assert found.rounds.n == 6
+    assert found.rounds.ratio == pytest.approx(math.sqrt(truth[0] * truth[1]), rel=1e-3)
+    assert [one.rounds.ratio for one in found.single] == pytest.approx(truth, rel=1e-3)
+    assert found.rounds.verdict("lower") == "better"
 
 
 def test_other_conditions_are_refused_and_say_why(tmp_path: Path) -> None:

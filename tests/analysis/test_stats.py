@@ -1,4 +1,4 @@
-"""The bootstrap against its own definition, and its laws."""
+"""Bounds of medians: what they hold, and their laws."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from melt.analysis.stats import _drawn_middles, median, median_with_bounds
+from melt.analysis.stats import bounds_are, coverage, median, median_with_bounds
 
 numbers = st.floats(-1e9, 1e9, allow_subnormal=False)
 
@@ -46,20 +46,38 @@ def test_missing_values_are_left_out() -> None:
     assert math.isnan(low[1])
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 9, 10])
-def test_middle_ranks_have_the_probabilities_of_a_plain_bootstrap(n: int) -> None:
-    lower, upper, weight = _drawn_middles(n)
-    assert weight.sum() == pytest.approx(1.0)
-    drawn = np.sort(np.random.default_rng(n).integers(n, size=(100_000, n)), axis=1)
-    middles = drawn[:, [(n - 1) // 2, n // 2]]
-    for a, b, p in zip(lower, upper, weight, strict=True):
-        assert np.mean((middles == [a, b]).all(axis=1)) == pytest.approx(p, abs=0.006)
+DRAWS = {
+    "lognormal": lambda rng, shape: np.exp(rng.normal(0, 0.08, shape)),
+    "two modes": lambda rng, shape: rng.choice([1.0, 1.2], shape) + rng.normal(0, 0.02, shape),
+    "heavy tail": lambda rng, shape: rng.standard_t(2, shape),
+}
+TRUE_MEDIAN = {"lognormal": 1.0, "two modes": 1.1, "heavy tail": 0.0}
 
 
-def test_coverage_of_many_sessions_is_about_nominal() -> None:
-    rng = np.random.default_rng(3)
-    _, low, high = median_with_bounds(rng.normal(0, 1, (15, 1000)))
-    assert 0.90 <= np.mean((low <= 0) & (high >= 0)) <= 0.99
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("n", range(6, 13))
+def test_bounds_called_an_interval_hold_the_true_median(n: int, draw: str) -> None:
+    assert bounds_are(n) == "95 % interval"
+    _, low, high = median_with_bounds(DRAWS[draw](np.random.default_rng(n), (n, 20_000)))
+    held = np.mean((low <= TRUE_MEDIAN[draw]) & (high >= TRUE_MEDIAN[draw]))
+    assert held >= 0.94
+    if draw != "two modes":  # whose median is hard to place at all
+        assert held == pytest.approx(coverage(n), abs=0.01)
+
+
+@pytest.mark.parametrize("n", range(2, 6))
+def test_bounds_of_few_sessions_are_their_range_and_are_called_so(n: int) -> None:
+    values = np.random.default_rng(n).normal(0, 1, (n, 20_000))
+    _, low, high = median_with_bounds(values)
+    assert bounds_are(n) == f"range of {n} sessions"
+    np.testing.assert_array_equal([low, high], [values.min(axis=0), values.max(axis=0)])
+    assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(coverage(n), abs=0.01)
+    assert coverage(n) < 0.95
+
+
+def test_one_session_has_no_bounds_to_name() -> None:
+    assert bounds_are(1) == ""
+    assert math.isnan(coverage(1))
 
 
 @given(st.lists(numbers, max_size=9))
