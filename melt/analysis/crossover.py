@@ -92,7 +92,7 @@ def crossover(challenger: Curve, reference: Curve, metric: str, claims: int = 1)
         challenger: the curve that may become better.
         reference: the other.
         metric: a metric of ``runs``.
-        claims: how many crossovers are told at once; all of them hold together with ``LEVEL``.
+        claims: how many crossovers are told at once.
     """
     names = (metric, challenger.name, reference.name)
     grids = challenger.measured(metric), reference.measured(metric)
@@ -103,13 +103,21 @@ def crossover(challenger: Curve, reference: Curve, metric: str, claims: int = 1)
     if len(a) < ROUNDS_FOR_VERDICT or (a <= 0).any() or (b <= 0).any():
         return Crossover(*names, "not_settled", tuple(contexts), (0,) * len(contexts), rounds=len(a))
     gap = Gap(METRICS[metric], grids, (a, b))
-    signs = gap.signs(contexts, 1 - (1 - LEVEL) / (claims * len(contexts)))
+    signs = gap.signs(contexts, level_at_each(len(contexts), claims))
     settled = tuple(int(s) for s in signs)
     kind = kind_of(settled)
-    found = [gap.crossing(lo, hi) for lo, hi in _changes(contexts, signs)]
+    found = told_places(gap, contexts, signs)
     places = tuple(place for place, _, _ in found)
     one = found[0] if kind in ("crosses", "crosses_back") else (math.nan,) * 3
     return Crossover(*names, kind, tuple(contexts), settled, places, *one, rounds=len(a))
+
+
+def level_at_each(lengths: int, claims: int) -> float:
+    """At which a sign is settled at one of some lengths, of one of some crossovers that are told at once.
+
+    One false sign among all of them is half as likely as ``LEVEL`` allows, since a page makes other claims too.
+    """
+    return 1 - (1 - LEVEL) / (2 * claims * lengths)
 
 
 def kind_of(settled: tuple[int, ...]) -> Kind:
@@ -186,10 +194,10 @@ def common_range(a: Floats, b: Floats) -> Floats:
     return np.asarray(both[(both >= max(a[0], b[0])) & (both <= min(a[-1], b[-1]))])
 
 
-def _changes(contexts: Floats, signs: Floats) -> list[tuple[float, float]]:
-    """The pairs of neighbouring settled lengths between which the sign changes."""
+def told_places(gap: Gap, contexts: Floats, signs: Floats) -> list[tuple[float, float, float]]:
+    """The crossings between neighbouring settled lengths of different sign, each with its interval."""
     known = np.flatnonzero(signs)
-    return [(float(contexts[i]), float(contexts[j])) for i, j in itertools.pairwise(known) if signs[i] != signs[j]]
+    return [gap.crossing(contexts[i], contexts[j]) for i, j in itertools.pairwise(known) if signs[i] != signs[j]]
 
 
 def _root(x: Floats, y: Floats) -> float:

@@ -25,7 +25,10 @@ The same command again makes only the runs that are missing.
 @click.argument("plan", required=False, type=click.Path(path_type=Path))
 @axis_options
 @click.option(
-    "--sessions", type=click.IntRange(1), help="Fresh processes a cell: the unit of statistics.  [default: 3]"
+    "--sessions",
+    type=click.IntRange(1),
+    help="Fresh processes a cell: the unit of statistics; fewer settle no difference."
+    f"  [default: {Plan.model_fields['sessions'].default}]",
 )
 @click.option(
     "--profile-ops",

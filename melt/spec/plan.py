@@ -76,7 +76,7 @@ class Plan(_Lists):
     name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,79}$")] = "run"
     include: tuple[dict[str, Any], ...] = ()
     exclude: tuple[Pattern, ...] = ()
-    sessions: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 3
+    sessions: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 6  # fewer settle no difference
     profile_ops: Annotated[bool, Field(strict=True)] = False
     order: Literal["interleaved", "sequential"] = "interleaved"
     retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1

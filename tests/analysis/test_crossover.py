@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import melt
 from melt.analysis.cliff import cliffs, unexplained
 from melt.analysis.compare import claim, incomparable, ratio
-from melt.analysis.crossover import Gap, common_range, crossover, kind_of, match
+from melt.analysis.crossover import Gap, common_range, crossover, kind_of, level_at_each, match
 from melt.analysis.curves import Curve, curves, pairs
 from melt.analysis.metrics import METRICS
 from melt.errors import ReportError
@@ -83,7 +83,7 @@ def test_models_that_are_alike_do_not_cross() -> None:
         gap, contexts = gap_of(rng, GRIDS["one grid"], 0.0)
         values = tuple(v * 0 + np.exp(rng.normal(0, 0.03, v.shape)) for v in gap.values)
         alike = Gap(gap.metric, gap.grids, (values[0], values[1]))
-        kinds.append(kind_of(tuple(int(s) for s in alike.signs(contexts, 1 - 0.05 / (4 * len(contexts))))))
+        kinds.append(kind_of(tuple(int(s) for s in alike.signs(contexts, level_at_each(len(contexts), 4)))))
     assert np.mean([k == "not_settled" for k in kinds]) >= 0.95
     assert not {"crosses", "crosses_back", "multiple", "better_everywhere", "never_better"} & set(kinds)
 

@@ -13,5 +13,5 @@ from tests.support.store_factory import write_store
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of its page; who reads it changes nothing."""
     folder = tmp_path_factory.mktemp("demo")
-    write_store(folder / "results", sessions=3)
+    write_store(folder / "results", sessions=6)
     return write_report(melt.load(folder / "results"), folder / "report")

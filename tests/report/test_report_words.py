@@ -16,7 +16,7 @@ from melt.report.conditions import protocol
 from melt.report.crossings import crossing_words
 from melt.report.curve_groups import curve_groups
 from melt.report.figures.traces import MAX_POINTS, thinned
-from melt.report.pairs import pair
+from melt.report.pairs import told_together
 from melt.report.tables import cells_table
 from melt.store.manifest import Flag
 from tests.support.store_factory import (
@@ -87,11 +87,11 @@ class TestTold:
         [told] = [line for line in caveats(melt.load(tmp_path), []) if line.startswith("Energy on")]
         assert "(rapl: /sys/class/powercap is empty" in told
 
-    @pytest.mark.parametrize(("sessions", "odds"), [(2, "50 % with 2"), (4, "87.5 % with 4"), (5, "93.75 % with 5")])
+    @pytest.mark.parametrize(("sessions", "odds"), [(2, "50 % with 2"), (4, "87.5 % with 4"), (5, "93.8 % with 5")])
     def test_what_few_sessions_are_worth(self, tmp_path: Path, sessions: int, odds: str) -> None:
         write_store(tmp_path, models=(MAMBA,), contexts=(128,), sessions=sessions, recipe=Recipe(telemetry=False))
         told = " ".join(caveats(melt.load(tmp_path), []))
-        assert f"probability: {odds}." in told
+        assert f"{odds}." in told
         assert "three" not in told
 
     def test_medians_come_with_their_interval_and_their_doubts(self, tmp_path: Path) -> None:
@@ -99,10 +99,12 @@ class TestTold:
         write_store(tmp_path, models=(SMOLLM, MAMBA), contexts=(128, 512), recipe=Recipe(flags=(flag,)))
         results = melt.load(tmp_path)
         (group,) = curve_groups(results)
-        told = pair(group, *group.pairs[0], results)
-        assert re.search(r"time to first token is [\d.]+ s \([\d.]+ to [\d.]+ s\) with Mamba-130M and ", told.sentence)
-        assert re.search(r"time per output token is [\d.]+ ms \([\d.]+ to [\d.]+ ms\) with ", told.sentence)
-        assert told.flags == "Flagged: Mamba-130M at 512 tokens and SmolLM2-135M at 512 tokens (throttled)."
+        (told,) = told_together([(group, *group.pairs[0])], results)
+        ends = r"\(range of 3 sessions [\d.]+ to [\d.]+ m?s\) with"
+        assert re.search(rf"time to first token is [\d.]+ s {ends} Mamba-130M and ", told.sentence)
+        assert re.search(rf"time per output token is [\d.]+ ms {ends} ", told.sentence)
+        cells = [f"{name} at {n} tokens" for n in (128, 512) for name in ("Mamba-130M", "SmolLM2-135M")]
+        assert told.flags == f"Flagged: {', '.join(cells[:3])} and {cells[3]} (throttled)."
 
     def test_every_part_of_memory_is_named(self, tmp_path: Path) -> None:
         recipe = Recipe(tables_bytes=2**24, repacked_bytes=2**25)
@@ -164,18 +166,17 @@ def test_thinning_keeps_the_extremes() -> None:
 @pytest.mark.parametrize(
     ("kind", "crossings", "low", "high", "words"),
     [
-        ("crosses", (1350.0,), 1100.0, 1620.0, "From about 1,350 tokens on (1,100 to 1,600): sooner."),
-        ("crosses", (140.0,), 0.0, 160.0, "From about 140 tokens on (below 128 to 160): sooner."),
-        ("crosses", (4000.0,), 3000.0, float("inf"), "From about 4,000 tokens on (3,000 to beyond 4,096): sooner."),
-        ("crosses_back", (512.0,), 500.0, 600.0, "Up to about 510 tokens (500 to 600): sooner."),
+        ("crosses", (1350.0,), 1100.0, 1620.0, "From about 1,350 tokens on (95 % interval 1,100 to 1,600): sooner."),
+        ("crosses_back", (512.0,), 500.0, 600.0, "Up to about 510 tokens (95 % interval 500 to 600): sooner."),
         ("better_everywhere", (), np.nan, np.nan, "Sooner at every measured length (128 to 4,096 tokens)."),
         ("never_better", (), np.nan, np.nan, "no crossover within the range"),
         ("multiple", (200.0, 900.0), np.nan, np.nan, "more than once: near 200 and 900 tokens"),
-        ("crosses", (512.0,), 0.0, float("inf"), "sessions differ too much to tell"),
+        ("not_settled", (), np.nan, np.nan, "Not settled at any length (128 to 4,096 tokens)."),
+        ("partly", (), np.nan, np.nan, "Sooner at 4,096 tokens, not settled at 128 tokens."),
     ],
 )
 def test_crossovers_in_words(kind: str, crossings: tuple[float, ...], low: float, high: float, words: str) -> None:
     at = crossings[0] if len(crossings) == 1 else np.nan
     ends = (float(CONTEXTS[0]), float(CONTEXTS[-1]))
-    found = Crossover("ttft_s", "A", "B", kind, ends, (1.2, 0.8), crossings, at, low, high)  # type: ignore[arg-type]
+    found = Crossover("ttft_s", "A", "B", kind, ends, (0, -1), crossings, at, low, high, 6)  # type: ignore[arg-type]
     assert words in crossing_words(found)
