@@ -42,7 +42,7 @@ def test_page_says_what_matters(demo: Path) -> None:
         "SYNTHETIC weights",
         "virtual machine",
         "Energy on local is absent, not zero",
-        "Cells have 3 sessions",
+        "95 % interval",
         "Time to first token (TTFT)",
         "From about 5",
         "melt run",
@@ -122,7 +122,17 @@ class TestLittleToTell:
         write_store(tmp_path / "results", contexts=(128, 512, 1024), sessions=1)
         page = page_of(tmp_path)
         assert "single session" in page
-        assert "unknown: one session" in page
+        assert "not settled" in page
+        assert "Only 1 round of both, and 6 are needed." in page
+
+    def test_five_sessions_tell_no_difference_however_large(self, tmp_path: Path) -> None:
+        write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(512, 4096), sessions=5)
+        page = page_of(tmp_path)
+        assert "range of 5 sessions" in page
+        assert "Only 5 rounds of both, and 6 are needed: " in page
+        assert "Not settled at any length (512 to 4,096 tokens): 5 whole rounds of 6 needed." in page
+        assert 'class="card better"' not in page
+        assert "95 % interval" not in page
 
     def test_one_context(self, tmp_path: Path) -> None:
         write_store(tmp_path / "results", contexts=(512,))
