@@ -9,7 +9,6 @@ Prints tables in Markdown, and fails where a goal of docs/measurement.md is miss
 import argparse
 import math
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import arguments
-from melt.analysis.crossover import Gap, Kind, common_range, kind_of, level_at_each, told_places
+from melt.analysis.crossover import Crossover, Study, common_range, settle
+from melt.analysis.gap import Gap
 from melt.analysis.metrics import METRICS
 from melt.analysis.paired import holm, paired
-from melt.analysis.stats import bounds_are, median_with_bounds
+from melt.analysis.stats import ROUNDS_FOR_VERDICT, bounds_are, median_with_bounds
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -128,13 +128,16 @@ def _told(log_ratios: Floats, claims: int) -> tuple[int, int]:
     adjusted = holm([f.p for f in found])
     cards = sum(f.verdict("lower", p) in ("better", "worse") for f, p in zip(found, adjusted, strict=True))
     grid = np.array([128.0, 512.0, 2048.0])
-    level = level_at_each(len(grid), claims)
-    crossings = 0
+    studies = []
     for of_metric in log_ratios:
-        if len(of_metric) >= 6:
-            gap = Gap(METRICS["tpot_s"], (grid, grid), (np.exp(of_metric), np.ones_like(of_metric)))
-            crossings += bool(gap.signs(grid, level).any())
-    return cards, crossings
+        gap = Gap(METRICS["tpot_s"], (grid, grid), (np.exp(of_metric), np.ones_like(of_metric)))
+        studies.append(_study(gap, grid))
+    return cards, sum(any(one.settled) for one in settle(studies))
+
+
+def _study(gap: Gap, contexts: Floats) -> Study:
+    n = len(gap.values[0])
+    return Study(gap.metric.name, "a", "b", contexts, n, gap if n >= ROUNDS_FOR_VERDICT else None)
 
 
 def _power(trials: int, seed: int, missed: list[str]) -> Iterator[str]:
@@ -160,12 +163,8 @@ def _crossovers(trials: int, seed: int, missed: list[str]) -> Iterator[str]:
         for noise in (0.01, 0.03, 0.06):
             for n in (6, 8, 12):
                 rng = np.random.default_rng([seed, n, round(noise * 100)])
-                kinds: Counter[Kind] = Counter()
-                found = []
-                for _ in range(trials):
-                    kind, places = _cross(rng, grids, noise, n)
-                    kinds[kind] += 1
-                    found += [places] if kind == "crosses" and places else []
+                told = [_cross(rng, grids, noise, n) for _ in range(trials)]
+                found = [(one.context, one.lo, one.hi) for one in told if one.kind == "crosses"]
                 place, low, high = np.array(found).T if found else np.full((3, 1), np.nan)
                 held, bias = float(np.mean((low <= TRUTH) & (high >= TRUTH))), float(np.median(place)) / TRUTH - 1
                 said = f"{name}, noise {noise:.0%}, {n} rounds"
@@ -173,24 +172,17 @@ def _crossovers(trials: int, seed: int, missed: list[str]) -> Iterator[str]:
                 by_chance = 2.5 * float(np.std(place)) / TRUTH / math.sqrt(len(place))
                 _goal(missed, abs(bias) <= 0.02 + by_chance, f"{said}: median error {bias:.1%}")
                 width = float(np.median(high / low))
-                told = f"{kinds['crosses'] / trials:.1%}"
-                yield _row(name, f"{noise:.0%}", str(n), told, f"{bias:+.1%}", f"{held:.1%}", f"{width:.2f}")
+                share = f"{len(found) / trials:.1%}"
+                yield _row(name, f"{noise:.0%}", str(n), share, f"{bias:+.1%}", f"{held:.1%}", f"{width:.2f}")
 
 
-def _cross(
-    rng: np.random.Generator, grids: Sequence[Sequence[int]], noise: float, n: int
-) -> tuple[Kind, tuple[float, float, float] | None]:
+def _cross(rng: np.random.Generator, grids: Sequence[Sequence[int]], noise: float, n: int) -> Crossover:
     a, b = (np.array(g, dtype=float) for g in grids)
     level = np.exp(rng.normal(0, 0.03, (n, 1)))
-    values = [
-        level * law * np.exp(rng.normal(0, noise, (n, len(law))))
-        for law in (3.9e-3 * a, 3e-3 * b + 0.9e-3 / TRUTH * b**2)
-    ]
+    laws = (3.9e-3 * a, 3e-3 * b + 0.9e-3 / TRUTH * b**2)
+    values = [level * law * np.exp(rng.normal(0, noise, (n, len(law)))) for law in laws]
     gap = Gap(METRICS["ttft_s"], (a, b), (values[0], values[1]))
-    contexts = common_range(a, b)
-    signs = gap.signs(contexts, level_at_each(len(contexts), 1))
-    found = told_places(gap, contexts, signs)
-    return kind_of(tuple(int(s) for s in signs)), found[0] if found else None
+    return settle([_study(gap, common_range(a, b))])[0]
 
 
 def _goal(missed: list[str], met: bool, words: str) -> None:

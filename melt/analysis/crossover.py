@@ -1,26 +1,26 @@
 """The context length from which one model beats another, and how sure that is.
 
-Each curve is read on its own lengths, between them on the scale on which its cost law is straight: a time to the
-first token over its tokens (a S + b S^2 over S), a time per token as it is (c + d S). In every whole round the gap of
-the two curves is a function of the length; the crossing is where the rounds' mean gap is zero, and its interval is
-every length at which Student's t cannot tell the mean gap from zero (Fieller, E. C. (1954): Some problems in interval
-estimation. J. R. Statist. Soc. B 16, 175-185), widened by how much the place moves where the curves are read in
-log-log instead. A crossing is told only where both its sides are settled.
+The crossing is where the rounds' mean gap of the two curves is zero, and its interval is every length at which
+Student's t cannot tell the mean gap from zero (Fieller, E. C. (1954): Some problems in interval estimation. J. R.
+Statist. Soc. B 16, 175-185), widened by how much the place moves where the curves are read in log-log instead. A
+crossing is told only where both its sides are settled.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from melt.analysis.curves import Curve
+from melt.analysis.gap import Gap
 from melt.analysis.metrics import METRICS
-from melt.analysis.paired import t_quantile
+from melt.analysis.paired import holm
 from melt.analysis.rounds import whole_rounds
 from melt.analysis.stats import LEVEL, ROUNDS_FOR_VERDICT, Floats
-from melt.spec.metrics import Metric
 
 Kind = Literal[
     "crosses",
@@ -34,7 +34,6 @@ Kind = Literal[
 ]
 
 MATCHED_SIZE = 1.5  # parameters may differ by this factor and still be called matched
-PLACES = 400  # at which the gap is looked at, evenly in the logarithm of the length
 
 
 @dataclass(frozen=True)
@@ -85,39 +84,62 @@ def match(challenger: Curve, reference: Curve) -> Match:
     return Match(float(a["n_params"]) / float(b["n_params"]), a["quant"] == b["quant"], synthetic)
 
 
-def crossover(challenger: Curve, reference: Curve, metric: str, claims: int = 1) -> Crossover:
-    """Where ``challenger`` becomes better than ``reference`` in ``metric``, over the range that both have.
+def crossover(challenger: Curve, reference: Curve, metric: str) -> Crossover:
+    """Where ``challenger`` becomes better than ``reference`` in ``metric``, where it is told alone."""
+    return settle([study(challenger, reference, metric)])[0]
 
-    Args:
-        challenger: the curve that may become better.
-        reference: the other.
-        metric: a metric of ``runs``.
-        claims: how many crossovers are told at once.
-    """
-    names = (metric, challenger.name, reference.name)
+
+@dataclass(frozen=True)
+class Study:
+    """Two curves in one metric, before it is settled what may be said of them; ``gap`` is None of too few rounds."""
+
+    metric: str
+    challenger: str
+    reference: str
+    contexts: Floats
+    rounds: int
+    gap: Gap | None
+
+
+def study(challenger: Curve, reference: Curve, metric: str) -> Study:
+    """Reads two curves over the range that both have."""
     grids = challenger.measured(metric), reference.measured(metric)
     contexts = common_range(*grids)
+    a, b = whole_rounds(challenger, reference, metric) if len(contexts) > 1 else (np.empty((0, 1)), np.empty((0, 1)))
+    enough = len(a) >= ROUNDS_FOR_VERDICT and bool((a > 0).all() and (b > 0).all())
+    gap = Gap(METRICS[metric], grids, (a, b)) if enough else None
+    return Study(metric, challenger.name, reference.name, contexts, len(a), gap)
+
+
+def settle(studies: Sequence[Study]) -> list[Crossover]:
+    """The crossovers of studies that are told at once.
+
+    A false sign at any length of any of them is half as likely as ``LEVEL`` allows (Holm), since a page that tells
+    crossovers makes other claims too.
+    """
+    p_values = [one.gap.p_values(one.contexts) if one.gap else np.empty(0) for one in studies]
+    adjusted = np.array(holm(list(np.concatenate([np.empty(0), *p_values]))))
+    ends = np.cumsum([0, *(len(p) for p in p_values)])
+    return [
+        _settled(one, 2 * adjusted[start:end] <= 1 - LEVEL)
+        for one, start, end in zip(studies, ends, ends[1:], strict=False)
+    ]
+
+
+def _settled(one: Study, told: NDArray[np.bool_]) -> Crossover:
+    names, contexts = (one.metric, one.challenger, one.reference), tuple(float(c) for c in one.contexts)
     if len(contexts) < 2:
-        return Crossover(*names, "not_comparable", tuple(contexts))
-    a, b = whole_rounds(challenger, reference, metric)
-    if len(a) < ROUNDS_FOR_VERDICT or (a <= 0).any() or (b <= 0).any():
-        return Crossover(*names, "not_settled", tuple(contexts), (0,) * len(contexts), rounds=len(a))
-    gap = Gap(METRICS[metric], grids, (a, b))
-    signs = gap.signs(contexts, level_at_each(len(contexts), claims))
+        return Crossover(*names, "not_comparable", contexts)
+    if one.gap is None:
+        return Crossover(*names, "not_settled", contexts, (0,) * len(contexts), rounds=one.rounds)
+    signs = one.gap.signs(one.contexts) * told
     settled = tuple(int(s) for s in signs)
     kind = kind_of(settled)
-    found = told_places(gap, contexts, signs)
-    places = tuple(place for place, _, _ in found)
-    one = found[0] if kind in ("crosses", "crosses_back") else (math.nan,) * 3
-    return Crossover(*names, kind, tuple(contexts), settled, places, *one, rounds=len(a))
-
-
-def level_at_each(lengths: int, claims: int) -> float:
-    """At which a sign is settled at one of some lengths, of one of some crossovers that are told at once.
-
-    One false sign among all of them is half as likely as ``LEVEL`` allows, since a page makes other claims too.
-    """
-    return 1 - (1 - LEVEL) / (2 * claims * lengths)
+    known = np.flatnonzero(signs)
+    changes = [(contexts[i], contexts[j]) for i, j in itertools.pairwise(known) if signs[i] != signs[j]]
+    found = [one.gap.crossing(low, high) for low, high in changes]
+    place = found[0] if kind in ("crosses", "crosses_back") else (math.nan,) * 3
+    return Crossover(*names, kind, contexts, settled, tuple(at for at, _, _ in found), *place, rounds=one.rounds)
 
 
 def kind_of(settled: tuple[int, ...]) -> Kind:
@@ -133,77 +155,9 @@ def kind_of(settled: tuple[int, ...]) -> Kind:
     return "better_everywhere" if known[0] < 0 else "never_better"
 
 
-@dataclass(frozen=True)
-class Gap:
-    """ln(challenger / reference) in every round as a function of the length; below zero: the challenger is better.
-
-    ``grids`` are both curves' lengths, ``values`` their values, rounds by lengths.
-    """
-
-    metric: Metric
-    grids: tuple[Floats, Floats]
-    values: tuple[Floats, Floats]
-
-    def at(self, contexts: Floats, *, log: bool = False) -> Floats:
-        """The gap, rounds by lengths."""
-        a, b = (self._read(grid, y, contexts, log) for grid, y in zip(self.grids, self.values, strict=True))
-        return np.asarray(a - b if self.metric.better != "higher" else b - a)
-
-    def signs(self, contexts: Floats, level: float) -> Floats:
-        """The sign of the mean gap where it is told from zero at a level, and 0 where it is not."""
-        gap = self.at(contexts)
-        n = len(gap)
-        reach = t_quantile((1 + level) / 2, n - 1) * gap.std(axis=0, ddof=1) / math.sqrt(n)
-        middle = gap.mean(axis=0)
-        told = np.abs(middle) > np.maximum(reach, 1e-12)
-        return np.asarray(np.sign(middle) * told)
-
-    def crossing(self, low: float, high: float) -> tuple[float, float, float]:
-        """The place between two settled lengths at which the mean gap changes its sign, and its interval."""
-        places = np.unique(np.concatenate([np.geomspace(low, high, PLACES), *self.grids]))
-        places = places[(places >= low) & (places <= high)]
-        place, other = (_root(places, self.at(places, log=log).mean(axis=0)) for log in (False, True))
-        unsure = places[self.signs(places, LEVEL) == 0]
-        ends = (min(unsure[0], place), max(unsure[-1], place)) if len(unsure) else (place, place)
-        knots = np.unique(np.concatenate(self.grids))
-        bracket = knots[knots <= place][-1], knots[knots >= place][0]
-        apart = abs(other - place) if math.isfinite(other) else math.inf
-        return place, min(ends[0], max(bracket[0], ends[0] - apart)), max(ends[1], min(bracket[1], ends[1] + apart))
-
-    def _read(self, grid: Floats, values: Floats, contexts: Floats, log: bool) -> Floats:
-        """Logarithms of a curve between its lengths, every round by itself."""
-        if log:
-            return np.stack([np.interp(np.log(contexts), np.log(grid), np.log(row)) for row in values])
-        speed = bool(self.metric.of_time)
-        per_token = METRICS[self.metric.of_time or self.metric.name].of_prompt
-        tokens = grid if self.metric.of_tokens else 1.0
-        times = tokens / values if speed else values
-        straight = times / grid if per_token else times
-        read = np.stack([np.interp(contexts, grid, row) for row in straight])
-        back = np.log(read) + (np.log(contexts) if per_token else 0.0)
-        if not speed:
-            return np.asarray(back)
-        return np.asarray(np.log(contexts if self.metric.of_tokens else np.ones(1)) - back)
-
-
 def common_range(a: Floats, b: Floats) -> Floats:
     """The lengths of either curve in the range that both have."""
     if not len(a) or not len(b):
         return np.empty(0)
     both = np.union1d(a, b)
     return np.asarray(both[(both >= max(a[0], b[0])) & (both <= min(a[-1], b[-1]))])
-
-
-def told_places(gap: Gap, contexts: Floats, signs: Floats) -> list[tuple[float, float, float]]:
-    """The crossings between neighbouring settled lengths of different sign, each with its interval."""
-    known = np.flatnonzero(signs)
-    return [gap.crossing(contexts[i], contexts[j]) for i, j in itertools.pairwise(known) if signs[i] != signs[j]]
-
-
-def _root(x: Floats, y: Floats) -> float:
-    """The last place at which y changes its sign; NaN where it never does."""
-    changes = np.flatnonzero((y[1:] < 0) != (y[:-1] < 0))
-    if not len(changes):
-        return math.nan
-    i = int(changes[-1])
-    return float(x[i] + (x[i + 1] - x[i]) * y[i] / (y[i] - y[i + 1]))

@@ -61,8 +61,12 @@ class Paired:
             return "not settled"
         if (self.p if p is None else p) <= 1 - LEVEL and abs(math.log(self.ratio)) >= math.log(1 + WORTH_TELLING):
             return "better" if (self.ratio < 1) == (better == "lower") else "worse"
-        within = self.lo > 1 - EVEN_WITHIN and self.hi < 1 + EVEN_WITHIN
-        return "even" if within else "not settled"
+        return "even" if self.alike else "not settled"
+
+    @property
+    def alike(self) -> bool:
+        """Whether the interval lies so close around 1 that the two may be called even."""
+        return self.lo > 1 - EVEN_WITHIN and self.hi < 1 + EVEN_WITHIN
 
 
 def paired(log_ratios: Sequence[float] | Floats, claims: int = 1) -> Paired:
@@ -103,16 +107,21 @@ def t_quantile(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def _by_mean(d: Floats) -> tuple[float, float, float, float]:
-    """Mean, interval and p-value by Student's t."""
+def t_below(t: Floats, freedom: int) -> Floats:
+    """How likely Student's distribution is below t."""
     from scipy.special import stdtr
 
+    return np.asarray(stdtr(freedom, t))
+
+
+def _by_mean(d: Floats) -> tuple[float, float, float, float]:
+    """Mean, interval and p-value by Student's t."""
     n = len(d)
     middle, error = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(n)
     if error <= abs(middle) * 1e-12:  # as of sizes, which are the same every time
         return middle, middle, middle, 0.0 if middle else 1.0
     reach = t_quantile((1 + LEVEL) / 2, n - 1) * error
-    return middle, middle - reach, middle + reach, 2 * float(stdtr(n - 1, -abs(middle) / error))
+    return middle, middle - reach, middle + reach, 2 * float(t_below(np.array(-abs(middle) / error), n - 1))
 
 
 def _by_ranks(d: Floats) -> tuple[float, float, float, float]:

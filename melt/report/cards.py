@@ -26,27 +26,27 @@ class Card:
     crossing: str
 
 
-def card(found: Claim, p: float, n_claims: int, crossing: Crossover) -> Card:
+def card(found: Claim, p: float, n_claims: int, crossing: Crossover | None) -> Card:
     """A claim as a card.
 
     Args:
         found: the claim.
         p: its p-value among all claims of the page.
         n_claims: how many those are.
-        crossing: where the two curves cross.
+        crossing: where the two curves cross, where the report tells that.
     """
     metric = METRICS[found.metric]
     verdict = found.rounds.verdict(metric.better, p)
     told = verdict in ("better", "worse")
     last = found.single[-1]
     amounts = f"{text.amount(metric, last.a)} against {text.amount(metric, last.b)}"
-    span = text.span(found.contexts) if len(found.contexts) == 1 else f"{_span(found)}"
+    apart = verdict == "even" and not all(one.rounds.alike for one in found.single)
     return Card(
         title=metric.heading,
-        figure=text.times(_factor(found.rounds.ratio)) if told else verdict,
+        figure=text.times(_factor(found.rounds.ratio)) if told else f"{verdict} on average" if apart else verdict,
         word=(metric.words.less if found.rounds.ratio < 1 else metric.words.more) if told else "",
         verdict=verdict,
-        basis=_basis(found.rounds, told, n_claims, span),
+        basis=_basis(found.rounds, told, n_claims, _span(found)),
         detail=f"Medians at {text.tokens(last.context)}: {amounts}.",
         lengths=tuple(_length(one) for one in found.single) if len(found.single) > 1 else (),
         crossing=crossing_words(crossing),
@@ -54,7 +54,8 @@ def card(found: Claim, p: float, n_claims: int, crossing: Crossover) -> Card:
 
 
 def _span(found: Claim) -> str:
-    return f"{text.count(found.contexts[0])} to {text.tokens(found.contexts[-1])}"
+    first, last = found.contexts[0], found.contexts[-1]
+    return f"{text.count(first)} to {text.tokens(last)}" if first != last else text.tokens(first)
 
 
 def _basis(found: Paired, told: bool, n_claims: int, span: str) -> str:
@@ -73,15 +74,19 @@ def _basis(found: Paired, told: bool, n_claims: int, span: str) -> str:
 def interval_words(found: Paired, raw: bool) -> str:
     """The interval of a ratio, or the range of few rounds; as a factor above one unless ``raw``."""
     ends = sorted((found.lo, found.hi) if raw or found.ratio >= 1 else (1 / found.lo, 1 / found.hi))
-    low, high = (text.times(v) for v in ends)
-    return low if low == high else f"{low} to {high}"
+    for digits in (2, 3, 4):  # as few as tell the ends apart
+        low, high = (text.times(v, digits) for v in ends)
+        if low != high:
+            return f"{low} to {high}"
+    return text.times(ends[0])
 
 
 def _length(one: Ratio) -> tuple[str, str]:
     """The ratio at a single length with its interval or range."""
     ratio = one.rounds.ratio if one.rounds.n else one.a / one.b
-    bounds = "" if math.isnan(one.rounds.lo) else f" ({interval_words(one.rounds, raw=True)})"
-    return text.count(one.context), f"{text.times(ratio)}{bounds}"
+    shown = text.times(ratio)
+    bounds = shown if math.isnan(one.rounds.lo) else interval_words(one.rounds, raw=True)
+    return text.count(one.context), shown if bounds == shown else f"{shown} ({bounds})"
 
 
 def _factor(value: float) -> float:

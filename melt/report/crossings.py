@@ -28,8 +28,8 @@ def crossing_rows(group: CurveGroup) -> list[CrossingRow]:
     rows = []
     for challenger, reference in group.pairs:
         for metric in shown_in("crossover"):
-            found = group.crossover(challenger, reference, metric.name)
-            if found.kind == "not_comparable":
+            found = group.crossover(challenger, reference, metric)
+            if found is None or found.kind == "not_comparable":
                 continue
             span = f"{text.count(found.contexts[0])} to {text.count(found.contexts[-1])}"
             rows.append(
@@ -60,8 +60,10 @@ def crossing_answer(found: Crossover) -> str:
     }[found.kind]
 
 
-def crossing_words(found: Crossover) -> str:
+def crossing_words(found: Crossover | None) -> str:
     """From which context length on the challenger is better, in a few words."""
+    if found is None:
+        return ""
     verdict = METRICS[found.metric].better_word
     if found.kind == "not_comparable":
         return "Too few shared context lengths to tell where this changes."

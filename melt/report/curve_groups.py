@@ -1,17 +1,18 @@
 """What is drawn: curves with a label and a look each, in groups of those that may be compared."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from melt.analysis.crossover import Crossover, crossover
+from melt.analysis.crossover import Crossover, settle, study
 from melt.analysis.curves import APART, MATCHED, Curve, curves, pairs
 from melt.analysis.frames import Results
 from melt.analysis.metrics import shown_in
 from melt.report.palette import Look, looks
 from melt.report.text import PLACE, clean, name, setting
+from melt.spec.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,13 @@ class CurveGroup:
     title: str
     slug: str
     curves: tuple[LabelledCurve, ...]
-    claims: int = 1  # crossovers that one report tells
-    _crossovers: dict[tuple[str, str, str], Crossover] = field(default_factory=dict, compare=False, repr=False)
+    crossovers: Mapping[tuple[str, str, str], Crossover]  # by both labels and the metric
 
-    def crossover(self, challenger: LabelledCurve, reference: LabelledCurve, metric: str) -> Crossover:
-        """The crossover of two of its curves; figures, cards and table ask for the same, so it is kept."""
-        key = challenger.label, reference.label, metric
-        if key not in self._crossovers:
-            self._crossovers[key] = crossover(challenger.curve, reference.curve, metric, self.claims)
-        return self._crossovers[key]
+    def crossover(self, challenger: LabelledCurve, reference: LabelledCurve, metric: Metric) -> Crossover | None:
+        """Where two of its curves cross; a speed crosses where its time does, and None where neither is told."""
+        names = (name for name in (metric.name, metric.of_time) if name)
+        found = (self.crossovers.get((challenger.label, reference.label, name)) for name in names)
+        return next((one for one in found if one), None)
 
     @property
     def pairs(self) -> list[tuple[LabelledCurve, LabelledCurve]]:
@@ -66,11 +65,23 @@ def curve_groups(results: Results) -> list[CurveGroup]:
     for curve in found:
         by_matched.setdefault(curve.matched, []).append(curve)
     titles = _titles(list(by_matched))
-    claims = max(1, sum(1 for _ in pairs(found)) * len(shown_in("crossover")))
-    out = []
-    for i, (key, group) in enumerate(by_matched.items()):
-        drawn = tuple(LabelledCurve(c, labels[id(c)], look_of[labels[id(c)]]) for c in group)
-        out.append(CurveGroup(titles[key], f"s{i}", drawn, claims))
+    drawn = {id(c): LabelledCurve(c, labels[id(c)], look_of[labels[id(c)]]) for c in found}
+    crossovers = _crossovers([(drawn[id(a)], drawn[id(b)]) for a, b in pairs(found)])
+    return [
+        CurveGroup(titles[key], f"s{i}", tuple(drawn[id(c)] for c in group), crossovers[key])
+        for i, (key, group) in enumerate(by_matched.items())
+    ]
+
+
+def _crossovers(
+    every_pair: Sequence[tuple[LabelledCurve, LabelledCurve]],
+) -> Mapping[tuple[object, ...], dict[tuple[str, str, str], Crossover]]:
+    """Every crossover that a report tells, by group; what may be said of one depends on how many there are."""
+    asked = [(a, b, m.name) for a, b in every_pair for m in shown_in("crossover")]
+    settled = settle([study(a.curve, b.curve, metric) for a, b, metric in asked])
+    out: dict[tuple[object, ...], dict[tuple[str, str, str], Crossover]] = defaultdict(dict)
+    for (a, b, metric), one in zip(asked, settled, strict=True):
+        out[a.curve.matched][a.label, b.label, metric] = one
     return out
 
 

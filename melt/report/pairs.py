@@ -7,7 +7,7 @@ from melt.analysis.compare import Claim, claim
 from melt.analysis.crossover import match
 from melt.analysis.curves import shared_contexts
 from melt.analysis.frames import Results
-from melt.analysis.metrics import shown_in
+from melt.analysis.metrics import METRICS, shown_in
 from melt.analysis.paired import holm
 from melt.report import text
 from melt.report.cards import Card, card
@@ -45,7 +45,7 @@ def told_together(pairs: Sequence[tuple[CurveGroup, LabelledCurve, LabelledCurve
     out = []
     for (group, a, b), of_pair in zip(pairs, claims, strict=True):
         cards = tuple(
-            card(c, next(adjusted) if c.rounds.settled else 1.0, len(made), group.crossover(a, b, c.metric))
+            card(c, next(adjusted) if c.rounds.settled else 1.0, len(made), group.crossover(a, b, METRICS[c.metric]))
             for c in of_pair
         )
         out.append(_pair(a, b, of_pair, cards))

@@ -188,9 +188,9 @@ def span(values: Iterable[float]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def times(ratio: float) -> str:
+def times(ratio: float, digits: int = 2) -> str:
     """A factor: 2.4×, and 1.04× close to one."""
-    return f"{number(ratio, 3 if 0.905 < ratio < 1.095 else 2)}×"
+    return f"{number(ratio, max(digits, 3 if 0.905 < ratio < 1.095 else 2))}×"
 
 
 def cell(value: object) -> str:

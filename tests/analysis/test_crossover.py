@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import melt
 from melt.analysis.cliff import cliffs, unexplained
 from melt.analysis.compare import claim, incomparable, ratio
-from melt.analysis.crossover import Gap, common_range, crossover, kind_of, level_at_each, match
+from melt.analysis.crossover import Study, common_range, crossover, kind_of, match, settle
 from melt.analysis.curves import Curve, curves, pairs
+from melt.analysis.gap import Gap
 from melt.analysis.metrics import METRICS
 from melt.errors import ReportError
 from tests.support.store_factory import CONTEXTS, MAMBA, SMOLLM, FakeModel, Recipe, with_, write_run, write_store
@@ -78,14 +79,14 @@ def test_the_interval_of_a_crossing_holds_it(grids: str, noise: float) -> None:
 def test_models_that_are_alike_do_not_cross() -> None:
     """As in a report of one pair, which tells crossovers of four metrics."""
     rng = np.random.default_rng(11)
-    kinds = []
-    for _ in range(400):
-        gap, contexts = gap_of(rng, GRIDS["one grid"], 0.0)
-        values = tuple(v * 0 + np.exp(rng.normal(0, 0.03, v.shape)) for v in gap.values)
-        alike = Gap(gap.metric, gap.grids, (values[0], values[1]))
-        kinds.append(kind_of(tuple(int(s) for s in alike.signs(contexts, level_at_each(len(contexts), 4)))))
-    assert np.mean([k == "not_settled" for k in kinds]) >= 0.95
-    assert not {"crosses", "crosses_back", "multiple", "better_everywhere", "never_better"} & set(kinds)
+    grid = np.array([128.0, 512.0, 1024.0, 4096.0])
+    found = []
+    for _ in range(200):
+        values = [np.exp(rng.normal(0, 0.03, (6, 4))) for _ in range(8)]
+        gaps = [Gap(METRICS["ttft_s"], (grid, grid), both) for both in zip(values[::2], values[1::2], strict=True)]
+        found.append([one.kind for one in settle([Study("ttft_s", "a", "b", grid, 6, gap) for gap in gaps])])
+    assert np.mean([set(kinds) == {"not_settled"} for kinds in found]) >= 0.95
+    assert {k for kinds in found for k in kinds} <= {"not_settled", "partly"}
 
 
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=7))

@@ -41,7 +41,7 @@ def _against_context(group: CurveGroup, metric: Metric) -> Drawing:
         charts.points(ax, x, y * metric.scale.factor, one.look)
     charts.end_labels(ax, [(d.label, _last(d, metric.name) * metric.scale.factor, d.look.colour) for d in drawn])
     for challenger, reference in group.pairs:
-        _mark_crossing(ax, group.crossover(challenger, reference, metric.name), challenger, metric)
+        _mark_crossing(ax, group.crossover(challenger, reference, metric), challenger, metric)
     header = ("Model", "Context (tokens)", f"Median ({metric.scale.unit})", "Lower bound", "Upper bound", "Sessions")
     caption = metric.plain + BETTER[metric.better]
     return Drawing(metric.name, metric.full, caption, figure, header, tuple(_numbers(drawn, metric)))
@@ -58,8 +58,8 @@ def _last(one: LabelledCurve, metric: str) -> float:
     return float(values[np.isfinite(values)][-1])
 
 
-def _mark_crossing(ax: Axes, found: Crossover, challenger: LabelledCurve, metric: Metric) -> None:
-    if found.kind not in ("crosses", "crosses_back"):
+def _mark_crossing(ax: Axes, found: Crossover | None, challenger: LabelledCurve, metric: Metric) -> None:
+    if found is None or found.kind not in ("crosses", "crosses_back"):
         return
     known = np.isfinite(challenger.curve.of(metric.name))
     at, values = challenger.curve.contexts[known], challenger.curve.of(metric.name)[known]
