@@ -44,7 +44,8 @@ def test_page_says_what_matters(demo: Path) -> None:
         "Energy on local is absent, not zero",
         "95 % interval",
         "Time to first token (TTFT)",
-        "From about 5",
+        "tokens on (95 % interval",
+        "claims of this page taken together",
         "melt run",
         "model_sha256",
     ):
