@@ -66,9 +66,10 @@ def _basis(found: Paired, told: bool, n_claims: int, span: str) -> str:
     if not found.settled:
         few = f"Only {rounds} of both, and {ROUNDS_FOR_VERDICT} are needed"
         return f"{few}: {interval_words(found, raw=True)}." if found.n > 1 else f"{few}."
-    among = f", {n_claims} claims of this page taken together" if n_claims > 1 else ""
+    among = f" Holds for the {n_claims} claims of this page together." if told and n_claims > 1 else ""
     seen = "" if told else f" A difference of {text.number((found.visible - 1) * 100, 2)} % would have shown."
-    return f"Over {span}: {interval_words(found, raw=not told)} in {rounds}, {LEVEL * 100:g} %{among}.{seen}"
+    interval = f"{LEVEL * 100:g} % interval {interval_words(found, raw=not told)}, {rounds}"
+    return f"Average over {span}: {interval}.{among}{seen}"
 
 
 def interval_words(found: Paired, raw: bool) -> str:

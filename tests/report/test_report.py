@@ -45,7 +45,7 @@ def test_page_says_what_matters(demo: Path) -> None:
         "95 % interval",
         "Time to first token (TTFT)",
         "tokens on (95 % interval",
-        "claims of this page taken together",
+        "Holds for the 6 claims of this page together.",
         "melt run",
         "model_sha256",
     ):
