@@ -101,7 +101,12 @@ def _wanted_total(findings: Findings, kept: list[Source], wanted: tuple[str, ...
         if not any(_matches(s, (pattern,)) for s in able):
             reason = "the profile's sensors.total names it, and no such power or energy source is here"
             findings.miss(pattern, reason, there, "power_w")
-    return {s.name for s in able if _matches(s, wanted)}
+    chosen = {s.name for s in able if _matches(s, wanted)}
+    held = {s.name: holder for s in able if s.name in chosen for holder in s.inside if holder in chosen}
+    for name, holder in held.items():
+        reason = f"the profile's sensors.total names it and {holder}, which holds it: it is not added once more"
+        findings.miss(f"{name} in the total", reason, "Name only one of the two.", "power_w")
+    return chosen - set(held)
 
 
 def _matches(source: Source, patterns: tuple[str, ...]) -> bool:

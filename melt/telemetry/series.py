@@ -189,7 +189,10 @@ def _signed(source: Source, value: Values) -> Values:
         return value
     if source.sign == "load_negative":
         return -value
-    return np.abs(value) if source.sign == "unsigned" else value
+    if source.sign == "unsigned":
+        # A driver that tells sizes has one sign; one that has both signs them, and most of a run is load.
+        return value if np.sign(value).sum() >= 0 else -value
+    return value
 
 
 def _in_order(t_ns: Times, value: Values) -> tuple[Times, Values]:

@@ -99,6 +99,7 @@ class Source(_Frozen):
     wrap_at: float | None = None  # a cumulative counter starts again at this value (in SI units)
     resolution: float | None = None  # the smallest step, SI
     accuracy: float | None = None  # relative, as the maker states it; None when not stated
+    inside: tuple[str, ...] = ()  # the names of the sources that measure what this one does, and more
     counts_in_total: bool = False  # a power or energy source that is summed into the device's total
     verified_on: str = ""  # the hardware it was seen right on; empty when never seen
 

@@ -14,6 +14,7 @@ from melt.analysis import parallel
 from melt.analysis.metrics import METRICS, SPEEDS
 from melt.analysis.observation import observe
 from melt.analysis.parallel import observe_all
+from melt.telemetry.source import Site
 from tests.analysis.frames import results
 from tests.support.store_factory import CONTEXTS, MAMBA, SMOLLM, Recipe, with_, write_run, write_store
 
@@ -123,13 +124,15 @@ def test_energy_is_the_replayed_truth(tmp_path: Path) -> None:
     assert row["flags"] == ""
 
 
-def test_a_battery_gives_prompts_per_charge(tmp_path: Path) -> None:
-    recipe = Recipe(power_w=(3.0, 12.0, 9.0), gen_tokens=128)
+@pytest.mark.parametrize(("site", "is_all"), [("input", True), ("wall", True), ("cpu_package", False)])
+def test_prompts_a_charge_need_a_sensor_of_the_whole_device(tmp_path: Path, site: Site, is_all: bool) -> None:
+    recipe = Recipe(power_w=(3.0, 12.0, 9.0), gen_tokens=128, power_site=site)
     facts = recipe.facts.model_copy(update={"battery_capacity_j": 180_000.0})
     write_run(tmp_path, SMOLLM, 2048, recipe=with_(recipe, facts=facts))
     row = melt.load(tmp_path).runs.iloc[0]
     used = row["energy_prefill_j"] + row["energy_decode_j"]
-    assert row["prompts_per_charge"] == pytest.approx(180_000 / used, rel=0.05)
+    assert used > 0
+    assert row["prompts_per_charge"] == pytest.approx(180_000 / used if is_all else math.nan, rel=0.05, nan_ok=True)
 
 
 def test_too_few_power_samples_give_no_energy_but_a_flag(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 
 
-def rail_trace(rails: Mapping[int, tuple[str, str]], samples: Sequence[tuple[int, Mapping[int, int]]]) -> bytes:
+def rail_trace(
+    rails: Mapping[int, tuple[str, str]], samples: Sequence[tuple[int, Mapping[int, int]]], stream: int = 1
+) -> bytes:
     """A trace of android.power.
 
     Args:
         rails: name and subsystem by index; told once, in the first packet.
         samples: milliseconds of CLOCK_BOOTTIME, and each rail's energy in microwatt-seconds by index.
+        stream: the number of what wrote the packets; each numbers its rails itself.
     """
     trace = Trace()
     first = trace.packet.add()
@@ -31,5 +34,7 @@ def rail_trace(rails: Mapping[int, tuple[str, str]], samples: Sequence[tuple[int
         for index, energy in energies.items():
             data = packet.power_rails.energy_data.add()
             data.index, data.timestamp_ms, data.energy = index, t_ms, energy
+    for packet in trace.packet:
+        packet.trusted_packet_sequence_id = stream
     encoded: bytes = trace.SerializeToString()
     return encoded

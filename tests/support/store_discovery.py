@@ -61,7 +61,7 @@ def discovery(recipe: Recipe) -> Discovery:
             "rapl:package-0",
             "rapl:package-0",
             "energy_j",
-            "cpu_package",
+            recipe.power_site,
             scale=1e-6,
             sensor="RAPL",
             rail="package-0",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from melt.spec.facts import DeviceFacts
 from melt.store.manifest import Flag, RunFailure
+from melt.telemetry.source import Site
 
 MIB = 2**20
 
@@ -78,6 +79,7 @@ class Recipe:
     flags: tuple[Flag, ...] = ()
     passport: Mapping[str, str] = field(default_factory=dict)
     telemetry: bool = True
+    power_site: Site = "cpu_package"
     power_w: tuple[float, float, float] | None = None  # idle, prefill, decode: replayed by a RAPL-like counter
     telemetry_period_ms: int = 100
     idle_s: float = 2.0

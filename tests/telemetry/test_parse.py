@@ -134,10 +134,15 @@ def test_counter_that_starts_again_is_marked(wrap_at: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sign", "values"), [("load_positive", [-2, 3]), ("load_negative", [2, -3]), ("unsigned", [2, 3])]
+    ("sign", "values"), [("load_positive", [-2, 3]), ("load_negative", [2, -3]), ("unsigned", [-2, 3])]
 )
 def test_signs(sign: str, values: list[float]) -> None:
     assert one([line(0, "-2"), line(10, "3")], sign=sign)[1] == values
+
+
+@pytest.mark.parametrize(("read", "load"), [((-2, -3), [2, 3]), ((2, 3), [2, 3]), ((-2, -3, 1), [2, 3, -1])])
+def test_an_unsigned_load_is_what_most_of_a_run_says(read: tuple[int, ...], load: list[float]) -> None:
+    assert one([line(10 * i, str(v)) for i, v in enumerate(read)], sign="unsigned")[1] == load
 
 
 def test_rate_is_the_rise_a_second() -> None:

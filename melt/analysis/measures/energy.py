@@ -9,6 +9,7 @@ from melt.analysis.run_record import RunRecord
 from melt.spec.events import PHASES, Iteration
 from melt.spec.metrics import Metric
 from melt.telemetry.series import Series
+from melt.telemetry.source import Site
 from melt.util.units import S_PER_NS
 
 METRICS = (
@@ -126,11 +127,13 @@ METRICS = (
     Metric(
         "prompts_per_charge",
         "prompts",
-        "battery capacity / (energy_prefill_j + energy_decode_j)",
+        "battery capacity / (energy_prefill_j + energy_decode_j), full to empty and one prompt after the other; "
+        "only where all that the device takes is measured: site battery, input or wall",
         title="prompts per charge",
         better="higher",
     ),
 )
+WHOLE_DEVICE = frozenset[Site](("battery", "input", "wall"))  # where all that a device takes is measured
 NO_TIMES = "the program does not tell when its phases were"
 SHORT_GAP_S = 0.1  # no sensor gives ten samples of less
 
@@ -191,10 +194,9 @@ def of_run(rec: RunRecord, energies: PhaseEnergies, medians: Mapping[str, float]
     """The energy metrics of a run beside the medians over its iterations."""
     capacity_j = rec.manifest.device.battery_capacity_j
     used_j = medians["energy_prefill_j"] + medians["energy_decode_j"]
-    return {
-        "idle_power_w": energies.idle_power_w,
-        "prompts_per_charge": capacity_j / used_j if capacity_j and used_j > 0 else math.nan,
-    }
+    sites = {s.site for s in rec.manifest.telemetry.sources if s.counts_in_total}
+    prompts = capacity_j / used_j if capacity_j and sites <= WHOLE_DEVICE and used_j > 0 else math.nan
+    return {"idle_power_w": energies.idle_power_w, "prompts_per_charge": prompts}
 
 
 def windows(one: Iteration) -> dict[str, tuple[int, int]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from melt.telemetry.source import Site, Source
 
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")  # one of these is all that the module takes
+_FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
 _SUMS = (("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"), ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"))
 
 
@@ -34,3 +35,17 @@ def board_total(rails: Sequence[Source]) -> list[str]:
         if all(times[label] == 1 for label in labels):
             return [by_rail[label] for label in labels]
     return []
+
+
+def with_holders(sources: Sequence[Source]) -> list[Source]:
+    """The same sources, each board rail with the names of those that it lies inside of: the board's input, or the
+    rail that feeds it."""
+    by_rail = {s.rail: s.name for s in sources if s.quantity == "power_w"}
+    inputs = [by_rail[label] for label in INPUT_RAILS if label in by_rail][:1]
+    out = []
+    for s in sources:
+        fed_by = by_rail.get(_FED_BY.get(s.rail, ""))
+        holders = [name for name in (*inputs, *filter(None, [fed_by])) if name != s.name]
+        is_rail = s.quantity == "power_w" and s.rail not in INPUT_RAILS
+        out.append(s.model_copy(update={"inside": tuple(holders)}) if is_rail and holders else s)
+    return out

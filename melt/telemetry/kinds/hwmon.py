@@ -9,7 +9,7 @@ from functools import partial
 
 from melt.spec.profile import Sensors
 from melt.telemetry.kinds.base import LINUX, Findings, Precedence, SensorKind, why
-from melt.telemetry.kinds.board_rails import board_total, rail_site
+from melt.telemetry.kinds.board_rails import board_total, rail_site, with_holders
 from melt.telemetry.source import Inventory, Quantity, Site, Source
 
 _INA = "/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
@@ -48,6 +48,7 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
     for folder in _folders(inventory, f"{_OLD_INA}/rail_name_*"):
         for channel in (0, 1, 2):
             _find_old_rail(findings, inventory, folder, channel, period_ms)
+    findings.sources = with_holders(findings.sources)
     for folder in _folders(inventory, f"{_CHIP}/name"):
         if inventory.text(f"{folder}/name") != "ina3221":
             _find_chip(findings, inventory, folder, period_ms)

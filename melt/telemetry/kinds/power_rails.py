@@ -16,12 +16,13 @@ from melt.telemetry.source import Inventory, InventoryEntry, Source
 PREFIX = "rail:"
 RAILS = "perfetto rails"  # the inventory's entry
 POLL_MS = 250
-_PACKET, _POWER_RAILS = 1, 40
+_PACKET, _SEQUENCE, _POWER_RAILS = 1, 10, 40
 _DESCRIPTOR, _ENERGY = 1, 2
 _INDEX, _NAME, _SUBSYSTEM = 1, 2, 3
 _TIMESTAMP_MS, _ENERGY_UWS = 2, 3
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 MAX_RAILS = 64
+_MAX_STREAMS = 16
 # The bucks of processors, GPU, NPU, interconnect and memory. Regulators that another rail feeds are not among them,
 # so that no joule counts twice; nor are the radios and the screen.
 _COMPUTE = re.compile(r"^S\d+[MS]_(VDD_(CPU\w*|INT|MIF|TPU|GPU|G3D(_L2)?)|VDDQ_MEM|VDD2[HL](_MEM)?)$")
@@ -29,7 +30,10 @@ _COMPUTE = re.compile(r"^S\d+[MS]_(VDD_(CPU\w*|INT|MIF|TPU|GPU|G3D(_L2)?)|VDDQ_M
 
 @dataclass(frozen=True)
 class Rail:
-    """One rail as its maker names it."""
+    """One rail as its maker names it.
+
+    Each stream of a trace numbers its rails from 0; those of the second are numbered on from ``MAX_RAILS`` here.
+    """
 
     index: int
     name: str
@@ -48,26 +52,46 @@ class RailSample:
 def read_rails(trace: bytes) -> tuple[list[Rail], list[RailSample]]:
     """The rails and their samples in order of the trace; what is cut off at its end, or is no such field, is left out.
 
-    A sample that repeats its rail's stamp says nothing new and is left out too.
+    A sample that repeats its rail's stamp says nothing new and is left out too. So is a rail whose name an earlier
+    stream has: it would be counted twice.
     """
     rails: dict[int, Rail] = {}
     samples: list[RailSample] = []
     last: dict[int, int] = {}
-    for message in _messages(trace, (_PACKET, _POWER_RAILS)):
-        for number, value in _fields(message):
-            if not isinstance(value, bytes):
-                continue
-            fields = dict(_fields(value))
-            index = fields.get(_INDEX, 0)
-            if not isinstance(index, int) or index >= MAX_RAILS:
-                continue
-            if number == _DESCRIPTOR:
-                rails.setdefault(index, Rail(index, _text(fields.get(_NAME)), _text(fields.get(_SUBSYSTEM))))
-            stamp, energy = fields.get(_TIMESTAMP_MS), fields.get(_ENERGY_UWS)
-            if number == _ENERGY and isinstance(stamp, int) and isinstance(energy, int) and last.get(index) != stamp:
-                last[index] = stamp
-                samples.append(RailSample(index, stamp * 1_000_000, energy))
-    return list(rails.values()), samples
+    for first_index, number, value in _rail_messages(trace):
+        fields = dict(_fields(value))
+        within = fields.get(_INDEX, 0)
+        if not isinstance(within, int) or within >= MAX_RAILS:
+            continue
+        index = first_index + within
+        if number == _DESCRIPTOR:
+            rails.setdefault(index, Rail(index, _text(fields.get(_NAME)), _text(fields.get(_SUBSYSTEM))))
+        stamp, energy = fields.get(_TIMESTAMP_MS), fields.get(_ENERGY_UWS)
+        if number == _ENERGY and isinstance(stamp, int) and isinstance(energy, int) and last.get(index) != stamp:
+            last[index] = stamp
+            samples.append(RailSample(index, stamp * 1_000_000, energy))
+    first_of_name: dict[str, int] = {}
+    for rail in rails.values():
+        first_of_name.setdefault(rail.name, rail.index // MAX_RAILS)
+    again = {i for i, r in rails.items() if first_of_name[r.name] != i // MAX_RAILS}
+    return [r for i, r in rails.items() if i not in again], [s for s in samples if s.index not in again]
+
+
+def _rail_messages(trace: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Of each message in a packet's power_rails: what its stream's rails are numbered from, its field and content."""
+    streams: dict[int | bytes, int] = {}
+    for packet in _messages(trace, (_PACKET,)):
+        found = list(_fields(packet))  # the stream's number is written behind what it is the number of
+        stream = next((value for number, value in found if number == _SEQUENCE), 0)
+        messages = [
+            (number, value)
+            for n, rails in found
+            if n == _POWER_RAILS and isinstance(rails, bytes)
+            for number, value in _fields(rails)
+        ]
+        if messages and (stream in streams or len(streams) < _MAX_STREAMS):
+            first_index = MAX_RAILS * streams.setdefault(stream, len(streams))
+            yield from ((first_index, number, value) for number, value in messages if isinstance(value, bytes))
 
 
 def inventory_entry(rails: Sequence[Rail]) -> InventoryEntry:
