@@ -35,8 +35,8 @@ def _synthetic(results: Results) -> list[str]:
     if not names:
         return []
     return [
-        f"{text.joined(sorted(names))}: the weights are random numbers in the exact published shape. Speed, memory and "
-        "energy do not depend on the values; nothing here says how well such a model answers."
+        f"{text.joined(sorted(names))}: the weights are random numbers in the exact published shape. Speed and "
+        "memory do not depend on the values, energy may; nothing here says how well such a model answers."
     ]
 
 

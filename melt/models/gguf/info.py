@@ -33,6 +33,7 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
     """The ModelInfo that a header gives; ``path`` and ``ref`` only label it."""
     label = path or ref
     general = Metadata(header.metadata, "", label)
+    _refuse_part(general, label)
     arch = general.text("general.architecture")
     if not _ARCH.fullmatch(arch):
         raise ModelError(f"{label}: it does not say its architecture", "It may be an adapter or a projector.")
@@ -66,6 +67,21 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
         kv_layout=layers.kv,
     )
     return _with_layers(info, layers, meta)
+
+
+def _refuse_part(general: Metadata, label: str) -> None:
+    """A part tells neither the model's size nor its hash, and an engine that finds the others would run them all."""
+    parts = general.count("split.count")
+    if parts > 1:
+        raise a_part(label, general.count("split.no") + 1, parts)
+
+
+def a_part(label: str, number: int, parts: int) -> ModelError:
+    """What is said of one file of a model that was split into several."""
+    return ModelError(
+        f"{label} is file {number} of {parts} of a model, and melt measures models of one file",
+        "Put them together first: `llama-gguf-split --merge FIRST_FILE whole.gguf`, then name whole.gguf.",
+    )
 
 
 def _with_layers(info: ModelInfo, layers: LayerLayout, meta: Metadata) -> ModelInfo:

@@ -1,5 +1,6 @@
 """Models from the Hugging Face hub, or a mirror of it (HF_ENDPOINT)."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 from melt.errors import ModelError
 from melt.models.cache import Made, Progress, place
 from melt.models.formats import inspect
+from melt.models.gguf.info import a_part
 from melt.models.sources.base import CachedRef
+
+_PART = re.compile(r"-([0-9]{5})-of-([0-9]{5})\.gguf$")  # as llama-gguf-split names them
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def parse_hub(text: str, rest: str) -> HubRef:
     """Understand ORG/REPO:FILE[@REVISION], the ``rest`` of a reference behind its scheme.
 
     Raises:
-        ModelError: it is malformed, or reaches outside the repository.
+        ModelError: it is malformed, reaches outside the repository, or names one file of a split model.
     """
     repo, colon, file = rest.partition(":")
     file, _at, revision = file.partition("@")
@@ -50,6 +54,9 @@ def parse_hub(text: str, rest: str) -> HubRef:
         raise ModelError(f"{text!r} leaves its repository", "Name a file inside it.")
     if path.suffix != ".gguf":
         raise ModelError(f"{text!r} does not name a .gguf file", "melt measures GGUF files.")
+    part = _PART.search(path.name)
+    if part and int(part[2]) > 1:
+        raise a_part(text, int(part[1]), int(part[2]))
     return HubRef(repo, file, revision)
 
 
