@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 
 MODEL_PREFIX = "model"
+UNKNOWN_SETTINGS = "unknown_settings"  # the axes that an imported run's program did not tell, joined by commas
 
 
 def passport_id(passport: Mapping[str, str]) -> str:

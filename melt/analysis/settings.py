@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from melt.analysis.passport import UNKNOWN_SETTINGS
 from melt.analysis.run_record import RunRecord
 from melt.spec.axes import Axis
 from melt.spec.cell import AXES
@@ -30,7 +31,12 @@ def settings_of(rec: RunRecord) -> dict[str, Any]:
     """A run's values of ``SETTINGS``."""
     asked = {name: _value(axis, getattr(rec.manifest.cell, name)) for name, axis in AXES.items()}
     found = {name: np.nan if value is None else value for name, value in (_as_run(rec) | _of_model(rec)).items()}
-    return asked | found
+    return asked | found | dict.fromkeys(_unknown(rec), np.nan)
+
+
+def _unknown(rec: RunRecord) -> list[str]:
+    """The axes whose values in its cell say nothing, as it was imported from a program that does not tell them."""
+    return [name for name in rec.manifest.passport.get(UNKNOWN_SETTINGS, "").split(",") if name in AXES]
 
 
 def _value(axis: Axis, asked: object) -> object:

@@ -1,37 +1,50 @@
 """Runs as the lines that llama-bench writes with ``-o jsonl``, for whatever reads those.
 
 Two lines a run: reading the prompt, and writing at that depth. A run by llama-bench gives its own lines back. Of a
-timed pass of melt's the first token is known with the prompt, so the stamps tell one token less than was generated.
+timed pass of melt's the first token is known with the prompt, so its stamps tell one step less than tokens were
+generated, where llama-bench takes a step for each: its time is that of so many steps at the pace of those stamped.
 """
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from melt.backends.llama_bench_rows import ALL_LAYERS, AXES_OF_ROWS
+from melt.exchange.llama_bench_settings import ENGINE, FLAGS, FLASH_ATTENTION, POWER_MODE, RUN
 from melt.spec.events import Hello, Iteration
 from melt.store.store import EVENTS, Run
 
 
-def export_llama_bench(run: Run) -> Iterator[str]:
-    """A run's lines; none of one that is no measurement."""
+def export_llama_bench(run: Run, flags: Collection[str] = ()) -> Iterator[str]:
+    """A run's lines; none of one that is no measurement.
+
+    Args:
+        run: from a results folder.
+        flags: names of all that stands against it, of which a reader of the lines should know.
+    """
     if run.manifest.status != "ok":
         return
+    doubts = {FLAGS: sorted(set(flags) - {"imported"})}
     own = _own_rows(run)
     if own:
-        yield from (json.dumps(row, ensure_ascii=False) for row in own)
+        yield from (json.dumps(row | (doubts if doubts[FLAGS] else {}), ensure_ascii=False) for row in own)
         return
     events = list(run.events())
     passes = [e for e in events if isinstance(e, Iteration) and not e.warmup and len(e.token_t_ns) > 1]
     if not passes:
         return
-    shared = _shared(run, next((e for e in events if isinstance(e, Hello)), None))
+    shared = _shared(run, next((e for e in events if isinstance(e, Hello)), None)) | doubts
     cell = run.manifest.cell
     prefill = [p.prefill.t_end_ns - p.prefill.t_start_ns for p in passes]
-    decode = [p.token_t_ns[-1] - p.token_t_ns[0] for p in passes]
+    decode = [_steps_ns(p.token_t_ns, cell.gen_tokens) for p in passes]
     yield _line(shared, cell.prompt_tokens, 0, 0, prefill)
-    yield _line(shared, 0, cell.gen_tokens - 1, cell.prompt_tokens, decode)
+    yield _line(shared, 0, cell.gen_tokens, cell.prompt_tokens, decode)
+
+
+def _steps_ns(token_t_ns: Sequence[int], tokens: int) -> int:
+    """How long so many steps take at the mean pace of the stamped ones."""
+    return round((token_t_ns[-1] - token_t_ns[0]) * tokens / (len(token_t_ns) - 1))
 
 
 def _own_rows(run: Run) -> list[dict[str, Any]]:
@@ -64,8 +77,12 @@ def _shared(run: Run, who: Hello | None) -> dict[str, Any]:
         **{key: getattr(m.cell, axis) for axis, key in AXES_OF_ROWS.items()},
         "n_threads": m.job.get("threads") or m.cell.threads or 0,
         "n_gpu_layers": 0 if m.cell.accelerator == "cpu" else ALL_LAYERS,
-        "melt_run": m.run_id,
-        "melt_engine": m.cell.backend,
+        "flash_attn": FLASH_ATTENTION[m.cell.flash_attn],
+        "use_mmap": m.cell.load_mode == "mmap",
+        "cpu_mask": f"{m.job.get('cpu_mask') or 0:#x}",
+        RUN: m.run_id,
+        ENGINE: m.cell.backend,
+        **({POWER_MODE: m.device.power_mode} if m.device.power_mode else {}),
         "test_time": m.started_at.split(".")[0].removesuffix("+00:00").removesuffix("Z") + "Z",
     }
 

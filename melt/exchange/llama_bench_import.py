@@ -4,37 +4,30 @@ A cell of melt's is a prompt and the tokens written behind it. So a test of read
 writing at depth P by the same build with the same settings; what finds none is reported and not imported.
 """
 
+import codecs
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from melt.backends.llama_bench_rows import AXES_OF_ROWS, LlamaBenchOutput, Row, hello, read_row, without_path
-from melt.backends.llamabench import LlamaBench
-from melt.errors import ModelError, PlanError, StoreError
+from melt.backends.llama_bench_rows import LlamaBenchOutput, Row, hello, read_row, without_path
+from melt.errors import ModelError, StoreError
+from melt.exchange.llama_bench_settings import HINT, cell_of, flags_of, more, name, passport_of, setting
 from melt.models.info import ModelInfo
 from melt.models.refs import peek
-from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
-from melt.store.manifest import Flag, Manifest
+from melt.store.manifest import Manifest
 from melt.store.model_record import model_record
 from melt.store.store import EVENTS, Run, Store, cannot_write
 from melt.util.units import S_PER_NS
-from melt.util.yaml import describe_problems
 from melt.version import __version__
 
 MAX_BYTES = 64 * 2**20
-# What differs between two tests of one setting.
-_OF_TEST = (
-    *("n_prompt", "n_gen", "n_depth", "test_time", "samples_ns", "samples_ts"),
-    *("avg_ns", "stddev_ns", "avg_ts", "stddev_ts"),
-)
-_HINT = "melt reads what llama-bench writes with -o jsonl."
+# What a file begins with that is not plain UTF-8: PowerShell's > writes UTF-16, and some editors a mark before UTF-8.
+_ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ def import_llama_bench(path: Path, results: Path, device: str, model: str | None
         else:
             made.append(_publish(store, manifest, lines))
             have.add(manifest.run_id)
-    return Imported(tuple(made), again, tuple(_name(row) for row in unmatched))
+    return Imported(tuple(made), again, tuple(name(row) for row in unmatched))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -87,35 +80,46 @@ def read_rows(path: Path) -> list[Row]:
     except OSError as e:
         raise StoreError(f"{path}: {e.strerror}", "Check the path.") from e
     if len(raw) > MAX_BYTES:
-        raise StoreError(f"{path}: larger than {MAX_BYTES // 2**20} MiB", _HINT)
-    lines = [(n, line) for n, line in enumerate(raw.decode(errors="replace").split("\n"), 1) if line.strip()]
+        raise StoreError(f"{path}: larger than {MAX_BYTES // 2**20} MiB", HINT)
+    lines = [(n, line) for n, line in enumerate(_decoded(raw, path).split("\n"), 1) if line.strip()]
     rows = [(n, read_row(line)) for n, line in lines]
     for n, row in rows:
         if row is None:
-            raise StoreError(f"{path}:{n}: is no test of llama-bench's", _HINT)
+            raise StoreError(f"{path}:{n}: is no test of llama-bench's", HINT)
     if not rows:
-        raise StoreError(f"{path}: is empty", _HINT)
+        raise StoreError(f"{path}: is empty", HINT)
     return [row for _, row in rows if row is not None]
 
 
+def _decoded(raw: bytes, path: Path) -> str:
+    """A file's text, by the mark that it begins with; what was appended to it may have brought another one."""
+    encoding = next((name for mark, name in _ENCODINGS if raw.startswith(mark)), "utf-8")
+    try:
+        return raw.decode(encoding).replace("\ufeff", "")
+    except UnicodeDecodeError as e:
+        raise StoreError(f"{path}: is no {encoding.upper()} text at byte {e.start:,}", "Save it as UTF-8.") from e
+
+
 def pair(rows: Sequence[Row]) -> tuple[list[tuple[Row, Row]], list[Row]]:
-    """Each reading of P tokens with each writing at depth P of its setting, in order; and what stands unmatched."""
-    pairs = []
-    for prefill in (r for r in rows if r.n_prompt and not r.n_gen and not r.n_depth):
-        partners = (r for r in rows if r.n_gen and not r.n_prompt and r.n_depth == prefill.n_prompt)
-        pairs += [(prefill, decode) for decode in partners if _setting(decode) == _setting(prefill)]
+    """The k-th reading of P tokens with the k-th writing at depth P of its setting; and what stands unmatched.
+
+    One reading may stand beside writings of several lengths, which are cells of their own.
+    """
+    reading: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    writing: dict[tuple[str, int], dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.n_prompt and not row.n_gen and not row.n_depth:
+            reading[setting(row), row.n_prompt].append(row)
+        elif row.n_gen and not row.n_prompt:
+            writing[setting(row), row.n_depth][row.n_gen].append(row)
+    pairs = [
+        both
+        for key, prefills in reading.items()
+        for decodes in writing.get(key, {}).values()
+        for both in zip(prefills, decodes, strict=False)
+    ]
     used = {id(row) for both in pairs for row in both}
     return pairs, [row for row in rows if id(row) not in used]
-
-
-def _setting(row: Row) -> str:
-    kept = {k: v for k, v in row.model_dump(mode="json").items() if k not in _OF_TEST}
-    return json.dumps(kept, sort_keys=True)
-
-
-def _name(row: Row) -> str:
-    parts = [f"pp{row.n_prompt}" if row.n_prompt else "", f"tg{row.n_gen}" if row.n_gen else ""]
-    return "+".join(p for p in parts if p) + (f" @ d{row.n_depth}" if row.n_depth else "")
 
 
 def _known_model(ref: str, rows: Sequence[Row]) -> ModelInfo:
@@ -123,7 +127,7 @@ def _known_model(ref: str, rows: Sequence[Row]) -> ModelInfo:
     if info is None:
         raise ModelError(f"{ref} is not on this machine yet", f"Fetch it first: melt models pull {ref}")
     for row in rows:
-        counted = _more(row).get("model_n_params")
+        counted = more(row).get("model_n_params")
         if counted != info.n_params:
             raise ModelError(
                 f"{ref} has {info.n_params} parameters, and the model measured {counted}", "Name that one."
@@ -131,12 +135,8 @@ def _known_model(ref: str, rows: Sequence[Row]) -> ModelInfo:
     return info
 
 
-def _more(row: Row) -> Mapping[str, Any]:
-    return row.model_extra or {}
-
-
 def _run_of(prefill: Row, decode: Row, device: str, info: ModelInfo | None) -> tuple[Manifest, list[str]]:
-    cell = _cell(prefill, decode, device, info)
+    cell, unknown = cell_of(prefill, decode, device, info)
     given = [json.dumps(without_path(row), sort_keys=True) for row in (prefill, decode)]
     translate = LlamaBenchOutput(cell)
     lines = [line for row in given for line in translate(row)]
@@ -144,7 +144,7 @@ def _run_of(prefill: Row, decode: Row, device: str, info: ModelInfo | None) -> t
     content = hashlib.sha256("\n".join([cell.id, *given]).encode()).hexdigest()
     who = hello(decode, None)
     engine = {"engine": who.engine, "engine_version": who.engine_version}
-    facts = DeviceFacts(platform="unknown", machine="unknown", soc=prefill.cpu_info or None)
+    facts = DeviceFacts(platform="unknown", machine="unknown", soc=prefill.cpu_info or None, power_mode=cell.power_mode)
     manifest = Manifest(
         run_id=f"{started:%Y%m%dT%H%M%S}-{cell.id}-i{content[:8]}",
         cell=cell,
@@ -153,53 +153,29 @@ def _run_of(prefill: Row, decode: Row, device: str, info: ModelInfo | None) -> t
         session=int(content[8:14], 16),
         attempt=0,
         status="ok",
-        flags=(
-            Flag(name="imported", evidence="by llama-bench, which alone says what it ran on and in which conditions"),
-        ),
+        flags=flags_of(prefill, info),
         started_at=started.isoformat(timespec="milliseconds"),
         ended_at=ended.isoformat(timespec="milliseconds"),
         device=facts,
-        passport={"driver": "imported", **facts.passport(), **engine},
+        passport=passport_of(prefill, facts, engine, unknown),
         model=model_record(info) if info else None,
-        job={"iterations": cell.iterations, "threads": cell.threads},
+        job={"iterations": cell.iterations},
         versions={"melt": __version__, "runner": f"{who.runner} {who.runner_version}", "engine": engine["engine"]},
     )
     return manifest, lines
 
 
-def _cell(prefill: Row, decode: Row, device: str, info: ModelInfo | None) -> Cell:
-    more = _more(prefill)
-    counts = {len(prefill.samples_ns), len(decode.samples_ns)}
-    if len(counts) > 1:
-        raise StoreError(f"{_name(prefill)} and {_name(decode)} were repeated differently often", "Run them together.")
-    fields = {
-        "device": device,
-        "model": info.ref if info else Path(prefill.model_filename).name or "unknown",
-        "backend": LlamaBench.name,
-        "runner": "imported",
-        "accelerator": "gpu" if prefill.gpu_info and more.get("n_gpu_layers") != 0 else "cpu",
-        "prompt_tokens": prefill.n_prompt,
-        "gen_tokens": decode.n_gen,
-        "iterations": counts.pop(),
-        **{axis: more[key] for axis, key in AXES_OF_ROWS.items() if key in more},
-    }
-    try:
-        return Cell.model_validate(fields)
-    except ValidationError as e:
-        raise PlanError(describe_problems(e, _name(prefill), Cell), _HINT) from e
-
-
 def _times(prefill: Row, decode: Row) -> tuple[datetime, datetime]:
     """When it began by its own word, and when it must have ended."""
     try:
-        started, last = (datetime.fromisoformat(str(_more(r)["test_time"])) for r in (prefill, decode))
+        started, last = (datetime.fromisoformat(str(more(r)["test_time"])) for r in (prefill, decode))
         if started.tzinfo is None or last.tzinfo is None:
             raise ValueError("no time zone")
         first = min(started, last)
         took_s = sum(prefill.samples_ns + decode.samples_ns) * S_PER_NS
         return first, max(started, last) + timedelta(seconds=took_s)
     except (KeyError, ValueError, OverflowError) as e:
-        raise StoreError(f"{_name(prefill)}: test_time is missing or no time", _HINT) from e
+        raise StoreError(f"{name(prefill)}: test_time is missing or no time", HINT) from e
 
 
 def _publish(store: Store, manifest: Manifest, lines: Sequence[str]) -> Run:

@@ -72,7 +72,7 @@ def test_melts_own_runs_are_written_and_read_again(tmp_path: Path, tiny_model: P
     assert done.returncode == 0
     prefill, decode = (json.loads(line) for line in done.stdout.splitlines())
     assert (prefill["n_prompt"], prefill["n_gen"], prefill["n_depth"]) == (32, 0, 0)
-    assert (decode["n_prompt"], decode["n_gen"], decode["n_depth"]) == (0, 8, 32)
+    assert (decode["n_prompt"], decode["n_gen"], decode["n_depth"]) == (0, 9, 32)
     assert set(FIRST) & set(prefill) >= {"build_commit", "cpu_info", "model_type", "n_threads", "avg_ts", "samples_ts"}
     row = melt.load(tmp_path / "r").runs.iloc[0]
     assert sorted(prefill["samples_ts"])[1] == pytest.approx(row["prefill_tok_per_s"])
@@ -82,6 +82,8 @@ def test_melts_own_runs_are_written_and_read_again(tmp_path: Path, tiny_model: P
     import_llama_bench(written, tmp_path / "back", "here")
     back = melt.load(tmp_path / "back").runs.iloc[0]
     assert back["decode_tok_per_s"] == pytest.approx(row["decode_tok_per_s"])
+    for told in ("gen_tokens", "flash_attn", "load_mode", "cores", "threads"):
+        assert back[told] == row[told], told
 
 
 def test_what_was_imported_is_given_back_as_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model in several files is refused by each of them: a part's header says neither the size nor the hash of the whole."""
+"""Every file of a split model is refused: its header says neither the size nor the hash of the whole."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Writes a model of an exact published shape with random weights.
 
-Speed, memory and energy do not depend on the values of weights, so such a file measures what the
+Speed and memory do not depend on the values of weights, so such a file measures what the
 real one would. Quantised blocks are made directly (random codes, scales in a sane range) rather
 than by quantising floats: no engine is needed, and memory stays at a few buffers.
 """
