@@ -130,7 +130,7 @@ def flags_of(row: Row, info: ModelInfo | None) -> tuple[Flag, ...]:
     said = more(row).get(FLAGS)
     for flag in said[:_MAX_FLAGS] if isinstance(said, list) else ():
         if isinstance(flag, str) and _FLAG_NAME.fullmatch(flag) and flag != "imported":
-            flags.append(Flag(name=flag, evidence="flagged where it was measured"))
+            flags.append(Flag.model_validate({"name": flag, "evidence": "flagged where it was measured"}))
     layers = more(row).get("n_gpu_layers")
     whole = info.n_layers if info else MANY_LAYERS
     if row.gpu_info and isinstance(layers, int) and 0 < layers < whole:

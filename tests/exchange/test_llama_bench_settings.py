@@ -1,6 +1,7 @@
 """What is pooled of llama-bench's files: what had the same settings, all of them told, and no more."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ ROWS = [json.loads(line) for line in REAL.read_text().splitlines()]
 MINUTE = iter(range(10_000))
 
 
-def a_pair(prefill_ms: float = 100, decode_ms: float = 160, **changes: Any) -> list[dict[str, Any]]:
+def a_pair(
+    prefill_ms: float = 100, decode_ms: float = 160, changes: Mapping[str, Any] | None = None, **more: Any
+) -> list[dict[str, Any]]:
     """A reading of 64 tokens, and a writing of 16 behind them, as one invocation gives both."""
     m = next(MINUTE)
     took = {"test_time": f"2026-11-{1 + m // 1440:02d}T{m // 60 % 24:02d}:{m % 60:02d}:00Z"}
     prefill = ROWS[0] | took | {"samples_ns": [round(prefill_ms * 1e6)] * 3}
     decode = ROWS[3] | took | {"samples_ns": [round(decode_ms * 1e6)] * 3}
-    return [{k: v for k, v in (row | changes).items() if v is not ...} for row in (prefill, decode)]
+    return [{k: v for k, v in {**row, **(changes or {}), **more}.items() if v is not ...} for row in (prefill, decode)]
 
 
 def cells_of(folder: Path, *pairs: list[dict[str, Any]], encoding: str = "utf-8") -> pd.DataFrame:
@@ -60,7 +63,7 @@ def test_two_models_of_one_file_name_are_two_cells(tmp_path: Path) -> None:
         "model_type": "qwen2 7B Q4_K",
         "model_n_params": 7615616512,
     }
-    cells = cells_of(tmp_path, a_pair(640, **small), a_pair(6400 / 3, **large))
+    cells = cells_of(tmp_path, a_pair(640, changes=small), a_pair(6400 / 3, changes=large))
     assert list(cells["prefill_tok_per_s"]) == pytest.approx([30, 100])
     assert list(cells["n_sessions"]) == [1, 1]
     write_report(melt.load(tmp_path / "r"), tmp_path / "page")
@@ -92,7 +95,7 @@ def test_two_models_of_one_file_name_are_two_cells(tmp_path: Path) -> None:
 def test_what_differs_in_a_setting_or_lacks_it_is_not_pooled(
     column: str, one: object, other: object, tmp_path: Path
 ) -> None:
-    cells = cells_of(tmp_path, a_pair(100, **{column: one}), a_pair(150, **{column: other}))
+    cells = cells_of(tmp_path, a_pair(100, changes={column: one}), a_pair(150, changes={column: other}))
     assert list(cells["prefill_s"]) == pytest.approx([0.15, 0.1])
     assert list(cells["n_sessions"]) == [1, 1]
 
@@ -102,7 +105,7 @@ def test_what_a_row_tells_is_its_setting_and_what_it_does_not_is_nobodys(tmp_pat
     assert (told["flash_attn"], told["load_mode"], told["cores"], told["threads"]) == ("on", "read", "0xc", 2)
     (tmp_path / "untold").mkdir()
     columns = ("flash_attn", "use_mmap", "load_mode", "cpu_mask", "n_threads", "n_batch", "type_k")
-    untold = cells_of(tmp_path / "untold", a_pair(**dict.fromkeys(columns, ...))).iloc[0]
+    untold = cells_of(tmp_path / "untold", a_pair(changes=dict.fromkeys(columns, ...))).iloc[0]
     for axis in ("flash_attn", "load_mode", "cores", "threads", "batch", "type_k", "warmups", "seed", "power_mode"):
         assert untold[axis] != untold[axis], axis
     page = write_report(melt.load(tmp_path / "untold" / "r"), tmp_path / "page").read_text()

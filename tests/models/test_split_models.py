@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from melt.errors import ModelError
-from melt.models.gguf.header import read_header
+from melt.models.gguf.header import Value, read_header
 from melt.models.gguf.info import inspect_file
 from melt.models.gguf.types import TENSOR_TYPES
 from melt.models.gguf.write import encode, lay_out
@@ -28,7 +28,7 @@ def parts_of(whole: Path, folder: Path, n: int = 3) -> list[Path]:
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
     """A Llama that has a header and no vocabulary."""
-    metadata = {
+    metadata: dict[str, Value] = {
         "general.architecture": "llama",
         **{f"llama.{k}": v for k, v in {"block_count": 2, "embedding_length": 64, "context_length": 2048}.items()},
         **{f"llama.{k}": v for k, v in {"attention.head_count": 4, "feed_forward_length": 128}.items()},
