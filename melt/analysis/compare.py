@@ -6,7 +6,7 @@ import numpy as np
 
 from melt.analysis.curves import MATCHED, Curve, shared_contexts
 from melt.analysis.paired import Paired, paired
-from melt.analysis.passport import conditions, differences
+from melt.analysis.passport import as_found, conditions, differences
 from melt.analysis.rounds import log_ratios, mean_log_ratios
 from melt.errors import ReportError
 from melt.store.manifest import Manifest
@@ -100,8 +100,13 @@ def incomparable(a: Curve, b: Curve, manifests: dict[str, Manifest]) -> list[str
         if left == right:
             continue
         if name == "conditions_id":
-            one, other = (conditions(manifests[c.sessions["run_id"].iloc[0]].passport) for c in (a, b))
-            reasons += differences(one, other)
+            reasons += differences(*(_conditions(c, manifests) for c in (a, b)))
         else:
             reasons.append(f"{name}: {left} against {right}")
     return reasons
+
+
+def _conditions(curve: Curve, manifests: dict[str, Manifest]) -> dict[str, str]:
+    """Under which a curve's runs were made: all under the same."""
+    run = curve.sessions.iloc[0]
+    return conditions(as_found(manifests[run["run_id"]].passport, run["flags"]))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from melt.analysis.flags import NOT_COMPARED
+from melt.analysis.cells import cells_frame
+from melt.analysis.flags import compared
 from melt.analysis.stats import Floats
 from melt.spec.cell import AXES
 
@@ -66,10 +67,12 @@ class Curve:
 def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
     """Every curve with at least one measured cell; Transformers first, then by name.
 
-    Cells with a flag of ``NOT_COMPARED`` are on none.
+    Runs with a flag of ``NOT_COMPARED`` are on none: a cell that has others beside them is on its curve with those.
     """
-    barred = cells["flags"].str.split(",").map(lambda flags: not set(NOT_COMPARED).isdisjoint(flags)).astype(bool)
-    measured = cells[(cells["n_sessions"] > 0) & ~barred]
+    fit = runs["flags"].map(compared).astype(bool)
+    if not fit.all():
+        runs, cells = runs[fit], cells_frame(runs[fit])
+    measured = cells[cells["n_sessions"] > 0]
     ok = runs[runs["status"] == "ok"].set_index(["cell_id", "passport_id"], drop=False)
     found = []
     for key, group in measured.groupby([*MATCHED, *OF_MODEL], dropna=False, sort=False):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from melt.analysis.measures.energy import NO_TIMES
 from melt.analysis.measures.thermal import throttling
 from melt.analysis.observation import Observation
+from melt.analysis.placement import placement_flags
 from melt.analysis.run_record import RunRecord
 from melt.spec.events import PHASES
 from melt.store.manifest import Flag
@@ -21,16 +22,24 @@ SWAPPED_BYTES = 2**20
 UNKNOWN_LINES = "unknown_lines"
 EMULATED = "emulated"
 FAMILY_DISAGREEMENT = "family_disagreement"
-# What was timed is another thing than what the cell or its model's header names: such runs stand in the tables, and in
-# no comparison.
-NOT_COMPARED = (EMULATED, FAMILY_DISAGREEMENT)
+# What was timed is another thing than what the cell or its model's header names, or was so under other conditions than
+# the device was to be in: such runs stand in the tables, and in no comparison.
+NOT_COMPARED = (
+    *(EMULATED, FAMILY_DISAGREEMENT, "accelerator_fallback", "partial_fallback", "extra_buffers_off"),
+    *("start_temperature_out_of_band", "conditions_changed", "throttled"),
+)
+
+
+def compared(flags: str) -> bool:
+    """Whether a run with these flags, joined by commas, may stand in a comparison."""
+    return set(NOT_COMPARED).isdisjoint(flags.split(","))
 
 
 def flags_of(rec: RunRecord, row: Mapping[str, float], observed: Observation) -> list[Flag]:
     """The manifest's flags and those of the data, each name once, in the order they were found."""
     flags = [*rec.manifest.flags]
     if rec.ok:
-        flags += [*_emulated(rec), *_family(rec), *_accelerator(rec), *_memory(rec, row), *_throttling(rec)]
+        flags += [*_emulated(rec), *_family(rec), *placement_flags(rec), *_memory(rec, row), *_throttling(rec)]
         flags += [*_surroundings(observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
         flags.append(
@@ -58,17 +67,6 @@ def _family(rec: RunRecord) -> list[Flag]:
         return []
     evidence = f"{model.arch} is {engine} by the engine's own word, and {model.family} by the model's header"
     return [Flag(name=FAMILY_DISAGREEMENT, evidence=evidence)]
-
-
-def _accelerator(rec: RunRecord) -> list[Flag]:
-    asked, ran = rec.manifest.cell.accelerator, rec.loaded.effective_accelerator if rec.loaded else None
-    if rec.loaded is None and rec.hello is not None and asked not in {a.kind for a in rec.hello.accelerators}:
-        seen = ", ".join(a.name for a in rec.hello.accelerators) or "none"
-        return [Flag(name="accelerator_fallback", evidence=f"asked for {asked}; what the program saw: {seen}")]
-    if rec.loaded is None or ran in (None, asked):
-        return []
-    where = ", ".join(f"{b.kind} {b.bytes / 2**20:.1f} MiB on {b.device}" for b in rec.loaded.buffers)
-    return [Flag(name="accelerator_fallback", evidence=f"asked for {asked}, ran on {ran}: {where}")]
 
 
 def _memory(rec: RunRecord, row: Mapping[str, float]) -> list[Flag]:

@@ -11,6 +11,14 @@ from collections.abc import Mapping
 MODEL_PREFIX = "model"
 UNKNOWN_SETTINGS = "unknown_settings"  # the axes that an imported run's program did not tell, joined by commas
 
+# Flags that tell a condition of the whole run: with and without one is never pooled, nor compared.
+CONDITIONS = ("charging", "extra_buffers_off")
+
+
+def as_found(passport: Mapping[str, str], flags: str) -> dict[str, str]:
+    """A run's passport with what its flags, joined by commas, tell of its conditions."""
+    return {**passport, **{f: "yes" for f in CONDITIONS if f in flags.split(",")}}
+
 
 def passport_id(passport: Mapping[str, str]) -> str:
     """Eight hexadecimal digits that stand for the whole passport."""

@@ -12,7 +12,7 @@ from melt.analysis.columns import names
 from melt.analysis.measures import energy, latency, loading, memory, thermal
 from melt.analysis.metrics import PER_ITERATION, PER_RUN
 from melt.analysis.observation import Observation
-from melt.analysis.passport import conditions, passport_id
+from melt.analysis.passport import as_found, conditions, passport_id
 from melt.analysis.run_record import RunRecord
 from melt.analysis.settings import settings_of
 from melt.analysis.stats import median
@@ -42,11 +42,13 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
     """A run as a row of ``runs``."""
     rec, observed = one.rec, one.observed
     manifest, failure = rec.manifest, rec.failure
+    joined = ",".join(sorted(f.name for f in flags))
+    passport = as_found(manifest.passport, joined)
     return {
         "run_id": rec.run_id,
         "cell_id": manifest.cell_id,
-        "passport_id": passport_id(manifest.passport),
-        "conditions_id": passport_id(conditions(manifest.passport)),
+        "passport_id": passport_id(passport),
+        "conditions_id": passport_id(conditions(passport)),
         "settings_id": manifest.cell.settings_id,
         "session": manifest.session,
         "attempt": manifest.attempt,
@@ -54,7 +56,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "status": rec.status,
         "error_kind": failure.kind if failure else np.nan,
         "error_message": failure.message if failure else np.nan,
-        "flags": ",".join(sorted(f.name for f in flags)),
+        "flags": joined,
         "compiled": _compiled(rec),
         "started_at": manifest.started_at,
         **settings_of(rec),

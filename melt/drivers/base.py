@@ -140,7 +140,7 @@ class Driver(Protocol):
         ...
 
     def held(self) -> Mapping[str, str]:
-        """What holds now of ``melt.spec.facts.MOVED_BY_CONDITIONS``, by name; what the device does not tell is left
+        """What holds now of ``melt.spec.facts.STATE``, by name; what the device does not tell is left
         out."""
         ...
 

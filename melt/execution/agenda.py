@@ -8,6 +8,7 @@ from melt.execution.estimate import Rate
 from melt.execution.manifest import known_passport
 from melt.execution.preflight import Preflight
 from melt.spec.cell import Cell
+from melt.spec.facts import MOVED_BY_CONDITIONS, STATE
 from melt.spec.plan import Plan
 from melt.spec.schedule import Unit, interleave
 from melt.store.manifest import Manifest
@@ -73,7 +74,8 @@ def _without_operators(counted: Sequence[Manifest], plan: Plan) -> list[str]:
 def _expected_passport(cell: Cell, admitted: Preflight) -> Passport:
     """The passport that a run of this cell would have now, and the engine's version as the device tells it.
 
-    Of a condition that the profile asks for, the run has what was asked, or what was found where it was refused.
+    Of a condition that the profile asks for, the run has what was asked, or what was found where it was refused. What
+    else moves with conditions nobody knows before they are set.
     """
     facts, model = admitted.facts.get(cell.device), admitted.models.get(cell.model)
     if facts is None or model is None:
@@ -84,6 +86,8 @@ def _expected_passport(cell: Cell, admitted: Preflight) -> Passport:
         for under in (facts_as_asked(cell, profile, facts), facts_as_found(cell, facts))
     )
     allowed = {k: frozenset((v, as_found.get(k, v))) for k, v in as_asked.items() if v or k != "model_sha256"}
+    if profile.conditions or cell.conditions:
+        allowed = {k: v for k, v in allowed.items() if k in MOVED_BY_CONDITIONS or k not in STATE}
     return allowed | {_ENGINE: frozenset((facts.engines.get(cell.backend, ""),))}
 
 

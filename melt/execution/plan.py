@@ -99,7 +99,7 @@ class _Executor:
         plan = admitted.plan
         self._rules = Rules(plan.cooldown, plan.timeouts, plan.idle_s, plan.profile_ops)
         self._origin = Origin(plan.name, to_yaml(plan))
-        self._extra_buffers_crash: set[tuple[str, str]] = set()  # (device, backend)
+        self._extra_buffers_crash: set[tuple[str, str, str]] = set()  # (device, backend, model)
 
     def run_all(self) -> Outcome:
         """Every missing unit of every cell that fits, in the plan's order."""
@@ -146,7 +146,7 @@ class _Executor:
             prediction=predicted(cell, model),
             rules=self._rules,
             origin=self._origin,
-            extra_buffers=(cell.device, cell.backend) not in self._extra_buffers_crash,
+            extra_buffers=_crasher(cell) not in self._extra_buffers_crash,
         )
 
     def _next_attempt(self, attempt: Attempt, run: Run) -> Attempt | None:
@@ -154,8 +154,13 @@ class _Executor:
         if error is None:
             return None
         if error.kind in CRASHES and attempt.extra_buffers and backend.has_extra_buffers:
-            self._extra_buffers_crash.add((attempt.cell.device, attempt.cell.backend))
+            self._extra_buffers_crash.add(_crasher(attempt.cell))
             return replace(attempt.again(), extra_buffers=False)
         if error.kind in ("disconnected", "transient") and attempt.number < self._admitted.plan.retries:
             return attempt.again()
         return None
+
+
+def _crasher(cell: Cell) -> tuple[str, str, str]:
+    """What crashed with extra buffers and would again: another model may have none of the kernels at fault."""
+    return cell.device, cell.backend, cell.model

@@ -41,7 +41,7 @@ def _synthetic(results: Results) -> list[str]:
 
 
 def _not_compared(results: Results) -> list[str]:
-    """Of each flag that keeps runs out of comparisons: which cells, and why."""
+    """Of each flag that keeps runs out of comparisons: how many runs, of which cells, and why."""
     out = []
     for flag in NOT_COMPARED:
         found = results.flags[results.flags["flag"] == flag]
@@ -51,7 +51,8 @@ def _not_compared(results: Results) -> list[str]:
         names = sorted({text.place(dict(c)) for c in cells})
         out.append(
             f"{text.name(flag).replace('_', ' ').capitalize()}: {text.joined(names)}. "
-            f"{text.clean(found['evidence'].iloc[0])}. These cells stand in the tables, and in no figure or comparison."
+            f"{text.clean(found['evidence'].iloc[0])}. {text.plural(len(found), 'such run stands', 'such runs stand')} "
+            "in the tables, and in no figure or comparison."
         )
     return out
 

@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 # Those of the facts below that a condition may move: of these the passport tells what held.
 MOVED_BY_CONDITIONS = ("governor", "clocks", "power_mode")
+# What no condition is named after, but moves with one, or by a person's hand: of these too what held.
+STATE = (
+    *MOVED_BY_CONDITIONS,
+    *("clock_cap", "turbo", "energy_preference", "platform_profile", "supply", "battery_saver"),
+)
 
 
 class DeviceFacts(BaseModel):
@@ -29,6 +34,12 @@ class DeviceFacts(BaseModel):
     swap_bytes: int | None = None
     governor: str | None = None
     clocks: str | None = None  # "locked" at one frequency each, "free", or what of them is locked
+    clock_cap: str | None = None  # the highest clocks allowed, where locked the one there is: "1.80, 2.40 GHz"
+    turbo: str | None = None  # "on" or "off"
+    energy_preference: str | None = None  # the processor's, between performance and power
+    platform_profile: str | None = None  # the firmware's, as "balanced"
+    supply: str | None = None  # of what has a battery: "mains" or "battery"
+    battery_saver: str | None = None  # Android's: "on" or "off"
     power_mode: str | None = None
     power_modes: tuple[str, ...] = ()  # those that it has
     battery_capacity_j: float | None = None
@@ -52,7 +63,7 @@ class DeviceFacts(BaseModel):
             "kernel",
             "logical_cores",
             "ram_bytes",
-            *MOVED_BY_CONDITIONS,
+            *STATE,
             "battery_health",
             "virtual_machine",
             "serial_hash",

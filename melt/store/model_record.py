@@ -6,7 +6,7 @@ from melt.store.manifest import ModelRecord
 
 def model_record(model: ModelInfo) -> ModelRecord:
     """The model as a run keeps it: no path of this host."""
-    keys = ("n_layers", "d_model", "n_heads", "n_kv_heads", "vocab_size", "d_state")
+    keys = ("n_layers", "d_model", "n_heads", "n_kv_heads", "vocab_size", "d_state", "embedding_bytes")
     shape = {k: v for k in keys if isinstance(v := getattr(model, k, None), int)}
     return ModelRecord(
         ref=model.ref,

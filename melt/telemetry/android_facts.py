@@ -10,6 +10,7 @@ from melt.telemetry.kinds.android_battery import BATTERY_SERVICE
 from melt.telemetry.source import Inventory
 
 SHELL_USER = "id -u"
+_SAVER = "battery saver"
 LIBRARIES = (
     "/vendor/lib64/libOpenCL.so",
     "/system/vendor/lib64/libOpenCL.so",
@@ -23,6 +24,7 @@ LIBRARIES = (
 COMMANDS = {
     android_properties.PROPERTIES: android_properties.COMMAND,
     SHELL_USER: "id -u",
+    _SAVER: "if command -v settings >/dev/null; then settings get global low_power 2>/dev/null; fi",
     "libraries": f"for f in {' '.join(LIBRARIES)}; do [ -e $f ] && echo $f; done; true",
     **linux_facts.SYSTEM,
 }
@@ -38,6 +40,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "soc": _joined(props, "ro.soc.manufacturer", "ro.soc.model") or props.get("ro.board.platform"),
         "product": _joined(props, "ro.product.manufacturer", "ro.product.model"),
         "os_build": props.get("ro.build.fingerprint"),
+        "battery_saver": {"0": "off", "1": "on"}.get((inventory.text(_SAVER) or "").strip()),
         "battery_health": _battery_health(inventory),
         "serial_hash": linux_facts.hashed(serial) if serial else None,
         "extra": _extra(inventory, props),

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from melt.spec.facts import MOVED_BY_CONDITIONS, DeviceFacts
+from melt.spec.facts import DeviceFacts
 from melt.telemetry.kinds import battery
-from melt.telemetry.kinds.devfreq import GPU_NODES, devfreq_node
+from melt.telemetry.linux_state import STATE_GLOBS, power_modes, state
 from melt.telemetry.source import Inventory
 
 _CPU = "/sys/devices/system/cpu"
@@ -25,20 +25,12 @@ GLOBS = (
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease", "/sys/hypervisor/type"),
     *(f"/proc/device-tree/{f}" for f in ("model", "compatible", "serial-number")),
     *("/etc/os-release", "/etc/nv_tegra_release", "/etc/machine-id"),
-    *("/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"),
     *(f"/sys/class/dmi/id/{f}" for f in ("product_name", "sys_vendor", "chassis_type")),
     *(f"{_CPU}/cpu[0-9]*/topology/{f}" for f in ("core_id", "physical_package_id")),
-    *(f"{_CPU}/cpufreq/policy*/{f}" for f in ("scaling_governor", "related_cpus", "cpuinfo_max_freq")),
-    *(f"{_CPU}/cpufreq/policy*/scaling_{f}_freq" for f in ("min", "max")),
-    *(f"/sys/class/devfreq/*/{f}" for f in ("min_freq", "max_freq", "device/of_node/name")),
+    *(f"{_CPU}/cpufreq/policy*/{f}" for f in ("related_cpus", "cpuinfo_max_freq")),
+    *STATE_GLOBS,
     "/usr/local/cuda/version.json",
     *battery.GLOBS,
-)
-# What ``state`` is read from.
-STATE_GLOBS = (
-    *(f"{_CPU}/cpufreq/policy*/scaling_{f}" for f in ("governor", "min_freq", "max_freq")),
-    *(f"/sys/class/devfreq/*/{f}" for f in ("min_freq", "max_freq", "device/of_node/name")),
-    *("/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"),
 )
 COMMANDS = {  # an inventory's entries that are no files, and the command that gives each
     "jetpack": "dpkg-query -W -f='${Version}' nvidia-jetpack 2>/dev/null || true",
@@ -156,41 +148,6 @@ def _clusters(inventory: Inventory) -> tuple[tuple[int, ...], ...]:
     return tuple(cpus for _, cpus in sorted(by_clock.items()))
 
 
-def state(inventory: Inventory) -> dict[str, str]:
-    """Those of the facts that a condition may move, as far as the machine tells them."""
-    values = {name: _STATE[name](inventory) for name in MOVED_BY_CONDITIONS}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _governor(inventory: Inventory) -> str | None:
-    governors = {inventory.text(p) for p in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_governor")}
-    return ", ".join(sorted(g for g in governors if g)) or None
-
-
-def clocks(inventory: Inventory) -> str | None:
-    """Whether the processors' and the GPU's clocks are held at one frequency each, as jetson_clocks does.
-
-    "locked", "free", or what of them is locked; None where the device tells no limits.
-    """
-    held: dict[str, list[bool]] = {}
-    for path in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_min_freq"):
-        _note(held, "cpu", inventory, path, path.removesuffix("min_freq") + "max_freq")
-    for path in inventory.matching("/sys/class/devfreq/*/min_freq"):
-        folder = path.rsplit("/", 1)[0]
-        if devfreq_node(inventory, folder).startswith(GPU_NODES):
-            _note(held, "gpu", inventory, path, f"{folder}/max_freq")
-    locked = [name for name, of_name in held.items() if all(of_name)]
-    if not held:
-        return None
-    return "locked" if len(locked) == len(held) else f"{locked[0]} locked" if locked else "free"
-
-
-def _note(held: dict[str, list[bool]], name: str, inventory: Inventory, low: str, high: str) -> None:
-    lowest, highest = inventory.number(low), inventory.number(high)
-    if lowest is not None and highest is not None:
-        held.setdefault(name, []).append(lowest == highest)
-
-
 def _extra(inventory: Inventory) -> dict[str, str]:
     """What a board's maker installs: JetPack's version, CUDA's, the fan's profile."""
     fan = re.search(r"FAN_PROFILE:([\w-]{1,40})", inventory.text("fan") or "")
@@ -208,25 +165,6 @@ def _cuda(text: str) -> str:
         return str(json.loads(text)["cuda"]["version"])[:40]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-
-
-def _power_mode(inventory: Inventory) -> str | None:
-    """Jetson's mode by name: the status file holds "pmode:0002", the configuration names the numbers."""
-    status = re.search(r"pmode:([0-9]{1,4})\b", inventory.text("/var/lib/nvpmodel/status") or "")
-    if not status:
-        return None
-    return power_modes(inventory).get(int(status[1]), str(int(status[1])))
-
-
-def power_modes(inventory: Inventory) -> dict[int, str]:
-    """A Jetson's modes by number; none on other machines."""
-    names = re.findall(
-        r"POWER_MODEL\s+ID=(\d{1,3})\s+NAME=([A-Za-z0-9_.+-]{1,40})\s*>", inventory.text("/etc/nvpmodel.conf") or ""
-    )
-    return {int(number): name for number, name in names}
-
-
-_STATE = {"governor": _governor, "clocks": clocks, "power_mode": _power_mode}
 
 
 def _virtual_machine(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | None:

@@ -60,7 +60,7 @@ def test_a_family_that_the_engine_denies_is_in_no_comparison(tmp_path: Path, mod
     assert {c.name for c in found} == {m.name for m in others}
     assert not [p for p in pairs(found) if model.name in (p[0].name, p[1].name)]
     page = unescape(write_report(results, tmp_path / "page").read_text())
-    assert f"Family disagreement: local · llama.cpp · cpu. {evidence}. These cells stand in the tables" in page
+    assert f"Family disagreement: local · llama.cpp · cpu. {evidence}. 6 such runs stand in the tables" in page
 
 
 def test_an_unknown_family_is_shown_as_such_and_compared_with_nothing(tmp_path: Path) -> None:

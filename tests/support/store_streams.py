@@ -88,7 +88,7 @@ class Streams:
         }
 
     def _loaded(self) -> dict[str, Any]:
-        repacked = self.recipe.repacked_bytes
+        repacked, where = self.recipe.repacked_bytes, self.cell.accelerator.upper()
         copy = [{"device": "CPU_REPACK", "kind": "weights", "bytes": repacked}] if repacked else []
         family = self.recipe.engine_family
         own_word = {"recurrent": family == "ssm", "hybrid": family == "hybrid"} if family else {}
@@ -101,9 +101,9 @@ class Streams:
             "n_params": self.model.n_params,
             "threads": self.cell.threads or 2,
             "n_ctx": self.cell.prompt_tokens + self.cell.gen_tokens,
-            "effective_accelerator": "cpu",
-            "effective_device": "CPU",
-            "buffers": [{"device": "CPU", "kind": k, "bytes": b} for k, b in self.buffers().items() if b] + copy,
+            "effective_accelerator": where.lower(),
+            "effective_device": where,
+            "buffers": [{"device": where, "kind": k, "bytes": b} for k, b in self.buffers().items() if b] + copy,
             "tables_bytes": self.recipe.tables_bytes,
         }
 

@@ -21,7 +21,7 @@ from melt.drivers.shell_inventory import new_word, parse_answer, script_for
 from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.spec.facts import ClockReading
 from melt.spec.profile import DeviceProfile
-from melt.telemetry.linux_facts import STATE_GLOBS, state
+from melt.telemetry.linux_state import STATE_GLOBS, state
 from melt.telemetry.source import Absent, Inventory, Probe
 
 HOME = "~"  # of the user there, where a work folder begins with it

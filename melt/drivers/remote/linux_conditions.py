@@ -1,7 +1,7 @@
 """The conditions of a Linux machine beyond its governor: a Jetson's power modes and locked clocks."""
 
 from melt.drivers.remote.knobs import Conditions, Knob, below, literal
-from melt.telemetry.linux_facts import power_modes
+from melt.telemetry.linux_state import power_modes
 from melt.telemetry.source import Inventory
 
 # Both are root's, or sudo's where it asks for no password.
