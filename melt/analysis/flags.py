@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from melt.analysis.measures.energy import NO_TIMES
-from melt.analysis.measures.thermal import throttling
+from melt.analysis.measures.thermal import fall_of_speed
 from melt.analysis.observation import Observation
 from melt.analysis.placement import placement_flags
 from melt.analysis.run_record import RunRecord
@@ -39,7 +39,8 @@ def flags_of(rec: RunRecord, row: Mapping[str, float], observed: Observation) ->
     """The manifest's flags and those of the data, each name once, in the order they were found."""
     flags = [*rec.manifest.flags]
     if rec.ok:
-        flags += [*_emulated(rec), *_family(rec), *placement_flags(rec), *_memory(rec, row), *_throttling(rec)]
+        flags += [*_emulated(rec), *_family(rec), *placement_flags(rec), *_memory(rec, row)]
+        flags += _throttling(rec, observed)
         flags += [*_surroundings(observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
         flags.append(
@@ -99,18 +100,19 @@ def _mib(value: float) -> str:
     return f"{value / 2**20:.0f} MiB"
 
 
-def _throttling(rec: RunRecord) -> list[Flag]:
-    throttle = throttling(rec.timed)
-    if throttle is None:
-        return []
-    evidence = f"decode speed fell to {throttle.ratio:.0%} after {throttle.time_s:.0f} s and stayed down"
-    return [Flag(name="throttled", evidence=evidence)]
+def _throttling(rec: RunRecord, observed: Observation) -> list[Flag]:
+    """A fall of speed, told as throttling only where clocks, the firmware or temperature agree."""
+    fell, seen = fall_of_speed(rec.timed), observed.heat
+    why = seen.throttled or seen.cause
+    if fell is None:
+        return [Flag(name="throttled", evidence=why)] if why else []
+    if why:
+        return [Flag(name="throttled", evidence=f"{fell.told}; {why}")]
+    return [Flag(name="slowdown", evidence=f"{fell.told}; cause unknown, no clock or temperature tells of heat")]
 
 
 def _surroundings(observed: Observation) -> list[Flag]:
     flags = []
-    if observed.heat.throttled:
-        flags.append(Flag(name="throttled", evidence=observed.heat.throttled))
     if observed.background.charging:
         flags.append(Flag(name="charging", evidence=observed.background.charging))
     if observed.background.swapped_bytes > SWAPPED_BYTES:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from melt.analysis.measures.background import Background, background
 from melt.analysis.measures.energy import PhaseEnergies, phase_energies
 from melt.analysis.measures.memory import SampledMemory, only_before_loading, sampled_memory, superseded
-from melt.analysis.measures.thermal import Heat, heat
+from melt.analysis.measures.thermal import Heat, fall_of_speed, heat
 from melt.analysis.run_record import RunRecord
 from melt.analysis.telemetry import Telemetry, run_window, telemetry_text, text_until
 from melt.telemetry.series import series
 from melt.telemetry.source import Discovery
 
-NOT_MEASURED = ("frequency_hz",)  # of no measure; what other sources are made of is parsed with them
+NOT_MEASURED = ("frequency_hz",)  # but to tell why a run became slower; what other sources are made of is parsed too
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ def observe(rec: RunRecord) -> Observation:
     if not rec.ok or not known.sources:
         return Observation()
     text = telemetry_text(rec)
+    passed_over = () if fall_of_speed(rec.timed) else NOT_MEASURED
     before = tuple(s for s in known.sources if only_before_loading(s))
     throughout = tuple(
-        s for s in known.sources if s not in before and s.quantity not in NOT_MEASURED and not superseded(s, rec)
+        s for s in known.sources if s not in before and s.quantity not in passed_over and not superseded(s, rec)
     )
     early = text_until(text, run_window(rec)[0])
     by_name = series(Discovery(probes=known.probes, sources=before), early)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from melt.analysis.stats import Floats
 
@@ -38,7 +39,7 @@ class Slowdown:
     slow: tuple[int, int]
 
 
-def slowdown(start_s: Floats, took_s: Floats, speed: Floats) -> Slowdown | None:
+def slowdown(start_s: ArrayLike, took_s: ArrayLike, speed: ArrayLike) -> Slowdown | None:
     """The fall of speed over the passes of a process, or None.
 
     Args:
@@ -46,13 +47,13 @@ def slowdown(start_s: Floats, took_s: Floats, speed: Floats) -> Slowdown | None:
         took_s: how long each took.
         speed: of each, over what it should be; above 0.
     """
-    n = len(speed)
-    width = _width(took_s)
-    if n < 2 or width == 0 or not (np.isfinite(speed).all() and (speed > 0).all()):
+    started, speeds = np.asarray(start_s, dtype=float), np.asarray(speed, dtype=float)
+    n, width = len(speeds), _width(np.asarray(took_s, dtype=float))
+    if n < 2 or width == 0 or not (np.isfinite(speeds).all() and (speeds > 0).all()):
         return None
-    log = np.log(speed)
+    log = np.log(speeds)
     medians = np.median(np.lib.stride_tricks.sliding_window_view(log, width), axis=1)
-    early = max(1, int(np.searchsorted(start_s, start_s[0] + FRESH_WITHIN_S, side="left")) - width + 1)
+    early = max(1, int(np.searchsorted(started, started[0] + FRESH_WITHIN_S, side="left")) - width + 1)
     until_then = np.maximum.accumulate(medians[:early])
     fall = np.append(until_then, np.full(len(medians) - len(until_then), until_then[-1])) - medians
     most = int(np.argmax(fall))

@@ -1,5 +1,6 @@
 """Why a run is doubted, with its evidence."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 import melt
 from melt.store.manifest import Flag
+from melt.store.store import TELEMETRY, Run
 from tests.analysis.frames import events_of, results, rewrite
 from tests.support.store_factory import MAMBA, Recipe, write_run
 
@@ -63,18 +65,50 @@ def test_load_of_others_during_the_timed_iterations_is_flagged(tmp_path: Path) -
     assert re.search(r"other processes used 0\.[45]\d processor cores .* between \d+ and \d+ s after", flag["evidence"])
 
 
-def test_a_sustained_fall_of_speed_is_throttling(tmp_path: Path) -> None:
-    run = write_run(tmp_path, MAMBA, 128, recipe=Recipe(iterations=9, noise=0.0, telemetry=False))
+def slower_at_the_end(run: Run, clocks: str = "", by: float = 1.5) -> None:
+    """The last three of nine passes decode more slowly; their clocks read what is said."""
     events: list[Any] = events_of(run)
-    late_ns = 0
+    late_ns, since_ns = 0, 0
     for event in events:
         if event["event"] == "iteration" and not event["warmup"] and event["index"] >= 6:
             prefill, stamps = event["prefill"], event["token_t_ns"]
+            since_ns = since_ns or prefill["t_start_ns"]
             event["prefill"] = prefill | {t: prefill[t] + late_ns for t in ("t_start_ns", "t_end_ns")}
-            event["token_t_ns"] = [late_ns + stamps[0] + int((s - stamps[0]) * 1.5) for s in stamps]
-            late_ns += (stamps[-1] - stamps[0]) // 2
+            event["token_t_ns"] = [late_ns + stamps[0] + int((s - stamps[0]) * by) for s in stamps]
+            late_ns += int((stamps[-1] - stamps[0]) * (by - 1))
     rewrite(run, events)
-    row = melt.load(tmp_path).runs.iloc[0]
+    if clocks:
+        samples = [json.loads(line) for line in (run.folder / TELEMETRY).read_text().splitlines()]
+        for sample in samples:
+            if sample["probe"] == "cpu0:frequency" and sample["t_ns"] >= since_ns:
+                sample["raw"] = clocks
+        (run.folder / TELEMETRY).write_text("".join(json.dumps(s) + "\n" for s in samples))
+
+
+def test_a_fall_of_speed_with_that_of_clocks_is_throttling(tmp_path: Path) -> None:
+    run = write_run(tmp_path, MAMBA, 512, recipe=Recipe(iterations=9, noise=0.0))
+    slower_at_the_end(run, clocks="1600000\n")
+    results = melt.load(tmp_path)
+    row = results.runs.iloc[0]
     assert row["flags"] == "throttled"
     assert row["tokens_to_throttle"] == 6 * 32
     assert row["time_to_throttle_s"] > 0
+    evidence = results.flags.iloc[0]["evidence"]
+    assert re.fullmatch(r"decode speed fell to 6\d% after \d+ s; the CPU's clocks fell to \d\d%", evidence)
+
+
+def test_a_fall_of_speed_at_the_same_clocks_has_no_known_cause(tmp_path: Path) -> None:
+    for telemetry in (True, False):
+        run = write_run(
+            tmp_path / str(telemetry), MAMBA, 512, recipe=Recipe(iterations=9, noise=0.0, telemetry=telemetry)
+        )
+        slower_at_the_end(run)
+        results = melt.load(tmp_path / str(telemetry))
+        assert results.runs.iloc[0]["flags"] == "slowdown"
+        assert results.runs.iloc[0][["tokens_to_throttle", "time_to_throttle_s"]].isna().all()
+        assert "cause unknown" in results.flags.iloc[0]["evidence"]
+
+
+def test_a_fall_of_a_tenth_is_none(tmp_path: Path) -> None:
+    slower_at_the_end(write_run(tmp_path, MAMBA, 512, recipe=Recipe(iterations=9, noise=0.0)), by=1.08)
+    assert melt.load(tmp_path).runs.iloc[0]["flags"] == ""
