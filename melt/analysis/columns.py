@@ -30,8 +30,10 @@ RUNS = (
     Column("n_unknown_lines", "", "lines of the runner's stream that are no event"),
     *PER_RUN,
     Column("energy_sensor", "", "what measured power"),
+    Column("energy_site", "", "where it measures: what a joule of this run is a joule of"),
     Column("energy_prefill_reason", "", "why energy_prefill_j is NaN"),
     Column("energy_decode_reason", "", "why energy_decode_j is NaN"),
+    Column("idle_power_reason", "", "why idle_power_w, and so every net energy, is NaN"),
 )
 
 ITERATIONS = (
@@ -83,6 +85,7 @@ RAILS = (
     Column(
         "counts_in_total", "", "whether it is a part of the device's total; others are inside such a one, or beside it"
     ),
+    Column("effective_period_s", "s", "within it the sensor cannot tell one power from another"),
     *PER_RAIL[:4],
     Column("energy_prefill_reason", "", "why energy_prefill_j is NaN in the first iteration that lacks it"),
     *PER_RAIL[4:],

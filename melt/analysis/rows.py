@@ -64,8 +64,10 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "n_unknown_lines": rec.n_unknown_lines,
         **one.metrics,
         "energy_sensor": observed.energy.sensor or np.nan,
+        "energy_site": observed.energy.site or np.nan,
         "energy_prefill_reason": observed.energy.first_reason("prefill") or np.nan,
         "energy_decode_reason": observed.energy.first_reason("decode") or np.nan,
+        "idle_power_reason": observed.energy.idle_reason or np.nan,
     }
 
 

@@ -142,6 +142,8 @@ FORMATS = {
     "bytes": Format(size),
     "J": Format(energy),
     "J/token": Format(energy),
+    "mWh": Format(number, "mWh"),
+    "mAh": Format(number, "mAh"),
     "W": Format(power),
     "0 to 1": Format(percent),
     "tokens/s": Format(number, "tok/s"),

@@ -40,6 +40,8 @@ SCALES = {
     "bytes": Scale("MiB", 2**-20),
     "J": Scale("J", decimals=3),
     "J/token": Scale("mJ", 1e3, 1),
+    "mWh": Scale("mWh", decimals=3),
+    "mAh": Scale("mAh", decimals=3),
     "W": Scale("W", decimals=2),
     "0 to 1": Scale("%", 100.0),
     "°C": Scale("°C", decimals=1),

@@ -4,16 +4,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from melt.telemetry.readings import Times, Values, new_at_ns, settling_s
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
 from melt.util.units import S_PER_NS
-
-Times = NDArray[np.int64]
-Values = NDArray[np.float64]
 
 # The line as the sampler writes it. Anything else, such as other spacing or order, goes the slow way.
 _LINE = re.compile(
@@ -31,12 +29,23 @@ class Series:
     """One quantity over the device's time, in SI units; stamps rise strictly.
 
     ``breaks_ns`` are the stamps at which a cumulative counter started again: what went on just before such
-    a stamp is not known.
+    a stamp is not known. ``reading`` is what the sensor itself said, where the value is its product with another's.
     """
 
     t_ns: Times
     value: Values
     breaks_ns: tuple[int, ...] = ()
+    reading: Values | None = None
+
+    @cached_property
+    def new_ns(self) -> Times:
+        """The stamps at which the sensor had a new value."""
+        return new_at_ns(self.t_ns, self.value if self.reading is None else self.reading)
+
+    @cached_property
+    def settling_s(self) -> float:
+        """Seconds in which it follows a step of the load; 0 where it does at once."""
+        return settling_s(self.t_ns, self.value)
 
     def states(self, t0_ns: int, t1_ns: int) -> Values:
         """The values that a state had from t0 to t1: the last one read before, those within, the first one after.
@@ -261,6 +270,6 @@ def _multiplied(discovery: Discovery, by_name: dict[str, Series]) -> dict[str, S
 def _product(source: Source, one: Series, factor: Series) -> Series:
     at = np.interp(one.t_ns.astype(np.float64), factor.t_ns.astype(np.float64), factor.value)
     if source.quantity != "energy_j":
-        return Series(one.t_ns, one.value * at)
+        return Series(one.t_ns, one.value * at, reading=one.value)
     steps = np.diff(one.value) * (at[:-1] + at[1:]) / 2
-    return Series(one.t_ns, np.concatenate(([0.0], np.cumsum(steps))), one.breaks_ns)
+    return Series(one.t_ns, np.concatenate(([0.0], np.cumsum(steps))), one.breaks_ns, one.value)

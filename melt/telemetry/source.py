@@ -95,6 +95,7 @@ class Source(_Frozen):
     rail: str = ""
     sign: Literal["load_positive", "load_negative", "unsigned"] = "unsigned"
     native_period_s: float = 0.1  # how often the sensor itself gives a new value
+    window_s: float | None = None  # a value is the mean over this time before it; None where that is not known
     steps: bool = False  # it stays at one value for long: only a change of it is a sample
     wrap_at: float | None = None  # a cumulative counter starts again at this value (in SI units)
     resolution: float | None = None  # the smallest step, SI

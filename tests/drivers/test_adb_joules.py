@@ -35,9 +35,9 @@ def phone_unplugged(tmp_path: Path) -> Iterator[PhoneBox]:
 def test_joules_of_a_phone_meet_the_truth(
     phone_unplugged: PhoneBox, tmp_path: Path, tiny_model: Path, paced: Path
 ) -> None:
-    """A gauge gives a figure a second, and a phase needs ten of them."""
+    """A gauge gives a figure a second, and a phase needs twenty of them."""
     profile = phone_profile(tmp_path, phone_unplugged, sensors={"period_ms": 50})
-    run(a_plan(profile, tiny_model, **steady(12.0)), tmp_path / "results")
+    run(a_plan(profile, tiny_model, **steady(22.0)), tmp_path / "results")
     [row] = meet_the_truth(tmp_path / "results", phone_unplugged.true_energy_j, rel=0.05)
     assert row["energy_sensor"] == "fuel gauge"
     assert row["family"] == "transformer"

@@ -20,7 +20,7 @@ def test_joules_come_only_with_the_cable_out(iphone: IPhone, tmp_path: Path, tin
     """The cable is the tests' own and not the charger's; the gauge has a figure a second."""
     iphone.install(replace(melts_app(), program=paced))
     iphone.battery.plugged_in = False
-    run(a_plan(iphone_profile(tmp_path, iphone), tiny_model, **steady(14.0)), tmp_path / "results")
+    run(a_plan(iphone_profile(tmp_path, iphone), tiny_model, **steady(24.0)), tmp_path / "results")
     [row] = meet_the_truth(tmp_path / "results", iphone.battery.true_energy_j, rel=0.05)
     assert row["energy_sensor"] == "fuel gauge"
     assert row["family"] == "transformer"

@@ -73,7 +73,7 @@ def test_joules_by_power_mode_meet_the_truth(
     """A Transformer and a Mamba in two modes by the command line, as a desk would ask for it."""
     profile = a_profile(nano, tmp_path / "nano.yaml")
     models = [w for kind in ("transformer", "ssm") for w in ("--model", str(tiny_models[kind]))]
-    paces = "{base_ms: 1500, decode_ms: 15, prefill_cores: 1, decode_cores: 0.6}"
+    paces = "{base_ms: 2500, decode_ms: 25, prefill_cores: 1, decode_cores: 0.6}"
     done = melt_cli(
         *("run", "--device", profile, *models, "--power-mode", "15W", "--power-mode", "25W", "--backend", "paced"),
         *("--context", "64", "--gen", "100", "--iterations", "1", "--sessions", "1", "--set", f"options={paces}"),

@@ -32,7 +32,10 @@ def test_joules_of_a_replayed_laptop_meet_the_truth(tmp_path: Path, tiny_model: 
     tree = load_tree(LAPTOP)
     range_uj = int(tree["/sys/class/powercap/intel-rapl:0/max_energy_range_uj"])
     # It wraps a few joules in, in the middle of the run.
-    sensors = [rapl("intel-rapl:0", range_uj - 40_000_000, range_uj)]
+    sensors = [
+        rapl("intel-rapl:0", range_uj - 40_000_000, range_uj, share=0.9),
+        rapl("intel-rapl:0:2", 9_135_044_067, range_uj, share=0.1),
+    ]
     read_sensors_of(tmp_path / "tree", tmp_path / "profiles")
 
     def power_w(t_s: float) -> float:

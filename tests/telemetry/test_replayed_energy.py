@@ -115,11 +115,11 @@ def denied(tree: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_battery_that_discharges(tmp_path: Path) -> None:
     tree = denied(load_tree("laptop-xps15-9560"))
-    run = record(tmp_path, tree, [battery_current("BAT0", 12366000)], seconds=13, period_ms=100)
-    found = run.energy(1.5, 12.5)
+    run = record(tmp_path, tree, [battery_current("BAT0", 12366000)], seconds=24, period_ms=100)
+    found = run.energy(1.5, 22.5)
     assert found.reason == ""
-    assert found.energy_j == pytest.approx(run.truth(1.5, 12.5), rel=0.02)
-    assert "fewer than 10" in run.energy(2, 6).reason
+    assert found.energy_j == pytest.approx(run.truth(1.5, 22.5), rel=0.02)
+    assert "needs 20 s" in run.energy(2, 6).reason
 
 
 @pytest.mark.parametrize("status", ["Charging", "Full", "Not charging", "Unknown"])
@@ -136,6 +136,6 @@ def test_battery_on_mains_gives_no_energy(tmp_path: Path, status: str) -> None:
 def test_phase_too_short_for_the_sampling_gives_no_energy(tmp_path: Path) -> None:
     sensors = [rapl("intel-rapl:0", 0, RANGE_UJ)]
     run = record(tmp_path, load_tree("laptop-xps15-9560"), sensors, seconds=1.5, period_ms=100)
-    found = run.energy(0.5, 0.9)
+    found = run.energy(0.55, 0.75)
     assert math.isnan(found.energy_j)
-    assert "fewer than 10" in found.reason
+    assert "fewer than 3" in found.reason

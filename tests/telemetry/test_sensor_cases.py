@@ -1,6 +1,7 @@
 """Sensors that say other than they seem to: counters told twice, zones of other units, a fan's control value."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -54,6 +55,13 @@ def test_two_dies_that_tell_one_counter_are_counted_once() -> None:
     total = total_energy(found, series(found, lines(rows)), 0, 39 * S // 10)
     assert total.energy_j == pytest.approx(265.2)
     assert "one counter" in why_absent(found, "rapl:package-0-die-1")
+
+
+def test_a_zone_that_never_counted_is_absent() -> None:
+    dram = {f"{RAPL}:0:0/name": "dram", f"{RAPL}:0:0/energy_uj": "0"}
+    found = discover(dies(1_036_000_000) | dram)
+    assert counted(found) == ["rapl:package-0-die-0"]
+    assert "does not count" in why_absent(found, "rapl:package-0-die-0:dram")
 
 
 def test_two_dies_with_a_counter_each_are_both_counted() -> None:
@@ -140,3 +148,20 @@ def test_a_second_of_charging_current_is_no_load(load_sign: int) -> None:
     rows += [(i * S, "battery:BAT0:power", str(round(load_sign * a * 1e6))) for i, a in enumerate(amps)]
     spent = total_energy(found, series(found, lines(rows)), 0, 40 * S)
     assert spent.energy_j == pytest.approx(256 - 9.9)
+
+
+def test_a_gauge_that_says_nothing_is_used_and_a_counter_that_stands_still_measure_nothing() -> None:
+    battery = "/sys/class/power_supply/BAT0"
+    files = {"type": "Battery", "status": "Discharging", "present": "1", "voltage_now": "12000000", "current_now": "0"}
+    found = discover({f"{battery}/{f}": text for f, text in files.items()})
+    says = {"power": "0", "voltage": "12000000", "charging": "Discharging"}
+    rows = [(i * S, f"battery:BAT0:{name}", text) for i in range(40) for name, text in says.items()]
+    gauge = total_energy(found, series(found, lines(rows)), 0, 39 * S)
+    assert math.isnan(gauge.energy_j)
+    assert gauge.reason == "battery:BAT0:power said 0 W all the while"
+    zone = f"{RAPL}:0"
+    found = discover({f"{zone}/name": "package-0", f"{zone}/energy_uj": "262143"})
+    rows = [(i * S // 10, "rapl:package-0", "262143") for i in range(40)]
+    counter = total_energy(found, series(found, lines(rows)), 0, 39 * S // 10)
+    assert math.isnan(counter.energy_j)
+    assert counter.reason == "rapl:package-0 stood still all the while"

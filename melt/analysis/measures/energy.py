@@ -1,10 +1,11 @@
 """Energy of the phases of a run's timed iterations, and whether phases and gaps make the whole."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from melt.analysis.integration import PhaseEnergy, closure, gaps, net_energy, total_energy
+from melt.analysis.integration import IDLE, PhaseEnergy, closure, gaps, net_energy, total_energy
 from melt.analysis.run_record import RunRecord
 from melt.spec.events import PHASES, Iteration
 from melt.spec.metrics import Metric
@@ -111,6 +112,44 @@ METRICS = (
         plain="Energy of the decode over its tokens, idle power included.",
     ),
     Metric(
+        "energy_pass_j",
+        "J",
+        "energy from the start of the prefill to the last token, gross; also where a phase is too short for its own",
+        title="energy per pass",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "energy_pass_method_uncertainty_j",
+        "J",
+        "standard uncertainty of energy_pass_j from reading and integrating",
+        title="method uncertainty of the energy per pass",
+        per="iteration",
+    ),
+    Metric(
+        "energy_pass_mwh",
+        "mWh",
+        "energy_pass_j / 3.6",
+        title="energy per pass in mWh",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "energy_pass_mah",
+        "mAh",
+        "charge that a pass takes from the battery: energy_pass_mwh / its mean voltage meanwhile; site battery only",
+        title="charge per pass",
+        better="lower",
+        per="iteration",
+    ),
+    Metric(
+        "energy_period_s",
+        "s",
+        "effective period of the slowest sensor of the total: a phase needs 20 of them, where power is read",
+        title="effective period of the power sensor",
+        per="iteration",
+    ),
+    Metric(
         "mean_power_w",
         "W",
         "mean power from the start of the prefill to the last token",
@@ -134,6 +173,7 @@ METRICS = (
     ),
 )
 WHOLE_DEVICE = frozenset[Site](("battery", "input", "wall"))  # where all that a device takes is measured
+J_PER_MWH = 3.6
 NO_TIMES = "the program does not tell when its phases were"
 SHORT_GAP_S = 0.1  # no sensor gives ten samples of less
 
@@ -146,9 +186,11 @@ class PhaseEnergies:
     """
 
     sensor: str = ""
+    site: str = ""
     idle_power_w: float = math.nan
     columns: tuple[dict[str, float], ...] = ()
     reasons: tuple[dict[str, str], ...] = ()
+    idle_reason: str = ""  # why there is no idle power, and so no net energy
     closure_gap: float = math.nan  # relative; NaN where it could not be checked
     closed: bool = True
 
@@ -159,29 +201,41 @@ class PhaseEnergies:
 
 def phase_energies(rec: RunRecord, series: Mapping[str, Series]) -> PhaseEnergies:
     """Energies of a run's timed iterations from the sources that count in the device's total."""
-    discovery, idle_t_ns = rec.manifest.telemetry, rec.manifest.idle_t_ns
-    sensors = sorted({s.sensor for s in discovery.sources if s.counts_in_total})
-    if not sensors:
+    discovery, edges_ns = rec.manifest.telemetry, load_edges(rec)
+    counted = [s for s in discovery.sources if s.counts_in_total]
+    sensor, site = (", ".join(sorted({str(getattr(s, field)) for s in counted})) for field in ("sensor", "site"))
+    if not counted:
         missing = dict.fromkeys(PHASES, "no power sensor")
         return PhaseEnergies(reasons=tuple(missing for _ in rec.timed or rec.durations))
-    idle = total_energy(discovery, series, *idle_t_ns) if idle_t_ns else PhaseEnergy(reason="no idle baseline")
+    energy = partial(total_energy, discovery, series, edges_ns=edges_ns)
+    idle_t_ns = rec.manifest.idle_t_ns
+    idle = energy(*idle_t_ns, demand=IDLE) if idle_t_ns else PhaseEnergy(reason="no idle baseline")
+    known = PhaseEnergies(sensor, site, idle.mean_power_w, idle_reason=idle.reason)
     if not rec.timed:
         missing = dict.fromkeys(PHASES, NO_TIMES)
-        return PhaseEnergies(", ".join(sensors), idle.mean_power_w, reasons=tuple(missing for _ in rec.durations))
+        return replace(known, reasons=tuple(missing for _ in rec.durations))
     passes = []
     for one in rec.timed:
-        phases = {p: total_energy(discovery, series, *w) for p, w in windows(one).items()}
-        whole = total_energy(discovery, series, one.prefill.t_start_ns, one.token_t_ns[-1])
-        passes.append((one, phases, whole))
-    gap, closed = _closure(rec, series, passes)
-    return PhaseEnergies(
-        sensor=", ".join(sensors),
-        idle_power_w=idle.mean_power_w,
-        columns=tuple(_columns(one, phases, whole, idle) for one, phases, whole in passes),
-        reasons=tuple({p: phases[p].reason for p in PHASES} for _, phases, _ in passes),
+        phases = {p: energy(*w) for p, w in windows(one).items()}
+        whole = energy(one.prefill.t_start_ns, one.token_t_ns[-1])
+        passes.append(_Pass(one, phases, whole, _battery_v(rec, series, one)))
+    gap, closed = _closure(rec, energy, passes)
+    return replace(
+        known,
+        columns=tuple(_columns(one, idle) for one in passes),
+        reasons=tuple({p: one.phases[p].reason for p in PHASES} for one in passes),
         closure_gap=gap,
         closed=closed,
     )
+
+
+def load_edges(rec: RunRecord) -> tuple[int, ...]:
+    """The moments at which a run's load is known to step: the idle baseline's end, loading, each phase's two ends."""
+    edges = [rec.manifest.idle_t_ns[1]] if rec.manifest.idle_t_ns else []
+    edges += [rec.loaded.t_start_ns, rec.loaded.t_end_ns] if rec.loaded else []
+    for one in rec.passes:
+        edges += [t_ns for window in windows(one).values() for t_ns in window]
+    return tuple(sorted(edges))
 
 
 def of_pass(energies: PhaseEnergies, index: int) -> dict[str, float]:
@@ -207,12 +261,40 @@ def windows(one: Iteration) -> dict[str, tuple[int, int]]:
     }
 
 
-def _columns(
-    one: Iteration, phases: Mapping[str, PhaseEnergy], whole: PhaseEnergy, idle: PhaseEnergy
-) -> dict[str, float]:
-    out = {"mean_power_w": whole.mean_power_w}
+@dataclass(frozen=True)
+class _Pass:
+    """The energies of one pass; ``battery_v`` is NaN where no battery gives them."""
+
+    one: Iteration
+    phases: Mapping[str, PhaseEnergy]
+    whole: PhaseEnergy
+    battery_v: float
+
+
+def _battery_v(rec: RunRecord, series: Mapping[str, Series], one: Iteration) -> float:
+    """Mean voltage in a pass of the battery whose energy is counted; NaN where that is none, or several."""
+    sources = rec.manifest.telemetry.sources
+    rails = [s.rail for s in sources if s.counts_in_total and s.site == "battery"]
+    if len(rails) != 1:
+        return math.nan
+    known = [series[s.name] for s in sources if s.quantity == "voltage_v" and s.rail in rails and s.name in series]
+    volts = [v.states(one.prefill.t_start_ns, one.token_t_ns[-1]) for v in known]
+    return float(volts[0].mean()) if volts and volts[0].size else math.nan
+
+
+def _columns(of: _Pass, idle: PhaseEnergy) -> dict[str, float]:
+    one, whole = of.one, of.whole
+    pass_mwh = whole.energy_j / J_PER_MWH
+    out = {
+        "mean_power_w": whole.mean_power_w,
+        "energy_pass_j": whole.energy_j,
+        "energy_pass_method_uncertainty_j": whole.method_uncertainty_j,
+        "energy_pass_mwh": pass_mwh,
+        "energy_pass_mah": pass_mwh / of.battery_v if of.battery_v > 0 else math.nan,
+        "energy_period_s": whole.period_s,
+    }
     for phase, (start, end) in windows(one).items():
-        gross = phases[phase]
+        gross = of.phases[phase]
         out |= {
             f"energy_{phase}_j": gross.energy_j,
             f"energy_{phase}_net_j": net_energy(gross, idle, (end - start) * S_PER_NS).energy_j,
@@ -225,23 +307,20 @@ def _columns(
     return out
 
 
-def _closure(
-    rec: RunRecord, series: Mapping[str, Series], passes: list[tuple[Iteration, dict[str, PhaseEnergy], PhaseEnergy]]
-) -> tuple[float, bool]:
+def _closure(rec: RunRecord, energy: Callable[[int, int], PhaseEnergy], passes: list[_Pass]) -> tuple[float, bool]:
     """Phases and gaps against the whole timed part of the run.
 
     A gap is often too short for a figure of its own; then it is taken at the whole's mean power. Where a phase
     itself has no figure there is nothing to check.
     """
-    discovery = rec.manifest.telemetry
     start, end = rec.timed[0].prefill.t_start_ns, rec.timed[-1].token_t_ns[-1]
-    whole = total_energy(discovery, series, start, end)
-    parts = [energy for _, phases, _ in passes for energy in phases.values()]
+    whole = energy(start, end)
+    parts = [of_phase for one in passes for of_phase in one.phases.values()]
     if whole.reason or any(p.reason for p in parts):
         return math.nan, True
-    for gap in gaps([w for one, _, _ in passes for w in windows(one).values()], start, end):
+    for gap in gaps([w for of in passes for w in windows(of.one).values()], start, end):
         between_s = (gap[1] - gap[0]) * S_PER_NS
-        between = total_energy(discovery, series, *gap) if between_s > SHORT_GAP_S else PhaseEnergy(reason="short")
+        between = energy(*gap) if between_s > SHORT_GAP_S else PhaseEnergy(reason="short")
         parts.append(replace(whole, energy_j=whole.mean_power_w * between_s) if between.reason else between)
     checked = closure(parts, whole, (end - start) * S_PER_NS)
     return checked.relative_gap, checked.ok

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from melt.analysis.integration import PhaseEnergy, source_energy
+from melt.analysis.integration import IDLE, PhaseEnergy, source_energy
 from melt.analysis.measures import energy
-from melt.analysis.measures.energy import windows
+from melt.analysis.measures.energy import load_edges, windows
 from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
 from melt.spec.events import PHASES
@@ -43,6 +44,7 @@ def has_rails(rec: RunRecord) -> bool:
 
 def rail_rows(rec: RunRecord, series: Mapping[str, Series]) -> Iterator[dict[str, Any]]:
     """A run's rails: medians over its timed iterations, and why there is none in the first that lacks it."""
+    idle_t_ns = rec.manifest.idle_t_ns
     for source in rec.manifest.telemetry.sources:
         if not _is_power(source):
             continue
@@ -53,22 +55,17 @@ def rail_rows(rec: RunRecord, series: Mapping[str, Series]) -> Iterator[dict[str
             "sensor": source.sensor,
             "site": source.site,
             "counts_in_total": source.counts_in_total,
-            "idle_power_w": _idle_power_w(rec, series, source),
         }
+        energy = partial(source_energy, rec.manifest.telemetry, series, source, edges_ns=load_edges(rec))
+        row["idle_power_w"] = energy(*idle_t_ns, demand=IDLE).mean_power_w if idle_t_ns else math.nan
         for phase in PHASES:
-            found = [source_energy(rec.manifest.telemetry, series, source, *windows(one)[phase]) for one in rec.timed]
-            row |= _of_phase(rec, phase, found)
+            found = [energy(*windows(one)[phase]) for one in rec.timed]
+            row |= {"effective_period_s": found[-1].period_s, **_of_phase(rec, phase, found)}
         yield row
 
 
 def _is_power(source: Source) -> bool:
     return source.is_of_energy
-
-
-def _idle_power_w(rec: RunRecord, series: Mapping[str, Series], source: Source) -> float:
-    if rec.manifest.idle_t_ns is None:
-        return math.nan
-    return source_energy(rec.manifest.telemetry, series, source, *rec.manifest.idle_t_ns).mean_power_w
 
 
 def _of_phase(rec: RunRecord, phase: str, found: list[PhaseEnergy]) -> dict[str, Any]:

@@ -57,6 +57,9 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
         if twin:
             findings.miss(name, f"it says the same as {twin}: one counter, told twice", quantity="energy_j")
             continue
+        if inventory.number(f"{zone}/energy_uj") == 0:
+            findings.miss(name, "it says 0: this processor does not count it", quantity="energy_j")
+            continue
         range_uj = inventory.number(f"{zone}/max_energy_range_uj")
         source = _Source(
             name=name,

@@ -26,7 +26,9 @@ class Laptop(Replay):
         self._idle_w, self._core_w = idle_w, core_w
         self._history = History(boot_ns(), idle_w)
         self._looking = threading.Thread(target=self._look, daemon=True)
-        super().__init__(folder, tree, self._at, [rapl("intel-rapl:0", range_uj - 20_000_000, range_uj)])
+        package = rapl("intel-rapl:0", range_uj - 20_000_000, range_uj, share=0.9)
+        dram = rapl("intel-rapl:0:2", 9_135_044_067, range_uj, share=0.1)
+        super().__init__(folder, tree, self._at, [package, dram])
 
     def __enter__(self) -> "Laptop":
         self._looking.start()
