@@ -59,6 +59,7 @@ def _described(group: pd.DataFrame, n_ok: int) -> dict[str, object]:
         "n_failed": int((group["status"] == "failed").sum()),
         "n_skipped": int((group["status"] == "skipped").sum()),
         "flags": ",".join(sorted(flags)),
+        "itl_reason": np.nan,  # of a pool of intervals, which is made of the runs' events
     }
 
 

@@ -13,6 +13,7 @@ IDENTITY = (
     Column("conditions_id", "", "the same without the model: equal for models that may be compared"),
     Column("settings_id", "", "hash of the cell without its model, context length and passes: asked for the same"),
 )
+ITL_REASON = Column("itl_reason", "", "why a percentile of inter-token latency is NaN")
 
 RUNS = (
     *IDENTITY,
@@ -29,6 +30,7 @@ RUNS = (
     Column("n_iterations", "", "timed iterations"),
     Column("n_unknown_lines", "", "lines of the runner's stream that are no event"),
     *PER_RUN,
+    ITL_REASON,
     Column("energy_sensor", "", "what measured power"),
     Column("energy_site", "", "where it measures: what a joule of this run is a joule of"),
     Column("energy_prefill_reason", "", "why energy_prefill_j is NaN"),
@@ -107,6 +109,7 @@ CELLS = (
     Column("n_skipped", "", "runs that were skipped"),
     Column("flags", "", "every flag of its ok runs, sorted, joined by commas"),
     *PER_RUN,
+    ITL_REASON,
 )
 
 COLUMNS: dict[str, tuple[Column, ...]] = {

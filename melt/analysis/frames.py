@@ -16,15 +16,16 @@ from melt.analysis import parallel, rows
 from melt.analysis.cells import cells_frame
 from melt.analysis.columns import names
 from melt.analysis.flags import flags_of
+from melt.analysis.measures.latency import intervals
 from melt.analysis.measures.rails import has_rails, rail_rows
 from melt.analysis.run_record import RunRecord, read
+from melt.analysis.tails import with_tails
 from melt.analysis.telemetry import telemetry_text
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, DamagedRunError, Flag, Manifest, read_manifest
 from melt.store.store import Damaged, Run, Store
 from melt.telemetry.series import series
 from melt.util.text import plural
-from melt.util.units import S_PER_NS
 
 WORTH_A_PROCESS = 250  # runs: a second or so of parsing, about what starting one costs
 
@@ -103,7 +104,7 @@ class Results:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """A row a cell under one passport: medians over sessions with ``_lo`` and ``_hi`` bounds."""
-        return cells_frame(self.runs)
+        return with_tails(cells_frame(self.runs), self.runs, self.intervals_of)
 
     def samples_of(self, run_id: str) -> pd.DataFrame:
         """The telemetry samples of one run."""
@@ -112,13 +113,11 @@ class Results:
 
     def intervals_of(self, run_ids: Collection[str]) -> NDArray[np.float64]:
         """Every interval between tokens of the timed iterations of some runs, seconds."""
-        found = [
-            np.diff(np.asarray(p.token_t_ns, dtype=np.int64)) * S_PER_NS
-            for r in self.recorded
-            if r.run_id in run_ids
-            for p in r.timed
-        ]
-        return np.concatenate([np.empty(0), *found])
+        return intervals(p for run_id in run_ids if run_id in self._by_id for p in self._by_id[run_id].timed)
+
+    @cached_property
+    def _by_id(self) -> dict[str, RunRecord]:
+        return {r.run_id: r for r in self.recorded}
 
     @cached_property
     def _summaries(self) -> list[rows.Summary]:

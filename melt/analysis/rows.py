@@ -63,6 +63,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "n_iterations": len(rec.timed) or len(rec.durations),
         "n_unknown_lines": rec.n_unknown_lines,
         **one.metrics,
+        "itl_reason": latency.why_no_tail(sum(len(p.token_t_ns) - 1 for p in rec.timed)) or np.nan,
         "energy_sensor": observed.energy.sensor or np.nan,
         "energy_site": observed.energy.site or np.nan,
         "energy_prefill_reason": observed.energy.first_reason("prefill") or np.nan,
@@ -83,6 +84,7 @@ def _metrics(rec: RunRecord, observed: Observation, per_pass: Sequence[Mapping[s
     if not rec.ok:
         return {m.name: math.nan for m in PER_RUN}
     values = {m.name: median([p[m.name] for p in per_pass]) for m in PER_ITERATION}
+    values |= latency.tails(latency.intervals(rec.timed))
     values |= latency.speeds(values, rec.manifest.cell.prompt_tokens)
     values |= loading.of_run(rec)
     values |= memory.of_run(rec, observed.memory)

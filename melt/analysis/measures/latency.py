@@ -1,7 +1,7 @@
 """Latency and throughput of a pass, from its stamps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ METRICS = (
     Metric(
         "itl_p90_s",
         "s",
-        "90th percentile of the intervals between tokens",
+        "90th percentile of the intervals between tokens; NaN of fewer than 100",
         title="90th percentile of inter-token latency",
         short="ITL p90",
         better="lower",
@@ -101,7 +101,7 @@ METRICS = (
     Metric(
         "itl_p99_s",
         "s",
-        "99th percentile of the intervals between tokens",
+        "99th percentile of the intervals between tokens; NaN of fewer than 1,000",
         title="99th percentile of inter-token latency",
         short="ITL p99",
         better="lower",
@@ -118,6 +118,9 @@ METRICS = (
         per="iteration",
     ),
 )
+# Of all intervals together, not medians of medians: a run's are those of its timed iterations, a cell's those of all
+# its sessions. A percentile needs so many intervals that ten of them lie beyond it.
+TAILS = {"itl_p50_s": (0.50, 1), "itl_p90_s": (0.90, 100), "itl_p99_s": (0.99, 1000), "itl_max_s": (1.0, 1)}
 SPEEDS = tuple(m for m in METRICS if m.of_time)
 PREFILL_THROUGHPUT, DECODE_THROUGHPUT = SPEEDS
 
@@ -132,17 +135,37 @@ def of_pass(one: Iteration) -> dict[str, float]:
     itl_s = np.diff(stamps) * S_PER_NS
     prefill_s = (one.prefill.t_end_ns - one.prefill.t_start_ns) * S_PER_NS
     tpot_s = float(itl_s.mean())
-    p50, p90, p99 = percentiles(itl_s, (0.5, 0.9, 0.99))
     return {
         "ttft_s": ttft_s(one),
         "prefill_s": prefill_s,
         "tpot_s": tpot_s,
         **speeds({"prefill_s": prefill_s, "tpot_s": tpot_s}, one.prefill.tokens),
-        "itl_p50_s": p50,
-        "itl_p90_s": p90,
-        "itl_p99_s": p99,
-        "itl_max_s": float(itl_s.max()),
+        **tails(itl_s),
     }
+
+
+def tails(itl_s: NDArray[np.float64]) -> dict[str, float]:
+    """The percentiles of intervals, each where there are enough of them; else NaN."""
+    if not len(itl_s):
+        return dict.fromkeys(TAILS, math.nan)
+    found = percentiles(itl_s, [share for share, _ in TAILS.values()])
+    needed = [least for _, least in TAILS.values()]
+    return {
+        name: value if len(itl_s) >= least else math.nan
+        for name, value, least in zip(TAILS, found, needed, strict=True)
+    }
+
+
+def why_no_tail(n: int) -> str:
+    """Why some percentile of so many intervals is NaN; empty where none is, and where there are no intervals at all."""
+    lacking = [f"{share * 100:g} % from {least:,}" for share, least in TAILS.values() if n < least]
+    return f"{n:,} intervals, and percentiles are given of {', '.join(lacking)} on" if n and lacking else ""
+
+
+def intervals(timed: Iterable[Iteration]) -> NDArray[np.float64]:
+    """Every interval between tokens of some passes, seconds."""
+    found = [np.diff(np.asarray(p.token_t_ns, dtype=np.int64)) * S_PER_NS for p in timed]
+    return np.concatenate([np.empty(0), *found])
 
 
 def percentiles(values: NDArray[np.float64], shares: Sequence[float]) -> list[float]:

@@ -4,11 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from melt.analysis.frames import Results
+from melt.analysis.measures.latency import TAILS, tails
+from melt.analysis.metrics import METRICS
 from melt.report import charts, text
 from melt.report.curve_groups import CurveGroup, LabelledCurve
 from melt.report.figures.drawing import Drawing
-
-PERCENTILES = (50, 90, 99)
 
 
 def token_intervals(group: CurveGroup, results: Results) -> Drawing | None:
@@ -25,7 +25,7 @@ def token_intervals(group: CurveGroup, results: Results) -> Drawing | None:
         share = np.arange(1, len(itl_ms) + 1) / len(itl_ms) * 100
         kept = np.unique(np.linspace(0, len(itl_ms) - 1, min(len(itl_ms), 400)).astype(int))
         charts.line(ax, itl_ms[kept], share[kept], one.look)
-        quantiles = np.percentile(itl_ms, (*PERCENTILES, 100))
+        quantiles = [q * 1e3 for q in tails(itl_ms * 1e-3).values()]
         ends.append((one, quantiles))
         limits += [itl_ms[0], itl_ms[-1]]
         numbers = (text.number(float(q), 4) for q in quantiles)
@@ -38,10 +38,10 @@ def token_intervals(group: CurveGroup, results: Results) -> Drawing | None:
     where = f"at {text.tokens(lengths.pop())} of context" if len(lengths) == 1 else "at each model's longest context"
     caption = (
         f"Every interval between two tokens of every timed iteration, {where}. A steep line means an even pace, "
-        "a tail to the right means stalls."
+        "a tail to the right means stalls. A percentile is given where ten intervals or more lie beyond it."
     )
-    named = (f"ITL p{p} (ms)" for p in PERCENTILES)
-    header = ("Model", "Context (tokens)", *named, "ITL max (ms)", "Intervals")
+    named = (f"{METRICS[name].short} (ms)" for name in TAILS)
+    header = ("Model", "Context (tokens)", *named, "Intervals")
     return Drawing("itl", "Inter-token latency (ITL)", caption, figure, header, tuple(rows))
 
 
