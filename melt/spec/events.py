@@ -71,6 +71,31 @@ class ProcessMemory(_Event):
     pss_bytes: Count | None = None
 
 
+class KernelCounts(_Event):
+    """What the kernel counted in a phase or a pass, of the runner's process unless said otherwise; None: not told."""
+
+    run_delay_ns: Count | None = None  # waited for a processor, summed over the threads that lived throughout
+    threads: Count | None = None  # how many those are: an engine may have others for as long as one graph
+    involuntary_switches: Count | None = None  # of all threads; so are the next two
+    major_faults: Count | None = None
+    cpu_ns: Count | None = None
+    suspended_ns: Count | None = None
+    # Of a whole pass alone.
+    swapped_bytes: Count | None = None  # swapped out at its end
+    busy_ns: Count | None = None  # of all processors and processes, in ticks of the kernel
+    stolen_ns: Count | None = None  # by the host of a virtual machine, from all processors
+
+
+class PassCounts(_Event):
+    """What the kernel counted in each phase of a pass and in the whole of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    prefill: KernelCounts = KernelCounts()
+    decode: KernelCounts = KernelCounts()
+    whole: KernelCounts = Field(default=KernelCounts(), alias="pass")
+
+
 class Buffer(_Event):
     """One of the engine's own allocations."""
 
@@ -146,6 +171,7 @@ class Iteration(_Event):
     token_t_ns: tuple[Count, ...]
     memory: ProcessMemory = ProcessMemory()
     tokens: tuple[int, ...] = ()
+    kernel: PassCounts | None = None  # a stock program, and an older runner, does not tell
 
     def problem(self, gen_tokens: int) -> str:
         """Why these stamps cannot be of a pass with ``gen_tokens`` tokens; empty where they can."""

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "clock.hpp"
+#include "kernel_counters.hpp"
 #include "memory.hpp"
 
 namespace melt {
@@ -17,14 +18,16 @@ struct Timing {
     std::vector<llama_token> tokens;
 };
 
-// The timed region: nothing is written, nothing of ours allocated.
-Timing timed(Engine &engine, int64_t gen_tokens) {
+// The timed region: nothing is written, nothing of ours allocated, and in both phases nothing read.
+Timing timed(Engine &engine, int64_t gen_tokens, KernelCounters &counters) {
     Timing timing;
     timing.token_t_ns.assign(static_cast<size_t>(gen_tokens), 0);
     timing.tokens.assign(static_cast<size_t>(gen_tokens), 0);
+    counters.read(before);
     timing.start_ns = now_ns();
     engine.prefill();
     timing.end_ns = now_ns();
+    counters.read(between); // a part of the time to the first token, and of neither phase (docs/measurement.md)
     llama_token token = engine.greedy();
     timing.token_t_ns[0] = now_ns();
     timing.tokens[0] = token;
@@ -34,6 +37,7 @@ Timing timed(Engine &engine, int64_t gen_tokens) {
         timing.token_t_ns[i] = now_ns();
         timing.tokens[i] = token;
     }
+    counters.read(after);
     return timing;
 }
 
@@ -49,7 +53,8 @@ void iterate(Engine &engine, int64_t prompt, int64_t gen, uint64_t seed, int ind
     const std::vector<llama_token> tokens = prompt_tokens(prompt, engine.n_vocab(), seed);
     engine.reset();
     engine.prepare(tokens);
-    const Timing timing = timed(engine, gen);
+    KernelCounters counters;
+    const Timing timing = timed(engine, gen, counters);
     const auto nan = std::find(timing.tokens.begin(), timing.tokens.end(), -1);
     if (nan != timing.tokens.end()) {
         const std::string after = std::to_string(nan - timing.tokens.begin());
@@ -62,6 +67,7 @@ void iterate(Engine &engine, int64_t prompt, int64_t gen, uint64_t seed, int ind
     add_numbers(line, "token_t_ns", timing.token_t_ns);
     add_numbers(line, "tokens", timing.tokens);
     add_memory(line, process_memory(true));
+    counters.add_counts(line);
     channel.send(line.end_object());
 }
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from channel import Channel, JobError
 from clock import now_ns
 from job import Job
+from kernel_counters import AFTER, BEFORE, BETWEEN, KernelCounters
 from memory import process_memory
 from schema import Values
 
@@ -91,7 +92,11 @@ def _iterate(engine: Engine, w: Values, index: int, warmup: bool, channel: Chann
     tokens = prompt_tokens(w.prompt_tokens, engine.n_vocab, w.seed)
     engine.reset()
     engine.prepare(tokens)
-    timing = _timed(engine, w.gen_tokens)
+    counters = KernelCounters()
+    try:
+        timing = _timed(engine, w.gen_tokens, counters)
+    finally:
+        counters.close()
     if -1 in timing.tokens:
         raise JobError("nan_logits", f"the logits hold a NaN after {timing.tokens.index(-1)} generated tokens")
     channel.send(
@@ -102,20 +107,23 @@ def _iterate(engine: Engine, w: Values, index: int, warmup: bool, channel: Chann
         token_t_ns=timing.token_t_ns.tolist(),
         tokens=timing.tokens.tolist(),
         memory=process_memory(pss=True),
+        kernel=counters.counts(),
     )
 
 
-def _timed(engine: Engine, gen_tokens: int) -> Timing:
-    """The timed region: no I/O, no collection, nothing allocated but the clock's own integers."""
+def _timed(engine: Engine, gen_tokens: int, counters: KernelCounters) -> Timing:
+    """The timed region: no collection, nothing allocated but small integers, and in both phases no I/O."""
     stamps = array("q", bytes(8 * gen_tokens))
     tokens = array("q", bytes(8 * gen_tokens))
     prefill, greedy, decode = engine.prefill, engine.greedy, engine.decode
     gc.collect()
     gc.disable()
     try:
+        counters.read(BEFORE)
         start_ns = now_ns()
         prefill()
         end_ns = now_ns()
+        counters.read(BETWEEN)  # a part of the time to the first token, and of neither phase (docs/measurement.md)
         token = greedy()
         stamps[0] = now_ns()
         tokens[0] = token
@@ -126,6 +134,7 @@ def _timed(engine: Engine, gen_tokens: int) -> Timing:
             token = greedy()
             stamps[i] = now_ns()
             tokens[i] = token
+        counters.read(AFTER)
     finally:
         gc.enable()
     return Timing(start_ns, end_ns, stamps, tokens)

@@ -1,0 +1,153 @@
+"""Was a run disturbed? Each cause with its evidence, and what could not be judged.
+
+A run is disturbed where something other than its own work took time in a third or more of its timed passes: a run's
+numbers are medians over them. What cannot be judged is said, and excludes nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from melt.analysis.measures.contention import SHORTEST_S, phase_s, stall_ratio, waited_share
+from melt.analysis.measures.latency import percentiles
+from melt.analysis.run_record import RunRecord
+from melt.analysis.stats import median
+from melt.spec.events import PHASES, Iteration, KernelCounts, Phase
+from melt.store.manifest import Flag
+from melt.util.units import S_PER_NS
+
+# Flags that say that a run's times are not its own: it is kept and shown, and makes no headline.
+DISTURBING = ("waited", "stalled", "suspended", "paged", "throttled", "background_load")
+
+OFTEN = 1 / 3  # of the timed passes
+WAITED = 0.02  # of a phase, summed over threads
+STOLEN_S = 0.02  # two ticks of the kernel's clock, in which stolen time is told
+SWITCHED_PER_S = 100.0  # involuntary switches: a quiet machine shows up to some 30, one busy neighbour 200 and more
+STALLED = 1.2
+FEWEST_INTERVALS = 8  # of which a median tells what a usual one is
+SUSPENDED_S = 0.05  # the two clocks are read one after the other, and a thread may lose the processor between
+FAULT_S = 1e-4  # what a flash memory takes to read a page
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The flags of a run that its kernel's counts and its stamps give, and the causes that could not be judged."""
+
+    flags: tuple[Flag, ...]
+    not_judged: tuple[str, ...]
+
+
+def judgement(rec: RunRecord) -> Judgement:
+    """What of a run's passes says that it was disturbed."""
+    if not rec.timed:
+        return Judgement((), tuple(c for c in DISTURBING if c != "throttled") if rec.ok else ())
+    flags, not_judged = [], []
+    judged = {"waited": _waited(rec), "stalled": _stalled(rec), "suspended": _suspended(rec), "paged": _paged(rec)}
+    for cause, (evidence, unknown) in judged.items():
+        flags += [Flag(name=cause, evidence=evidence)] if evidence else []
+        not_judged += unknown
+    return Judgement(tuple(flags), tuple(not_judged))
+
+
+def causes(flags: str) -> str:
+    """Of a run's flags, joined by commas, those that disturb it."""
+    return ",".join(f for f in flags.split(",") if f in DISTURBING)
+
+
+_Evidence = tuple[str, list[str]]  # empty where there is none; what could not be judged
+
+
+def _waited(rec: RunRecord) -> _Evidence:
+    """Judged by phase; not where the engine has more threads than processors, which then wait for each other."""
+    names = [f"waited in {phase}" for phase in PHASES]
+    if _crowded(rec):
+        return "", names
+    said, unknown = [], []
+    for phase, name in zip(PHASES, names, strict=True):
+        shares = [_phase_wait(one, phase) for one in rec.timed]
+        if all(math.isnan(share) for share in shares):
+            unknown.append(name)
+        elif often := _often(shares, lambda share: share > WAITED):
+            said.append(f"{phase}: threads waited {often:.0%} of the time for a processor")
+    switches = [_per_second(one, lambda counts: counts.involuntary_switches) for one in rec.timed]
+    if not said and (often := _often(switches, lambda rate: rate > SWITCHED_PER_S)):
+        said.append(f"the processor was taken from the runner {often:.0f} times a second")
+    stolen = [_stolen_share(one) for one in rec.timed]
+    if often := _often(stolen, lambda share: share > WAITED):
+        said.append(f"the host of this virtual machine kept {often:.0%} of a processor")
+    return "; ".join(said), unknown
+
+
+def _phase_wait(one: Iteration, phase: Phase) -> float:
+    return waited_share(one, phase)
+
+
+def _stalled(rec: RunRecord) -> _Evidence:
+    ratios = [_stall(one) for one in rec.timed]
+    if all(math.isnan(r) for r in ratios):
+        return "", ["stalled"]
+    often = _often(ratios, lambda ratio: ratio > STALLED)
+    return (f"the mean interval between tokens is {often:.2g} times the middle one" if often else ""), []
+
+
+def _stall(one: Iteration) -> float:
+    intervals = [(b - a) * S_PER_NS for a, b in zip(one.token_t_ns, one.token_t_ns[1:], strict=False)]
+    if len(intervals) < FEWEST_INTERVALS:
+        return math.nan
+    import numpy as np
+
+    return stall_ratio(sum(intervals) / len(intervals), percentiles(np.array(intervals), (0.5,))[0])
+
+
+def _suspended(rec: RunRecord) -> _Evidence:
+    counts = list(_whole(rec, lambda c: c.suspended_ns))
+    if not counts:
+        return "", ["suspended"]
+    longest_s = max(counts) * S_PER_NS
+    return (f"the device slept {longest_s:.1f} s within a pass" if longest_s > SUSPENDED_S else ""), []
+
+
+def _paged(rec: RunRecord) -> _Evidence:
+    rates = [_per_second(one, lambda counts: counts.major_faults) for one in rec.timed]
+    if all(math.isnan(r) for r in rates):
+        return "", ["paged"]
+    often = _often(rates, lambda rate: rate * FAULT_S > WAITED)
+    return (f"{often:.0f} pages a second had to be read from storage again" if often else ""), []
+
+
+def _crowded(rec: RunRecord) -> bool:
+    """Whether the engine has more threads than processors that it may use."""
+    threads, mask = rec.loaded.threads if rec.loaded else None, rec.manifest.job.get("cpu_mask")
+    allowed = mask.bit_count() if isinstance(mask, int) and mask > 0 else rec.manifest.device.logical_cores
+    return bool(threads and allowed and threads > allowed)
+
+
+def _often(values: list[float], bad: Callable[[float], bool]) -> float | None:
+    """The median of the bad ones among a pass's values, where they are often enough; else None."""
+    found = [v for v in values if not math.isnan(v) and bad(v)]
+    return median(found) if found and len(found) >= OFTEN * len(values) else None
+
+
+def _whole(rec: RunRecord, count: Callable[[KernelCounts], int | None]) -> Iterator[int]:
+    """A count of each pass that has it."""
+    for one in rec.timed:
+        value = count(one.kernel.whole) if one.kernel else None
+        if value is not None:
+            yield value
+
+
+def _per_second(one: Iteration, count: Callable[[KernelCounts], int | None]) -> float:
+    """A count a second of the pass; NaN where it is not told, or the pass too short."""
+    value = count(one.kernel.whole) if one.kernel else None
+    took_s = sum(phase_s(one, phase) for phase in PHASES)
+    return math.nan if value is None or took_s < SHORTEST_S else value / took_s
+
+
+def _stolen_share(one: Iteration) -> float:
+    """Of one processor's time; stolen from any of them."""
+    stolen_ns = one.kernel.whole.stolen_ns if one.kernel else None
+    took_s = sum(phase_s(one, phase) for phase in PHASES)
+    if stolen_ns is None or took_s < SHORTEST_S:
+        return math.nan
+    stolen_s = stolen_ns * S_PER_NS
+    return stolen_s / took_s if stolen_s >= STOLEN_S else 0.0
