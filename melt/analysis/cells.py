@@ -15,18 +15,20 @@ KEY = ["cell_id", "passport_id"]
 
 
 def cells_frame(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a cell and passport, with the median of its ok runs and their bounds.
+    """A row a cell and passport, with the median of its undisturbed ok runs and their bounds.
 
-    Every ok run is a fresh process and so a session. A run that failed or was skipped counts with the group
+    Every ok run is a fresh process and so a session. Where all were disturbed the medians are over all of them, so
+    that a table shows something. A run that failed or was skipped counts with the group
     of its passport; where its device could not be asked and the cell has one group, with that one.
     """
     groups = _groups(runs)
     if not groups:
         return pd.DataFrame({c: np.empty(0) for c in names("cells")})
-    records = [_described(runs.iloc[ok + bad], len(ok)) for ok, bad in groups]
+    clean = [_clean(runs, ok) for ok, _ in groups]
+    records = [_described(runs.iloc[ok + bad], len(ok), len(few)) for (ok, bad), few in zip(groups, clean, strict=True)]
     frame = pd.DataFrame.from_records(records)
     table = runs[list(METRICS)].to_numpy(dtype=float)
-    numbers = _bounds(table, [ok for ok, _ in groups])
+    numbers = _bounds(table, [few or ok for (ok, _), few in zip(groups, clean, strict=True)])
     numbers |= _speeds(numbers, frame["prompt_tokens"].to_numpy(dtype=float))
     out = pd.concat([frame, pd.DataFrame(numbers)], axis=1)
     settings = [name for name, axis in AXES.items() if axis.separates == "setting" and name != "device"]
@@ -49,13 +51,19 @@ def _groups(runs: pd.DataFrame) -> list[tuple[list[int], list[int]]]:
     return [(ok.get(key, []), bad.get(key, [])) for key in {**ok, **bad}]
 
 
-def _described(group: pd.DataFrame, n_ok: int) -> dict[str, object]:
+def _clean(runs: pd.DataFrame, rows: list[int]) -> list[int]:
+    disturbed = runs["disturbed"].to_numpy()
+    return [i for i in rows if not disturbed[i]]
+
+
+def _described(group: pd.DataFrame, n_ok: int, n_clean: int) -> dict[str, object]:
     first = group.iloc[0]
     flags = {f for joined in group["flags"][:n_ok] for f in joined.split(",") if f}
     return {
         **{c.name: first[c.name] for c in (*IDENTITY, *SETTINGS) if c.name != "run_id"},
         "n_sessions": n_ok,
-        "bounds": bounds_are(n_ok) or np.nan,
+        "n_clean": n_clean,
+        "bounds": bounds_are(n_clean or n_ok) or np.nan,
         "n_failed": int((group["status"] == "failed").sum()),
         "n_skipped": int((group["status"] == "skipped").sum()),
         "flags": ",".join(sorted(flags)),

@@ -18,12 +18,16 @@ ITL_REASON = Column("itl_reason", "", "why a percentile of inter-token latency i
 RUNS = (
     *IDENTITY,
     Column("session", "", "index of the session among those of its cell"),
-    Column("attempt", "", "0, or how often the run was repeated after a transient device error"),
+    Column(
+        "attempt", "", "0, or which repetition of the session it is, after a passing device error or a disturbed run"
+    ),
     Column("plan_name", "", "name of the plan"),
     Column("status", "", "ok, failed or skipped"),
     Column("error_kind", "", "short stable name of why it failed or was skipped"),
     Column("error_message", "", "the same in a sentence"),
     Column("flags", "", "reasons to doubt the run, sorted, joined by commas; evidence is in the flags frame"),
+    Column("disturbed", "", "the flags among them for which the run's times are not its own, and count for nothing"),
+    Column("not_judged", "", "what could not be told of that, joined by commas; it excludes nothing"),
     Column("compiled", "", "cold where the run compiled its model, cached where it found that done; else NaN"),
     Column("started_at", "", "start by the host's clock, UTC"),
     *SETTINGS,
@@ -103,7 +107,8 @@ FLAGS = (
 CELLS = (
     *(c for c in IDENTITY if c.name != "run_id"),
     *SETTINGS,
-    Column("n_sessions", "", "sessions that are ok: the sample size of every median"),
+    Column("n_sessions", "", "sessions that are ok"),
+    Column("n_clean", "", "undisturbed ones among them: the sample of every median; where there is none, all are"),
     Column("bounds", "", "what _lo and _hi are: a 95 % interval, or of fewer than six sessions their range"),
     Column("n_failed", "", "runs that failed"),
     Column("n_skipped", "", "runs that were skipped"),

@@ -108,5 +108,5 @@ def incomparable(a: Curve, b: Curve, manifests: dict[str, Manifest]) -> list[str
 
 def _conditions(curve: Curve, manifests: dict[str, Manifest]) -> dict[str, str]:
     """Under which a curve's runs were made: all under the same."""
-    run = curve.sessions.iloc[0]
+    run = curve.some_run
     return conditions(as_found(manifests[run["run_id"]].passport, run["flags"]))

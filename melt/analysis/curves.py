@@ -8,6 +8,7 @@ import pandas as pd
 
 from melt.analysis.cells import cells_frame
 from melt.analysis.flags import compared
+from melt.analysis.metrics import METRICS
 from melt.analysis.stats import Floats
 from melt.spec.cell import AXES
 
@@ -20,6 +21,7 @@ MATCHED = (
 OF_MODEL = ("passport_id", "model", "quant")
 # Lengths measured with other numbers of passes still make one curve, unless one length was measured with both;
 # likewise what ran alike though it was asked for otherwise, as two threads by number and by default.
+_NUMBERS = [m + bound for m in METRICS for bound in ("", "_lo", "_hi")]
 APART = ("settings_id", *(name for name, axis in AXES.items() if axis.separates == "passes"))
 
 
@@ -27,12 +29,14 @@ APART = ("settings_id", *(name for name, axis in AXES.items() if axis.separates 
 class Curve:
     """One model's cells by context length, with the runs behind each.
 
-    ``cells`` is sorted by prompt_tokens and holds no length twice; ``sessions`` are its ok runs.
+    ``cells`` is sorted by prompt_tokens and holds no length twice; of a length with disturbed runs alone it has no
+    numbers. ``sessions`` are its undisturbed ok runs, the only ones that count; ``disturbed`` are the others.
     """
 
     matched: tuple[object, ...]  # the values of MATCHED
     cells: pd.DataFrame
     sessions: pd.DataFrame
+    disturbed: pd.DataFrame
 
     @property
     def name(self) -> str:
@@ -44,6 +48,11 @@ class Curve:
         """transformer, ssm or hybrid; ``unknown`` where the model was never read."""
         family = self.cells["family"].iloc[0]
         return family if isinstance(family, str) else "unknown"
+
+    @property
+    def some_run(self) -> pd.Series:
+        """One of its runs: all were made under the same conditions."""
+        return (self.sessions if len(self.sessions) else self.disturbed).iloc[0]
 
     @property
     def contexts(self) -> Floats:
@@ -80,8 +89,10 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
         for alike in _one_each(group, APART):
             points = alike.sort_values("prompt_tokens", ignore_index=True)
             wanted = list(zip(points["cell_id"], points["passport_id"], strict=True))
-            sessions = ok.loc[ok.index.isin(wanted)].reset_index(drop=True)
-            found.append(Curve(matched, points, sessions))
+            of_curve = ok.loc[ok.index.isin(wanted)].reset_index(drop=True)
+            clean = of_curve["disturbed"] == ""
+            points.loc[points["n_clean"] == 0, _NUMBERS] = np.nan
+            found.append(Curve(matched, points, of_curve[clean], of_curve[~clean]))
     rank = {"transformer": 0, "hybrid": 1, "ssm": 2}
     return sorted(found, key=lambda c: (str(c.matched), rank.get(c.family, 3), c.name, str(c.cells["quant"].iloc[0])))
 

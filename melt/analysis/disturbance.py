@@ -8,11 +8,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from melt.analysis.measures.contention import SHORTEST_S, phase_s, stall_ratio, waited_share
+import numpy as np
+
+from melt.analysis.measures.contention import SHORTEST_S, pass_s, stall_ratio, waited_share
 from melt.analysis.measures.latency import percentiles
 from melt.analysis.run_record import RunRecord
 from melt.analysis.stats import median
-from melt.spec.events import PHASES, Iteration, KernelCounts, Phase
+from melt.spec.events import PHASES, Iteration, KernelCounts
 from melt.store.manifest import Flag
 from melt.util.units import S_PER_NS
 
@@ -21,6 +23,7 @@ DISTURBING = ("waited", "stalled", "suspended", "paged", "throttled", "backgroun
 
 OFTEN = 1 / 3  # of the timed passes
 WAITED = 0.02  # of a phase, summed over threads
+SHORTEST_OF_TICKS_S = 0.5  # of a pass in which the kernel's ticks tell a load of others
 STOLEN_S = 0.02  # two ticks of the kernel's clock, in which stolen time is told
 SWITCHED_PER_S = 100.0  # involuntary switches: a quiet machine shows up to some 30, one busy neighbour 200 and more
 STALLED = 1.2
@@ -41,12 +44,30 @@ def judgement(rec: RunRecord) -> Judgement:
     """What of a run's passes says that it was disturbed."""
     if not rec.timed:
         return Judgement((), tuple(c for c in DISTURBING if c != "throttled") if rec.ok else ())
-    flags, not_judged = [], []
-    judged = {"waited": _waited(rec), "stalled": _stalled(rec), "suspended": _suspended(rec), "paged": _paged(rec)}
-    for cause, (evidence, unknown) in judged.items():
-        flags += [Flag(name=cause, evidence=evidence)] if evidence else []
-        not_judged += unknown
-    return Judgement(tuple(flags), tuple(not_judged))
+    found = (_waited(rec), _stalled(rec), _suspended(rec), _paged(rec))
+    waited, stalled, suspended, paged = (evidence for evidence, _ in found)
+    flags = (
+        Flag(name="waited", evidence=waited),
+        Flag(name="stalled", evidence=stalled),
+        Flag(name="suspended", evidence=suspended),
+        Flag(name="paged", evidence=paged),
+    )
+    return Judgement(tuple(f for f in flags if f.evidence), tuple(name for _, unknown in found for name in unknown))
+
+
+def others_cores(rec: RunRecord) -> float:
+    """Processor cores that other processes used within the timed passes: the median; NaN where it is not told.
+
+    The kernel counts the whole machine's time in ticks of a hundredth of a second, so short passes tell nothing.
+    """
+    return median(_others_cores(one) for one in rec.timed)
+
+
+def _others_cores(one: Iteration) -> float:
+    counts, took_s = one.kernel.whole if one.kernel else KernelCounts(), pass_s(one)
+    if counts.busy_ns is None or counts.cpu_ns is None or took_s < SHORTEST_OF_TICKS_S:
+        return math.nan
+    return max(0.0, (counts.busy_ns - counts.cpu_ns) * S_PER_NS / took_s)
 
 
 def causes(flags: str) -> str:
@@ -64,7 +85,7 @@ def _waited(rec: RunRecord) -> _Evidence:
         return "", names
     said, unknown = [], []
     for phase, name in zip(PHASES, names, strict=True):
-        shares = [_phase_wait(one, phase) for one in rec.timed]
+        shares = [waited_share(one, phase) for one in rec.timed]
         if all(math.isnan(share) for share in shares):
             unknown.append(name)
         elif often := _often(shares, lambda share: share > WAITED):
@@ -76,10 +97,6 @@ def _waited(rec: RunRecord) -> _Evidence:
     if often := _often(stolen, lambda share: share > WAITED):
         said.append(f"the host of this virtual machine kept {often:.0%} of a processor")
     return "; ".join(said), unknown
-
-
-def _phase_wait(one: Iteration, phase: Phase) -> float:
-    return waited_share(one, phase)
 
 
 def _stalled(rec: RunRecord) -> _Evidence:
@@ -94,8 +111,6 @@ def _stall(one: Iteration) -> float:
     intervals = [(b - a) * S_PER_NS for a, b in zip(one.token_t_ns, one.token_t_ns[1:], strict=False)]
     if len(intervals) < FEWEST_INTERVALS:
         return math.nan
-    import numpy as np
-
     return stall_ratio(sum(intervals) / len(intervals), percentiles(np.array(intervals), (0.5,))[0])
 
 
@@ -139,14 +154,14 @@ def _whole(rec: RunRecord, count: Callable[[KernelCounts], int | None]) -> Itera
 def _per_second(one: Iteration, count: Callable[[KernelCounts], int | None]) -> float:
     """A count a second of the pass; NaN where it is not told, or the pass too short."""
     value = count(one.kernel.whole) if one.kernel else None
-    took_s = sum(phase_s(one, phase) for phase in PHASES)
+    took_s = pass_s(one)
     return math.nan if value is None or took_s < SHORTEST_S else value / took_s
 
 
 def _stolen_share(one: Iteration) -> float:
     """Of one processor's time; stolen from any of them."""
     stolen_ns = one.kernel.whole.stolen_ns if one.kernel else None
-    took_s = sum(phase_s(one, phase) for phase in PHASES)
+    took_s = pass_s(one)
     if stolen_ns is None or took_s < SHORTEST_S:
         return math.nan
     stolen_s = stolen_ns * S_PER_NS

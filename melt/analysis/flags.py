@@ -6,6 +6,7 @@ What the attempt already flagged is kept; a flag is never given twice.
 import math
 from collections.abc import Mapping
 
+from melt.analysis.disturbance import judgement, others_cores
 from melt.analysis.measures.energy import NO_TIMES
 from melt.analysis.measures.thermal import fall_of_speed
 from melt.analysis.observation import Observation
@@ -26,7 +27,7 @@ FAMILY_DISAGREEMENT = "family_disagreement"
 # the device was to be in: such runs stand in the tables, and in no comparison.
 NOT_COMPARED = (
     *(EMULATED, FAMILY_DISAGREEMENT, "accelerator_fallback", "partial_fallback", "extra_buffers_off"),
-    *("start_temperature_out_of_band", "conditions_changed", "throttled"),
+    *("start_temperature_out_of_band", "conditions_changed"),
 )
 
 
@@ -40,8 +41,8 @@ def flags_of(rec: RunRecord, row: Mapping[str, float], observed: Observation) ->
     flags = [*rec.manifest.flags]
     if rec.ok:
         flags += [*_emulated(rec), *_family(rec), *placement_flags(rec), *_memory(rec, row)]
-        flags += _throttling(rec, observed)
-        flags += [*_surroundings(observed), *_energy(row, observed)]
+        flags += [*_throttling(rec, observed), *judgement(rec).flags]
+        flags += [*_surroundings(rec, observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
         flags.append(
             Flag(name=UNKNOWN_LINES, evidence=f"no events in {plural(rec.n_unknown_lines, 'line')} of the stream")
@@ -111,23 +112,26 @@ def _throttling(rec: RunRecord, observed: Observation) -> list[Flag]:
     return [Flag(name="slowdown", evidence=f"{fell.told}; cause unknown, no clock or temperature tells of heat")]
 
 
-def _surroundings(observed: Observation) -> list[Flag]:
+def _surroundings(rec: RunRecord, observed: Observation) -> list[Flag]:
     flags = []
     if observed.background.charging:
         flags.append(Flag(name="charging", evidence=observed.background.charging))
     if observed.background.swapped_bytes > SWAPPED_BYTES:
         flags.append(Flag(name="swapped", evidence=f"{_mib(observed.background.swapped_bytes)} swapped during the run"))
-    busy = _background_load(observed)
-    return [*flags, Flag(name="background_load", evidence="; ".join(busy))] if busy else flags
-
-
-def _background_load(observed: Observation) -> list[str]:
-    """What else ran, before the run and during its timed iterations."""
-    loads = []
     if observed.background.idle_utilisation > BUSY_WHEN_IDLE:
-        loads.append(f"processor {observed.background.idle_utilisation:.0%} busy during the idle baseline")
+        evidence = f"processor {observed.background.idle_utilisation:.0%} busy during the idle baseline"
+        flags.append(Flag(name="busy_when_idle", evidence=evidence))
+    loads = _background_load(rec, observed)
+    return [*flags, Flag(name="background_load", evidence="; ".join(loads))] if loads else flags
+
+
+def _background_load(rec: RunRecord, observed: Observation) -> list[str]:
+    """What else ran in the timed iterations: by the kernel's counts, and by the sampler."""
+    loads, in_passes = [], others_cores(rec)
+    if in_passes > OTHERS_CORES:
+        loads.append(f"other processes used {in_passes:.2f} processor cores within the timed passes")
     others = observed.background.other_load
-    if others is not None and others.mean_cores > OTHERS_CORES:
+    if others is not None and others.mean_cores > OTHERS_CORES and not in_passes <= OTHERS_CORES:
         start_s, end_s = others.peak_s
         loads.append(
             f"other processes used {others.mean_cores:.2f} processor cores during the timed iterations on average, "

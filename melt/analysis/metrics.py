@@ -1,10 +1,10 @@
 """Every metric: the rows that the measures declare, and each list of metrics, chosen from the rows."""
 
-from melt.analysis.measures import energy, latency, loading, memory, rails, thermal
+from melt.analysis.measures import contention, energy, latency, loading, memory, rails, thermal
 from melt.spec.metrics import FigureKind, Metric, Place
 
 # The order in which people meet them. Each declares METRICS.
-MEASURES = (loading, latency, memory, energy, thermal)
+MEASURES = (loading, latency, contention, memory, energy, thermal)
 ROWS: tuple[Metric, ...] = tuple(m for measure in MEASURES for m in measure.METRICS)
 
 # The order of columns: what comes before the first pass, what a pass has, and the rest of the run.

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from melt.analysis.columns import names
-from melt.analysis.measures import energy, latency, loading, memory, thermal
+from melt.analysis.disturbance import causes, judgement
+from melt.analysis.measures import contention, energy, latency, loading, memory, thermal
 from melt.analysis.metrics import PER_ITERATION, PER_RUN
 from melt.analysis.observation import Observation
 from melt.analysis.passport import as_found, conditions, passport_id
@@ -57,6 +58,8 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "error_kind": failure.kind if failure else np.nan,
         "error_message": failure.message if failure else np.nan,
         "flags": joined,
+        "disturbed": causes(joined),
+        "not_judged": ",".join(judgement(rec).not_judged),
         "compiled": _compiled(rec),
         "started_at": manifest.started_at,
         **settings_of(rec),
@@ -103,7 +106,8 @@ def _iteration_rows(rec: RunRecord, observed: Observation) -> Iterator[dict[str,
             "t_start_ns": one.prefill.t_start_ns,
             "prompt_tokens": one.prefill.tokens,
             "gen_tokens": len(one.token_t_ns),
-            **latency.of_pass(one),
+            **(times := latency.of_pass(one)),
+            **contention.of_pass(one, times),
             **energy.of_pass(observed.energy, i),
             **_energy_reasons(observed, i),
         }
@@ -114,6 +118,7 @@ def _iteration_rows(rec: RunRecord, observed: Observation) -> Iterator[dict[str,
             "prompt_tokens": cell.prompt_tokens,
             "gen_tokens": cell.gen_tokens,
             **latency.of_durations(*durations, cell.prompt_tokens),
+            **contention.of_durations(),
             **energy.of_pass(observed.energy, i),
             **_energy_reasons(observed, i),
         }

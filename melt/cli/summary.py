@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from melt.analysis.advice import advice
 from melt.analysis.metrics import shown_in
 from melt.analysis.settings import telling
 from melt.cli import printable
 from melt.cli.tables import model_table, print_whole, width_of
 from melt.spec.cell import AXES
 from melt.spec.metrics import Metric
-from melt.util.text import plural
+from melt.util.text import of_all, plural
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results
@@ -28,6 +29,7 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
     cells = cells[cells["cell_id"].isin([c.id for c in outcome.cells]) & (cells["n_sessions"] > 0)]
     if len(cells):
         _print_table(console, cells)
+        _warn(console, results.runs[results.runs["cell_id"].isin(cells["cell_id"])], cells)
         flagged = results.flags[results.flags["run_id"].isin(results.runs.query("cell_id in @cells.cell_id")["run_id"])]
         for flag, count in flagged["flag"].value_counts().items():
             console.print(f"[yellow]flagged[/yellow] {plural(int(count), 'run')}: {flag}", highlight=False)
@@ -41,6 +43,14 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
     for cell, reason in outcome.skipped.items():
         text = f"{escape(printable(cell.label()))}: {escape(printable(reason))}"
         console.print(f"[yellow]skipped[/yellow] {text}", highlight=False, soft_wrap=True)
+
+
+def _warn(console: Console, runs: Any, cells: Any) -> None:
+    """What disturbed the runs, and what to do."""
+    found = advice(runs, cells)
+    if found:
+        said = " ".join(part for part in (found.what, found.lacking, found.to_do) if part)
+        console.print(f"[bold red]disturbed[/bold red] {said}", highlight=False, soft_wrap=True)
 
 
 def _print_table(console: Console, cells: Any) -> None:
@@ -57,7 +67,10 @@ def _table(cells: Any, room: int, with_intervals: bool = True) -> Table:
     caption = f"medians over n sessions; {_bounds(cells, with_intervals)}"
     rows = cells.sort_values(["model", "prompt_tokens", *apart]).to_dict("records")
     names = [escape(printable(_short(str(row["model"])))) for row in rows]
-    columns = {"context": [str(row["prompt_tokens"]) for row in rows], "n": [str(row["n_sessions"]) for row in rows]}
+    columns = {
+        "context": [str(row["prompt_tokens"]) for row in rows],
+        "n": [of_all(row["n_clean"], row["n_sessions"]) for row in rows],
+    }
     words = {name: AXES[name].word if name in AXES else name for name in apart}
     columns = {words[name]: [escape(printable(_text(name, row[name]))) for row in rows] for name in apart} | columns
     columns |= {m.narrow_heading.replace(" ", "_"): [_value(row, m, with_intervals) for row in rows] for m in shown}

@@ -85,7 +85,8 @@ def _energy(results: Results) -> list[str]:
 
 
 def _sessions(results: Results) -> list[str]:
-    measured = results.cells.loc[results.cells["n_sessions"] > 0, "n_sessions"]
+    cells = results.cells[results.cells["n_sessions"] > 0]
+    measured = cells["n_clean"].where(cells["n_clean"] > 0, cells["n_sessions"])
     if measured.empty or measured.min() >= ROUNDS_FOR_VERDICT:
         return []
     if measured.max() == 1:

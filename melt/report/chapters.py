@@ -41,8 +41,8 @@ LEADS = {
         "Speed against context length",
         "The longer the prompt, the more a Transformer has to look back at for every token; a state-space model "
         "carries a state of fixed size instead. Lines join medians over sessions, bands are their bounds, small "
-        "marks are the sessions themselves, and a ring shows where a line crosses the Transformer's, with the "
-        "interval of that place.",
+        "marks are the sessions themselves (hollow: disturbed, and not counted), and a ring shows where a line crosses "
+        "the Transformer's, with the interval of that place.",
     ),
     "memory": (
         "Memory",

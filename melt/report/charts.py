@@ -174,6 +174,11 @@ def points(ax: Axes, x: Floats, y: Floats, look: Look) -> None:
     ax.plot(x, y, linestyle="none", marker=look.marker, markersize=4.2, color=look.colour, alpha=0.55, mew=0, zorder=4)
 
 
+def hollow_points(ax: Axes, x: Floats, y: Floats, look: Look) -> None:
+    """Disturbed sessions, which count for nothing: the outline of a mark each."""
+    ax.plot(x, y, linestyle="none", marker=look.marker, markersize=4.6, mfc="none", mec=look.colour, mew=0.9, zorder=4)
+
+
 def band(ax: Axes, x: Floats, low: Floats, high: Floats, look: Look) -> None:
     """The interval around a median line."""
     ax.fill_between(x, low, high, color=look.colour, alpha=0.16, linewidth=0, zorder=2)

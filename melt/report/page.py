@@ -6,6 +6,7 @@ from dataclasses import replace
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from melt.analysis.advice import advice
 from melt.analysis.frames import Results
 from melt.analysis.metrics import METRICS
 from melt.analysis.paired import EVEN_WITHIN
@@ -48,6 +49,7 @@ def render(results: Results, groups: Sequence[CurveGroup], chapters: Sequence[Ch
         devices=conditions.devices(results),
         models=conditions.models(results, list(groups)),
         protocol=conditions.protocol(results),
+        disturbance=advice(results.runs, results.cells),
         caveats=caveats(results, list(groups)),
         headlines=_headlines(results, groups),
         crossings=[row for s in groups for row in crossing_rows(s)],

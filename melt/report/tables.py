@@ -76,7 +76,11 @@ def cells_table(results: Results) -> Table:
     cells = results.cells
     metrics = [m for m in shown_in("cells") if cells[m.name].notna().any()]
     place = text.PLACE if cells[[*text.PLACE]].drop_duplicates().shape[0] > 1 else ()
-    header = [("Model", ""), ("Context", "tokens in the prompt"), ("Sessions", "fresh processes measured")]
+    header = [
+        ("Model", ""),
+        ("Context", "tokens in the prompt"),
+        ("Sessions", "fresh processes measured, and how many of them count: the others were disturbed"),
+    ]
     header += [("Flags", "reasons to doubt"), *(_heading(m) for m in metrics)]
     if place:
         header.insert(0, ("Measured on", ", ".join(AXES[name].title for name in place)))
@@ -89,13 +93,17 @@ def cells_table(results: Results) -> Table:
             replace(numeral(row["prompt_tokens"], text.count), note=_note(row, apart)),
         ]
         values = [_value(m, row) for m in metrics]
-        rows.append((*where, *identity, numeral(row["n_sessions"], text.count), _flags(row["flags"]), *values))
+        rows.append((*where, *identity, _sessions(row), _flags(row["flags"]), *values))
     return Table("cells", tuple(header), tuple(rows))
 
 
 def _note(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
     """The settings that tell a row from others, as in "flash attention on, key cache q8_0"."""
     return ", ".join(text.setting(name, row[name]) for name in names)
+
+
+def _sessions(row: Mapping[Hashable, Any]) -> Entry:
+    return replace(numeral(row["n_sessions"], text.count), shown=text.of_all(row["n_clean"], row["n_sessions"]))
 
 
 def _flags(joined: str) -> Entry:

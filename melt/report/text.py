@@ -11,6 +11,7 @@ from melt.spec.cell import AXES
 from melt.spec.metrics import Metric
 from melt.util.text import counted
 from melt.util.text import joined as joined
+from melt.util.text import of_all as of_all
 from melt.util.text import plural as plural
 
 # Unicode's bidirectional controls reorder what stands around them; categories C* hold them and all controls.
@@ -146,6 +147,8 @@ FORMATS = {
     "mAh": Format(number, "mAh"),
     "W": Format(power),
     "0 to 1": Format(percent),
+    "s/s": Format(percent),
+    "ratio": Format(number),
     "tokens/s": Format(number, "tok/s"),
     "tokens": Format(count, "tokens"),
     "prompts": Format(number, "prompts"),

@@ -44,6 +44,8 @@ SCALES = {
     "mAh": Scale("mAh", decimals=3),
     "W": Scale("W", decimals=2),
     "0 to 1": Scale("%", 100.0),
+    "s/s": Scale("%", 100.0),
+    "ratio": Scale("", decimals=2),
     "°C": Scale("°C", decimals=1),
     "tokens": Scale("tokens"),
     "prompts": Scale("prompts"),

@@ -13,6 +13,11 @@ def counted(written: str, one: str, many: str = "") -> str:
     return f"{written} {one if written == '1' else many or one + 's'}"
 
 
+def of_all(few: int, every: int) -> str:
+    """How many of all there are, as in "3 of 5"; the number alone where it is all."""
+    return f"{every:,}" if few == every else f"{few:,} of {every:,}"
+
+
 def joined(items: Sequence[str]) -> str:
     """a, b and c; empty where there is nothing."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""

@@ -3,7 +3,7 @@
 import math
 
 from melt.spec.events import PHASES, Iteration, Phase
-from melt.spec.metrics import Metric, Scale
+from melt.spec.metrics import Metric
 from melt.util.units import S_PER_NS
 
 SHORTEST_S = 0.05  # of a phase that is judged: in less, a single wake-up is a large share
@@ -12,24 +12,22 @@ METRICS = (
     *(
         Metric(
             f"waited_{phase}_share",
-            "",
+            "s/s",
             f"seconds that the runner's threads waited for a processor during {phase}, over its duration; "
             "summed over threads, and NaN where the kernel does not tell or the phase is too short",
             title=f"wait for a processor during {phase}",
             better="lower",
             per="iteration",
-            axis=Scale("%", 100.0),
         )
         for phase in PHASES
     ),
     Metric(
         "stall_ratio",
-        "",
+        "ratio",
         "tpot_s / itl_p50_s: 1 where tokens come evenly",
         title="weight of stalls",
         better="lower",
         per="iteration",
-        axis=Scale("", decimals=2),
     ),
 )
 
@@ -57,6 +55,11 @@ def phase_s(one: Iteration, phase: Phase) -> float:
     if phase == "prefill":
         return (one.prefill.t_end_ns - one.prefill.t_start_ns) * S_PER_NS
     return (one.token_t_ns[-1] - one.token_t_ns[0]) * S_PER_NS
+
+
+def pass_s(one: Iteration) -> float:
+    """Seconds from the submission of the prompt to the last token."""
+    return (one.token_t_ns[-1] - one.prefill.t_start_ns) * S_PER_NS
 
 
 def stall_ratio(tpot_s: float, itl_p50_s: float) -> float:
