@@ -25,7 +25,7 @@ OFTEN = 1 / 3  # of the timed passes
 WAITED = 0.02  # of a phase, summed over threads
 SHORTEST_OF_TICKS_S = 0.5  # of a pass in which the kernel's ticks tell a load of others
 STOLEN_S = 0.02  # two ticks of the kernel's clock, in which stolen time is told
-SWITCHED_PER_S = 100.0  # involuntary switches: a quiet machine shows up to some 30, one busy neighbour 200 and more
+SWITCHED_PER_S = 100.0  # involuntary switches, judged where nothing better is told
 STALLED = 1.2
 FEWEST_INTERVALS = 8  # of which a median tells what a usual one is
 SUSPENDED_S = 0.05  # the two clocks are read one after the other, and a thread may lose the processor between
@@ -80,23 +80,32 @@ _Evidence = tuple[str, list[str]]  # empty where there is none; what could not b
 
 def _waited(rec: RunRecord) -> _Evidence:
     """Judged by phase; not where the engine has more threads than processors, which then wait for each other."""
-    names = [f"waited in {phase}" for phase in PHASES]
+    names = {phase: f"waited in {phase}" for phase in PHASES}
     if _crowded(rec):
-        return "", names
+        return "", [*names.values()]
     said, unknown = [], []
-    for phase, name in zip(PHASES, names, strict=True):
+    for phase, name in names.items():
         shares = [waited_share(one, phase) for one in rec.timed]
         if all(math.isnan(share) for share in shares):
             unknown.append(name)
         elif often := _often(shares, lambda share: share > WAITED):
             said.append(f"{phase}: threads waited {often:.0%} of the time for a processor")
-    switches = [_per_second(one, lambda counts: counts.involuntary_switches) for one in rec.timed]
+    switches = [_per_second(one, lambda counts: counts.involuntary_switches) for one in rec.timed if _unseen(rec, one)]
     if not said and (often := _often(switches, lambda rate: rate > SWITCHED_PER_S)):
         said.append(f"the processor was taken from the runner {often:.0f} times a second")
     stolen = [_stolen_share(one) for one in rec.timed]
     if often := _often(stolen, lambda share: share > WAITED):
         said.append(f"the host of this virtual machine kept {often:.0%} of a processor")
     return "; ".join(said), unknown
+
+
+def _unseen(rec: RunRecord, one: Iteration) -> bool:
+    """Whether some of the engine's threads lived for less than the pass, so that nothing tells how long they waited.
+
+    llama.cpp without OpenMP starts its threads anew for every graph.
+    """
+    seen = one.kernel.whole.threads if one.kernel else None
+    return seen is None or seen < ((rec.loaded.threads if rec.loaded else None) or 1)
 
 
 def _stalled(rec: RunRecord) -> _Evidence:

@@ -185,6 +185,9 @@ class Live(Watcher):
             if warning not in self._warned:
                 self._warned.add(warning)
                 self.say(f"warning: {warning}")
+        if m.disturbed:
+            causes = ", ".join(m.disturbed).replace("_", " ")
+            self._console.print(f"[yellow]disturbed[/yellow] {_safe(m.cell.label())}: {causes}", soft_wrap=True)
         if m.error is not None:
             word = "[red]failed[/red]" if m.status == "failed" else "[yellow]skipped[/yellow]"
             reason = f"{_safe(m.cell.label())}: {m.error.kind}: {_safe(m.error.message)}"

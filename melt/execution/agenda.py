@@ -1,5 +1,6 @@
 """What a plan has left to do: which of its units the results hold already, and in which order the rest is measured."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,13 @@ def _order(cells: Sequence[Cell], plan: Plan) -> list[Unit]:
     return order
 
 
+def rounds(units: Sequence[Unit], plan: Plan) -> list[list[Unit]]:
+    """The units in order, by rounds: a session of every cell, or in a sequential plan every session of a cell."""
+    by_cell = plan.order == "sequential"
+    groups = itertools.groupby(units, key=lambda unit: unit.cell if by_cell else unit.session)
+    return [list(group) for _, group in groups]
+
+
 def _rate(admitted: Preflight, runs: Sequence[Run]) -> Rate:
     rate = Rate(admitted.plan, dict(admitted.models))
     for run in runs:
@@ -92,8 +100,8 @@ def _expected_passport(cell: Cell, admitted: Preflight) -> Passport:
 
 
 def _counts(m: Manifest, expected: Mapping[str, Passport]) -> bool:
-    """Whether a run is a measurement of one of these cells, with the same device, engine, runner and model."""
-    if m.status != "ok" or m.cell_id not in expected:
+    """Whether a run is an undisturbed one of one of these cells, with the same device, engine, runner and model."""
+    if m.status != "ok" or m.disturbed or m.cell_id not in expected:
         return False
     had = m.passport | {_ENGINE: m.device.engines.get(m.cell.backend, "")}
     return all(had.get(k) in allowed for k, allowed in expected[m.cell_id].items())

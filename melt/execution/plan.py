@@ -1,26 +1,29 @@
 """A plan on its devices: every missing unit in order, each attempt recorded whole, failures too."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from melt.execution.agenda import Agenda, agenda
+from melt.execution.agenda import Agenda, agenda, rounds
 from melt.execution.attempt import Attempt, Origin, Rules, new_run_id
 from melt.execution.conditions import facts_as_asked
 from melt.execution.devices import Device, open_device
 from melt.execution.fit import predicted
 from melt.execution.preflight import Preflight, preflight
 from melt.execution.progress import Watcher
+from melt.execution.second_tries import SecondTries, seconds_of
 from melt.execution.unit import measure, record_skip
 from melt.models.refs import resolve
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
 from melt.spec.plan import Plan, load_plan, to_yaml
 from melt.spec.profile import DeviceProfile
+from melt.spec.schedule import Unit
 from melt.store.store import Run, Store
 from melt.util.text import plural
 
+SECOND_TRIES = 2  # of a disturbed unit, where the plan's extra time allows
 # A crash by one of these signals in a quantised matrix product is known on some hosts with AMX.
 CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS")
 
@@ -38,7 +41,8 @@ class Outcome:
     def failed(self) -> tuple[Run, ...]:
         """The last run of each unit none of whose attempts is a measurement."""
         last = {(r.manifest.cell_id, r.manifest.session): r for r in self.made}
-        return tuple(r for r in last.values() if r.manifest.status == "failed")
+        measured = {(r.manifest.cell_id, r.manifest.session) for r in self.made if r.manifest.status == "ok"}
+        return tuple(r for unit, r in last.items() if r.manifest.status == "failed" and unit not in measured)
 
     @property
     def complete(self) -> bool:
@@ -99,6 +103,7 @@ class _Executor:
         plan = admitted.plan
         self._rules = Rules(plan.cooldown, plan.timeouts, plan.idle_s, plan.profile_ops)
         self._origin = Origin(plan.name, to_yaml(plan))
+        self._second_tries = SecondTries(plan.extra_time)
         self._extra_buffers_crash: set[tuple[str, str, str]] = set()  # (device, backend, model)
 
     def run_all(self) -> Outcome:
@@ -110,8 +115,8 @@ class _Executor:
         self._watcher.plan(left, self._admitted)
         self._record_skips(skipped, left)
         made: list[Run] = []
-        for cell, session in left.todo:
-            made += self._run_unit(cell, session)
+        for units in rounds(left.todo, self._admitted.plan):
+            made += self._run_round(units)
         return Outcome(self._admitted.cells, tuple(made), left.already_there, skipped)
 
     def _record_skips(self, skipped: Mapping[Cell, str], left: Agenda) -> None:
@@ -120,10 +125,30 @@ class _Executor:
                 record_skip(self._first_attempt(cell, 0), self._store, "predicted_out_of_memory", reason)
             self._watcher.say(f"skipped {cell.label()}: {reason}")
 
-    def _run_unit(self, cell: Cell, session: int) -> list[Run]:
+    def _run_round(self, units: Sequence[Unit]) -> list[Run]:
+        """The units of a round, and at its end those again that were disturbed, whatever their values."""
+        made, disturbed = [], []
+        for unit in units:
+            with self._second_tries.clocked(again=False):
+                runs = self._run_unit(unit, number=0)
+            made += runs
+            disturbed += [(unit, runs[-1])] if runs[-1].manifest.disturbed else []
+        for _ in range(SECOND_TRIES):
+            before, disturbed = disturbed, []
+            for unit, run in before:
+                if not self._second_tries.allow(seconds_of(run)):
+                    continue
+                with self._second_tries.clocked(again=True):
+                    runs = self._run_unit(unit, number=run.manifest.attempt + 1)
+                made += runs
+                disturbed += [(unit, runs[-1])] if runs[-1].manifest.disturbed else []
+        return made
+
+    def _run_unit(self, unit: Unit, number: int) -> list[Run]:
         """The attempts at one unit: one, and the retries that its failure allows."""
+        cell, session = unit
         driver, backend = self._devices[cell.device].driver, self._admitted.backends[cell.backend]
-        attempt: Attempt | None = self._first_attempt(cell, session)
+        attempt: Attempt | None = replace(self._first_attempt(cell, session), number=number)
         self._watcher.begin(cell, session)
         made: list[Run] = []
         while attempt is not None:

@@ -63,13 +63,20 @@ def measure(attempt: Attempt, driver: "Driver", backend: "Backend", store: Store
     try:
         (folder / PLAN).write_text(attempt.origin.text, encoding="utf-8")
         evidence = _measured(_Bench(attempt, driver, backend, watcher, folder))
-        return store.publish(folder, manifest_of(attempt, evidence))
+        manifest = manifest_of(attempt, evidence)
+        return store.publish(folder, manifest.model_copy(update={"disturbed": _disturbed_by(Run(folder, manifest))}))
     except OSError as e:
         store.discard(folder)
         raise cannot_write(store.folder, e) from e
     except BaseException:
         store.discard(folder)
         raise
+
+
+def _disturbed_by(run: Run) -> tuple[str, ...]:
+    from melt.analysis.causes import causes_of  # has pandas
+
+    return causes_of(run)
 
 
 def record_skip(attempt: Attempt, store: Store, kind: str, reason: str) -> Run:

@@ -47,6 +47,13 @@ class Timeouts(_Frozen):
     iteration_s: Seconds = 3600.0
 
 
+class ExtraTime(_Frozen):
+    """Time beyond the plan's own, for measuring disturbed sessions again."""
+
+    share: Annotated[float, Field(ge=0, le=10, strict=True)] = 0.5  # of the time that the plan's own sessions took
+    limit_s: Seconds | None = None
+
+
 def _lists() -> dict[str, Any]:
     types, listed = get_type_hints(Cell, include_extras=True), cast(Any, tuple)
     return {axis.key: (listed[types[name], ...], axis.default_list) for name, axis in AXES.items()}
@@ -80,6 +87,7 @@ class Plan(_Lists):
     profile_ops: Annotated[bool, Field(strict=True)] = False
     order: Literal["interleaved", "sequential"] = "interleaved"
     retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1
+    extra_time: ExtraTime = ExtraTime()
     idle_s: Seconds = 2.0
     memory_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.9
     memory_check: Annotated[bool, Field(strict=True)] = True  # false: also run what by prediction does not fit

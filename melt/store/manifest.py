@@ -13,12 +13,19 @@ from melt.spec.cell import Cell
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.telemetry.source import Discovery
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
-# From each older schema to the next. Schema 1 is the first, so there is none yet.
-MIGRATIONS: Mapping[int, Migration] = {}
+
+
+def _to_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Runs of schema 1 were never measured again for being disturbed, and knew neither pairs nor farms."""
+    return {**data, "disturbed": [], "pair": None, "arm": None, "farm": None}
+
+
+# From each older schema to the next.
+MIGRATIONS: Mapping[int, Migration] = {1: _to_2}
 
 
 class _Frozen(BaseModel):
@@ -67,6 +74,14 @@ class Prediction(_Frozen):
     total_bytes: int
 
 
+class FarmRecord(_Frozen):
+    """Where in a farm a run was made: the host, the token that it was granted under, and the shift."""
+
+    host: str
+    token: int
+    shift: str
+
+
 class Manifest(_Frozen):
     """Everything about a run but its raw streams."""
 
@@ -80,6 +95,10 @@ class Manifest(_Frozen):
     status: Literal["ok", "failed", "skipped"]
     error: RunFailure | None = None
     flags: tuple[Flag, ...] = ()
+    disturbed: tuple[str, ...] = ()  # by what, as it was judged when the run was made: why there is another attempt
+    pair: str | None = None  # runs of one pair are measured beside each other, an arm each
+    arm: str | None = None
+    farm: FarmRecord | None = None
     warnings: tuple[str, ...] = ()
     started_at: str  # ISO 8601, UTC, the host's clock
     ended_at: str

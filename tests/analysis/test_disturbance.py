@@ -48,7 +48,7 @@ def row_of(folder: Path) -> dict[Any, Any]:
 CASES = {
     "waited for a processor in prefill": ("waited", "prefill", {"run_delay_ns": 100_000_000}),
     "waited for a processor in decode": ("waited", "decode", {"run_delay_ns": 100_000_000}),
-    "lost the processor again and again": ("waited", "pass", {"involuntary_switches": 5_000}),
+    "lost the processor again and again": ("waited", "pass", {"involuntary_switches": 5_000, "threads": 1}),
     "the host of the virtual machine was busy": ("waited", "pass", {"stolen_ns": 100_000_000}),
     "slept": ("suspended", "pass", {"suspended_ns": 20_000_000_000}),
     "read pages again": ("paged", "pass", {"major_faults": 20_000}),
@@ -138,7 +138,7 @@ def test_too_few_clean_rounds_settle_nothing_and_the_page_says_so_first(tmp_path
     runs = write_store(tmp_path / "r", models=(SMOLLM, MAMBA), contexts=(512, 4096), sessions=6)
     assert verdicts(tmp_path / "r") == {"better"}
     for run in runs:
-        if run.manifest.session == 3 and run.manifest.model.name == MAMBA.name:
+        if run.manifest.session == 3 and run.manifest.cell.model == MAMBA.ref:
             disturb(run)
     assert verdicts(tmp_path / "r") == {"not settled"}
     page = write_report(melt.load(tmp_path / "r"), tmp_path / "page").read_text()

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from melt.errors import StoreError
-from melt.store.manifest import MANIFEST, SCHEMA, DamagedRunError, migrate
+from melt.store.manifest import MANIFEST, SCHEMA, DamagedRunError, migrate, read_manifest
 from melt.store.store import EVENTS, PLAN, STDERR, TELEMETRY, Store
 from tests.support.store_factory import write_store
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
@@ -120,6 +122,18 @@ def test_older_schemas_are_migrated_step_by_step() -> None:
     assert migrate({"schema_version": 3, "name": "x"}, steps, 3) == {"schema_version": 3, "name": "x"}
     with pytest.raises(DamagedRunError, match="schema 0"):
         migrate({"schema_version": 0}, steps, 3)
+
+
+@pytest.mark.parametrize("old", sorted((DATA / "schema-1").iterdir()), ids=lambda f: f.name)
+def test_a_run_of_schema_1_loads_as_it_was(old: Path) -> None:
+    data = json.loads((old / MANIFEST).read_text())
+    assert data["schema_version"] == 1
+    loaded = read_manifest(old / MANIFEST)
+    assert loaded.schema_version == SCHEMA
+    assert (loaded.disturbed, loaded.pair, loaded.arm, loaded.farm) == ((), None, None, None)
+    now = loaded.model_dump(mode="json")
+    for name in ("run_id", "cell_id", "passport", "session", "attempt", "status", "started_at", "prediction", "job"):
+        assert now[name] == data[name]
 
 
 def test_partial_folders_of_the_dead_are_swept_and_of_the_living_kept(folder: Path) -> None:

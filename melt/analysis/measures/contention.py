@@ -2,7 +2,7 @@
 
 import math
 
-from melt.spec.events import PHASES, Iteration, Phase
+from melt.spec.events import PHASES, Iteration
 from melt.spec.metrics import Metric
 from melt.util.units import S_PER_NS
 
@@ -43,14 +43,14 @@ def of_durations() -> dict[str, float]:
     return {m.name: math.nan for m in METRICS}
 
 
-def waited_share(one: Iteration, phase: Phase) -> float:
+def waited_share(one: Iteration, phase: str) -> float:
     """Seconds waited a second of a phase; NaN where that cannot be judged."""
     took_s = phase_s(one, phase)
     delay_ns = getattr(one.kernel, phase).run_delay_ns if one.kernel else None
     return math.nan if delay_ns is None or took_s < SHORTEST_S else delay_ns * S_PER_NS / took_s
 
 
-def phase_s(one: Iteration, phase: Phase) -> float:
+def phase_s(one: Iteration, phase: str) -> float:
     """Seconds of a phase of a pass that has tokens."""
     if phase == "prefill":
         return (one.prefill.t_end_ns - one.prefill.t_start_ns) * S_PER_NS
