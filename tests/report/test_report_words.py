@@ -95,7 +95,7 @@ class TestTold:
         assert "three" not in told
 
     def test_medians_come_with_their_interval_and_their_doubts(self, tmp_path: Path) -> None:
-        flag = Flag(name="throttled", evidence="firmware says so")
+        flag = Flag(name="charging", evidence="the plug was in")
         write_store(tmp_path, models=(SMOLLM, MAMBA), contexts=(128, 512), recipe=Recipe(flags=(flag,)))
         results = melt.load(tmp_path)
         (group,) = curve_groups(results)
@@ -104,7 +104,7 @@ class TestTold:
         assert re.search(rf"time to first token is [\d.]+ s {ends} Mamba-130M and ", told.sentence)
         assert re.search(rf"time per output token is [\d.]+ ms {ends} ", told.sentence)
         cells = [f"{name} at {n} tokens" for n in (128, 512) for name in ("Mamba-130M", "SmolLM2-135M")]
-        assert told.flags == f"Flagged: {', '.join(cells[:3])} and {cells[3]} (throttled)."
+        assert told.flags == f"Flagged: {', '.join(cells[:3])} and {cells[3]} (charging)."
 
     def test_every_part_of_memory_is_named(self, tmp_path: Path) -> None:
         recipe = Recipe(tables_bytes=2**24, repacked_bytes=2**25)
