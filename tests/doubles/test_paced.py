@@ -117,11 +117,12 @@ def test_a_command_line_has_it_and_its_runs_are_like_any_others(
     words = ["run", "--device", "local", "--backend", "paced", "--context", "64", "--gen", "8", "--sessions", "1"]
     words += [word for model in tiny_models.values() for word in ("--model", str(model))]
     words += ["--set", "options={decode_ms: [2, 3], prefill_cores: 1}", "--set", "idle_s=0.2", "--no-report"]
+    words += ["--set", "extra_time={share: 0}"]
     done = melt_cli(*words, "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr
     runs = melt.load(tmp_path).runs
     assert len(runs) == 6
     assert set(runs["family"]) == {"transformer", "ssm", "hybrid"}
     doubts = {flag for flags in runs["flags"] for flag in flags.split(",") if flag}
-    assert doubts <= {"background_load"}
+    assert doubts <= {"background_load", "busy_when_idle"}
     assert runs["n_unknown_lines"].sum() == 0
