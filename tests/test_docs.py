@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 SHORT = ["--context", "32", "--gen", "4", "--sessions", "1", "--iterations", "1", "--warmups", "0", "--threads", "1"]
-SHORT += ["--set", "idle_s=0.2"]
+SHORT += ["--set", "idle_s=0.2", "--set", "extra_time={share: 0}"]
 # What is shown of devices is no matter of the model's size; README.md's commands take these as they are.
 STAND_INS = {"pypi:smollm2-135m": "transformer", "synth:mamba-130m@Q4_0": "ssm", "synth:mamba-130m@Q4_1": "ssm"}
 CORE_W = {0: 2.0, 1: 5.0, 2: 8.0}  # a board's power for a busy core, by power mode
