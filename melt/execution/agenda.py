@@ -37,7 +37,8 @@ def agenda(admitted: Preflight, store: Store) -> Agenda:
     warnings = [f"{broken.folder.name} is damaged and left alone: {broken.reason}" for broken in damaged]
     have = {r.manifest.cell_id for r in runs if r.manifest.status == "ok"}
     expected = {c.id: _expected_passport(c, admitted) for c in admitted.cells if c.id in have}
-    counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
+    again = admitted.plan.extra_time.share > 0  # whether what was disturbed is to be measured again
+    counted = [r.manifest for r in runs if _counts(r.manifest, expected) and not (again and r.manifest.disturbed)]
     measured = {(m.cell_id, m.session) for m in counted}
     skipped = admitted.skipped
     order = _order([c for c in admitted.cells if c not in skipped], admitted.plan)
@@ -100,8 +101,8 @@ def _expected_passport(cell: Cell, admitted: Preflight) -> Passport:
 
 
 def _counts(m: Manifest, expected: Mapping[str, Passport]) -> bool:
-    """Whether a run is an undisturbed one of one of these cells, with the same device, engine, runner and model."""
-    if m.status != "ok" or m.disturbed or m.cell_id not in expected:
+    """Whether a run is a measurement of one of these cells, with the same device, engine, runner and model."""
+    if m.status != "ok" or m.cell_id not in expected:
         return False
     had = m.passport | {_ENGINE: m.device.engines.get(m.cell.backend, "")}
     return all(had.get(k) in allowed for k, allowed in expected[m.cell_id].items())

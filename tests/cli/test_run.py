@@ -214,7 +214,7 @@ def test_a_hostile_model_name_cannot_write_to_the_terminal(tmp_path: Path) -> No
 
 
 def long_run(model: Path, results: Path) -> "subprocess.Popen[str]":
-    args = quick(model, results, "--no-report", "--warmups", "0")
+    args = quick(model, results, "--no-report", "--warmups", "0", "--set", "extra_time={share: 0}")
     args[args.index("--context") + 1] = "32,33"
     args[args.index("--gen") + 1] = "600"
     # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.

@@ -21,7 +21,7 @@ def test_with_two_busy_loops_beside_nothing_is_settled(
     paced: Path, tmp_path: Path, tiny_models: dict[str, Path]
 ) -> None:
     models = tiny_models["transformer"], tiny_models["ssm"]
-    few = {"context": (64, 128), "gen": (16,), "iterations": 1, "warmups": 0, "extra_time": {"share": 0.0}}
+    few = {"context": (64, 128), "gen": (16,), "iterations": 1, "warmups": 0}
     with _busy(2):
         run(a_plan("local", *models, backends=("paced",), options=PACES, sessions=6, **few), tmp_path / "r")
     results = melt.load(tmp_path / "r")

@@ -85,13 +85,13 @@ def test_without_extra_time_nothing_is_made_again(tiny_model: Path, tmp_path: Pa
 
 
 def test_the_same_command_measures_a_disturbed_session_again(tiny_model: Path, tmp_path: Path) -> None:
-    [made] = run(a_plan("local", tiny_model), tmp_path / "r").made
+    [made] = run(a_plan("local", tiny_model, extra_time={"share": 0.5}), tmp_path / "r").made
     path = made.folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"disturbed": ["waited"]}))
-    again = run(a_plan("local", tiny_model), tmp_path / "r")
+    again = run(a_plan("local", tiny_model, extra_time={"share": 0.5}), tmp_path / "r")
     assert (len(again.made), again.already_there) == (1, 0)
     assert path.exists()
-    once_more = run(a_plan("local", tiny_model), tmp_path / "r")
+    once_more = run(a_plan("local", tiny_model, extra_time={"share": 0.5}), tmp_path / "r")
     assert (len(once_more.made), once_more.already_there) == (0, 1)
 
 
@@ -114,3 +114,11 @@ def test_second_tries_have_a_share_of_the_plans_own_time_and_a_limit() -> None:
     with half.clocked(again=True):
         threading.Event().wait(0.05)
     assert not half.allow(0.02)
+
+
+def test_without_extra_time_a_disturbed_session_is_there(tiny_model: Path, tmp_path: Path) -> None:
+    [made] = run(a_plan("local", tiny_model), tmp_path / "r").made
+    path = made.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"disturbed": ["waited"]}))
+    again = run(a_plan("local", tiny_model, extra_time={"share": 0.0}), tmp_path / "r")
+    assert (len(again.made), again.already_there) == (0, 1)
