@@ -14,4 +14,5 @@ def causes_of(run: Run) -> tuple[str, ...]:
     if not rec.ok:
         return ()
     one = summary(rec, observe(rec))
-    return tuple(filter(None, causes(",".join(f.name for f in flags_of(rec, one.metrics, one.observed))).split(",")))
+    flags = ",".join(f.name for f in flags_of(rec, one.metrics, one.observed))
+    return tuple(filter(None, causes(flags, rec).split(",")))

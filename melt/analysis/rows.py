@@ -58,7 +58,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "error_kind": failure.kind if failure else np.nan,
         "error_message": failure.message if failure else np.nan,
         "flags": joined,
-        "disturbed": causes(joined),
+        "disturbed": causes(joined, rec),
         "not_judged": ",".join(judgement(rec).not_judged),
         "compiled": _compiled(rec),
         "started_at": manifest.started_at,
