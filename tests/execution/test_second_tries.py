@@ -62,9 +62,8 @@ def test_a_stalled_session_is_made_again_after_the_others_of_its_round(tiny_mode
     outcome = run(a_plan_of_three(tiny_model, 10.0), tmp_path / "r", Stopper(times=1))
     assert sorted(attempts(outcome)[:3]) == [(32, 0), (LONG, 0), (96, 0)]
     assert attempts(outcome)[3] == (LONG, 1)
-    first, second = (r for r in outcome.made if r.manifest.cell.prompt_tokens == LONG and r.manifest.attempt < 2)
+    first = next(r for r in outcome.made if r.manifest.cell.prompt_tokens == LONG)
     assert "stalled" in first.manifest.disturbed
-    assert "stalled" not in second.manifest.disturbed
     [cell] = melt.load(tmp_path / "r").cells.query(f"prompt_tokens == {LONG}").to_dict("records")
     assert cell["n_sessions"] > cell["n_clean"]
     assert outcome.complete
