@@ -17,7 +17,7 @@ def with_tails(
 
     Args:
         cells: a row a cell and passport.
-        runs: of which they are made; sessions that are in no comparison are left out where others are there.
+        runs: of which they are made; those that are disturbed or in no comparison are left out where there are others.
         intervals_of: the intervals of some runs by their ids, seconds.
     """
     ok = runs[runs["status"] == "ok"]
@@ -33,5 +33,5 @@ def with_tails(
 
 
 def _clean(group: pd.DataFrame) -> set[str]:
-    clean = group[group["flags"].map(compared).astype(bool)]
+    clean = group[group["flags"].map(compared).astype(bool) & (group["disturbed"] == "")]
     return set((clean if len(clean) else group)["run_id"])

@@ -112,12 +112,14 @@ def test_threads_that_wait_for_each_other_are_not_disturbed(tmp_path: Path) -> N
 def test_a_disturbed_session_is_in_no_median(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, MAMBA, 128, session) for session in range(4)]
     before = melt.load(tmp_path)
-    disturb(runs[2])
+    longest = int(before.runs.sort_values("itl_max_s")["session"].iloc[-1])
+    disturb(runs[longest])
     after = melt.load(tmp_path)
     [cell] = after.cells.to_dict("records")
     assert (cell["n_sessions"], cell["n_clean"], cell["flags"]) == (4, 3, "waited")
-    others = before.runs[before.runs["session"] != 2]
+    others = before.runs[before.runs["session"] != longest]
     assert cell["ttft_s"] == others["ttft_s"].median()
+    assert cell["itl_max_s"] == others["itl_max_s"].max()
     assert len(after.runs) == 4
 
 
