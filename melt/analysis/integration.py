@@ -12,6 +12,7 @@ import numpy as np
 
 from melt.analysis.effective_period import Timing, fresh, timing, why_stuck
 from melt.analysis.energy_uncertainty import method_uncertainty_j
+from melt.telemetry.needed_time import IDLE_PERIODS, PHASE_PERIODS
 from melt.telemetry.registry import has_parser
 from melt.telemetry.series import Series
 from melt.telemetry.source import Discovery, Source
@@ -39,8 +40,8 @@ class Demand:
         return self.of_counter if source.quantity == "energy_j" else self.of_power
 
 
-PHASE = Demand(20)
-IDLE = Demand(12, of_power=math.inf)
+PHASE = Demand(PHASE_PERIODS)
+IDLE = Demand(IDLE_PERIODS, of_power=math.inf)
 
 
 @dataclass(frozen=True)

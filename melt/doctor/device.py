@@ -13,6 +13,7 @@ from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry.discovery import kinds_for
+from melt.telemetry.needed_time import IDLE_PERIODS, PHASE_PERIODS, stated_period_s
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
@@ -55,7 +56,7 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     fix = f"melt devices clean {profile.name} removes what melt put there."
     checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
     energy = [s for s in found.sources if s.counts_in_total]
-    checks += [_energy(energy, _is_charging(driver, found), facts.platform)] if energy else []
+    checks += [_energy(energy, found, _is_charging(driver, found), facts.platform)] if energy else []
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
     checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
     return checks
@@ -89,12 +90,17 @@ def gpu_build(tools: DeviceTools, facts: DeviceFacts, name: str) -> list[Check]:
     ]
 
 
-def _energy(sources: Sequence[Source], charging: bool, platform: str) -> Check:
+def _energy(sources: Sequence[Source], found: Discovery, charging: bool, platform: str) -> Check:
     names = ", ".join(s.name for s in sources)
     if charging and all(s.site == "battery" for s in sources):
         fix = " ".join(kind.unplug_hint for kind in kinds_for(platform).values() if kind.unplug_hint)
         return Check("energy", "warning", f"{names}, and the battery is being charged: no joules", fix)
-    return Check("energy", "ok", names)
+    period_s = stated_period_s(found)
+    if not period_s:
+        return Check("energy", "ok", names)
+    phase_s, idle_s = PHASE_PERIODS * period_s, IDLE_PERIODS * period_s
+    text = f"{names}: joules of a phase from {phase_s:.3g} s on, net of idle power with idle_s: {idle_s:.3g} or more"
+    return Check("energy", "ok", text)
 
 
 def _is_charging(driver: Driver, found: Discovery) -> bool:

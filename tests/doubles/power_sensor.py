@@ -62,7 +62,7 @@ class Sensor:
     step: float = 0.0  # W, or J of a counter
     noise: float = 0.0  # of the value
     polled_s: float = STATED_S
-    dither: bool = True  # read at a random time of each period, else at its beginning
+    dither: bool = False  # read at a random time of each period, else at one time of each
     holes: tuple[tuple[float, float], ...] = ()  # from, to: nothing was read
 
     @property
@@ -114,7 +114,7 @@ def trial(
         rng: what all that is not given comes from.
         sensor: what measures.
         phase_s: how long the phase is; it is a pass's first or second, and the other is half to twice as long.
-        ripple: of the power, relative; at the reading's own rate where the sensor is quicker than it is read.
+        ripple: of the power, relative.
         hole: a share of the phase in which nothing is read, at one of its edges or inside.
     """
     other_s = float(np.clip(phase_s * rng.uniform(0.5, 2), 1, 120))
@@ -125,7 +125,7 @@ def trial(
         (rng.uniform(2, 6), rng.uniform(1, 5), *of_pass, *of_pass, rng.uniform(1, 3)),
         (idle_w, loading_w, first_w, second_w, first_w, second_w, idle_w),
         ripple,
-        ripple_s=sensor.polled_s if sensor.update_s < sensor.polled_s else 0.0873,
+        ripple_s=0.0873,
     )
     index = (2 if is_first else 3) + 2 * int(rng.random() < 0.5)
     t0_s, t1_s = load.edges_s[index : index + 2]

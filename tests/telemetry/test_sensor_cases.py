@@ -10,6 +10,7 @@ from melt.analysis.integration import total_energy
 from melt.spec.profile import Sensors
 from melt.telemetry import linux
 from melt.telemetry.kinds.power_rails import MAX_RAILS, read_rails
+from melt.telemetry.needed_time import stated_period_s
 from melt.telemetry.registry import parse
 from melt.telemetry.series import series
 from melt.telemetry.source import Discovery
@@ -165,3 +166,11 @@ def test_a_gauge_that_says_nothing_is_used_and_a_counter_that_stands_still_measu
     counter = total_energy(found, series(found, lines(rows)), 0, 39 * S // 10)
     assert math.isnan(counter.energy_j)
     assert counter.reason == "rapl:package-0 stood still all the while"
+
+
+def test_the_time_that_a_sensor_needs_follows_from_what_is_stated() -> None:
+    board = load_tree("jetson-orin-nano")
+    assert stated_period_s(discover(board)) == pytest.approx(0.1)
+    assert stated_period_s(discover(board, period_ms=500)) == pytest.approx(0.5)
+    assert stated_period_s(discover(load_tree("laptop-xps15-9560"))) == 0  # a counter
+    assert stated_period_s(discover(load_tree("laptop-xps15-9560"), total=("battery:*",))) == pytest.approx(1.0)
