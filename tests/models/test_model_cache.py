@@ -123,7 +123,7 @@ def test_a_file_is_hashed_once_until_it_changes(cache: ModelCache, tmp_path: Pat
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError) as caught:
-        ModelCache(tmp_path / "file" / "models").find("x:a")
+        ModelCache(tmp_path / "file" / "models").get_or_make("x:a", maker(b"x"))
     assert "MELT_CACHE" in caught.value.hint
 
 

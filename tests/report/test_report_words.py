@@ -40,11 +40,14 @@ class TestTold:
         assert len(set(labels)) == len(labels) == 4
         assert len(set(fitted_apart(labels).values())) == 4
 
-    def test_a_setting_that_ran_elsewhere_than_asked_says_so(self, tmp_path: Path) -> None:
-        for recipe in (Recipe(), Recipe(cell={"accelerator": "gpu"})):
+    def test_what_ran_elsewhere_than_asked_is_on_no_curve_and_says_so(self, tmp_path: Path) -> None:
+        elsewhere = Flag(name="accelerator_fallback", evidence="asked for gpu, ran on cpu")
+        for recipe in (Recipe(), Recipe(cell={"accelerator": "gpu"}, flags=(elsewhere,))):
             write_store(tmp_path, models=(SMOLLM,), contexts=(128, 512), sessions=1, recipe=recipe)
-        titles = [s.title for s in curve_groups(melt.load(tmp_path))]
-        assert [t.split(" · ", 2)[2] for t in titles] == ["cpu", "gpu · ran on cpu"]
+        results = melt.load(tmp_path)
+        groups = curve_groups(results)
+        assert [group.title.split(" · ", 2)[2] for group in groups] == ["cpu"]
+        assert any(line.startswith("Accelerator fallback: ") for line in caveats(results, groups))
 
     def test_settings_that_change_the_numbers_are_in_the_protocol(self, tmp_path: Path) -> None:
         cell = {"flash_attn": "on", "type_k": "q8_0", "batch": 256, "ubatch": 64, "seed": 42}
@@ -95,7 +98,7 @@ class TestTold:
         assert "three" not in told
 
     def test_medians_come_with_their_interval_and_their_doubts(self, tmp_path: Path) -> None:
-        flag = Flag(name="charging", evidence="the plug was in")
+        flag = Flag(name="memory_gap", evidence="a fifth more than explained")
         write_store(tmp_path, models=(SMOLLM, MAMBA), contexts=(128, 512), recipe=Recipe(flags=(flag,)))
         results = melt.load(tmp_path)
         (group,) = curve_groups(results)
@@ -104,7 +107,7 @@ class TestTold:
         assert re.search(rf"time to first token is [\d.]+ s {ends} Mamba-130M and ", told.sentence)
         assert re.search(rf"time per output token is [\d.]+ ms {ends} ", told.sentence)
         cells = [f"{name} at {n} tokens" for n in (128, 512) for name in ("Mamba-130M", "SmolLM2-135M")]
-        assert told.flags == f"Flagged: {', '.join(cells[:3])} and {cells[3]} (charging)."
+        assert told.flags == f"Flagged: {', '.join(cells[:3])} and {cells[3]} (memory gap)."
 
     def test_every_part_of_memory_is_named(self, tmp_path: Path) -> None:
         recipe = Recipe(tables_bytes=2**24, repacked_bytes=2**25)
