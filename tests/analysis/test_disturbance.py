@@ -10,6 +10,7 @@ import melt
 from melt.analysis.compare import claim
 from melt.analysis.curves import curves, pairs
 from melt.report import write_report
+from melt.store.manifest import Flag
 from melt.store.store import Run
 from tests.analysis.frames import events_of, rewrite
 from tests.support.store_factory import MAMBA, SMOLLM, Recipe, write_run, write_store
@@ -107,6 +108,15 @@ def test_threads_that_wait_for_each_other_are_not_disturbed(tmp_path: Path) -> N
     row = row_of(tmp_path)
     assert row["disturbed"] == ""
     assert "waited in decode" in row["not_judged"]
+
+
+@pytest.mark.parametrize(("workload", "disturbed"), [("fixed", "throttled"), ("sustained", "")])
+def test_throttling_disturbs_what_does_not_look_for_it(tmp_path: Path, workload: str, disturbed: str) -> None:
+    cell = {"workload": workload, "sustained_s": 60.0 if workload == "sustained" else 0.0}
+    flag = Flag(name="throttled", evidence="the firmware says so")
+    write_run(tmp_path, MAMBA, 128, recipe=Recipe(flags=(flag,), cell=cell))
+    row = row_of(tmp_path)
+    assert (row["flags"], row["disturbed"]) == ("throttled", disturbed)
 
 
 def test_a_disturbed_session_is_in_no_median(tmp_path: Path) -> None:
