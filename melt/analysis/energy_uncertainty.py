@@ -1,7 +1,7 @@
 """The standard uncertainty of an energy from reading and integrating alone, in joules.
 
-- Steps: readings are rounded or cut off, so the truth lies evenly within one step r on either side, r/sqrt(3) (GUM
-  4.3.7), for all readings of power alike; of a counter's two edges each errs by r/sqrt(12), as an offset is the same.
+- Steps: readings are rounded, so the truth lies evenly within one step r, r/sqrt(12) (GUM 4.3.7): for all readings of
+  power alike, as under steady load they are all rounded the same way, and for each of a counter's two edges.
 - Age: a counter's value that may be as old as p when it is read errs at each edge by P p/sqrt(12).
 - Edges: within the interval that holds an edge the power is taken as even or straight; when it really changed there by
   D, evenly anywhere in the time h of that interval, the edge errs by D h/sqrt(12).
@@ -44,7 +44,7 @@ def method_uncertainty_j(source: Source, readings: Fresh, t0_ns: int, t1_ns: int
         return math.hypot(*edges, math.sqrt(2) * step / _EVENLY)
     inside = one.value[low:high]
     seconds = (t1_ns - t0_ns) * S_PER_NS
-    errors = [seconds * step / math.sqrt(3), seconds * _of_mean(inside)]
+    errors = [seconds * step / _EVENLY, seconds * _of_mean(inside)]
     errors += [_power_edge(one, at_ns, times) for at_ns in (t0_ns, t1_ns)]
     errors += [float(np.ptp(inside)) * h_s / _EVENLY for h_s in _pauses_s(one, low, high)]
     return math.hypot(*errors)

@@ -57,7 +57,7 @@ def test_equal_readings_under_steady_load_are_no_sign_of_a_slow_sensor() -> None
 
 
 def test_a_gauge_that_never_changes_while_the_load_steps_is_stuck() -> None:
-    energy_j, reason = steady(Sensor(step=12.0))
+    energy_j, reason = steady(Sensor(step=30.0))
     assert math.isnan(energy_j)
     assert reason == "sensor said 0 W all the while"
     load = Load((5, 60), (7.0, 7.0))

@@ -237,8 +237,8 @@ def test_uncertainty_needs_the_maker_s_word() -> None:
     one = constant(5.0)
     unstated = phase_energy(power(resolution=0.1), one, at(1), at(9))
     assert math.isnan(unstated.uncertainty_j)
-    # all of the readings may be cut off alike, by up to their step
-    assert unstated.method_uncertainty_j == pytest.approx(0.1 / math.sqrt(3) * 8)
+    # all of the readings are rounded alike, by up to half of their step
+    assert unstated.method_uncertainty_j == pytest.approx(0.1 / math.sqrt(12) * 8)
     stated = phase_energy(power(accuracy=0.02), one, at(1), at(9))
     assert stated.uncertainty_j == pytest.approx(0.8)
     rising = Series(one.t_ns, 5.0 * (one.t_ns - START_NS) / S)

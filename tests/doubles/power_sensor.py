@@ -96,7 +96,7 @@ class Sensor:
         if self.noise and self.kind == "power":
             value = value * (1 + self.noise * rng.normal(0, 1, int(k.max()) + 1)[k])
         if self.step:
-            value = np.floor(value / self.step) * self.step
+            value = np.round(value / self.step) * self.step
         return Series(np.round((START_S + t_s) * 1e9).astype(np.int64), value)
 
 
