@@ -123,10 +123,7 @@ def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
         for key_name, value in zip(MATCHED, key, strict=True):
             if key_name in PLACE:
                 words.append(name(value))
-            elif key_name == "effective_accelerator":
-                asked = key[MATCHED.index("accelerator")]
-                words += [f"ran on {name(value)}"] if value not in (None, asked) else []
-            elif key_name in differs:
+            elif key_name in differs and key_name != "effective_accelerator":  # what ran elsewhere is on no curve
                 words.append(setting(key_name, value))
         out[key] = " · ".join(words)
     repeated = {t for t, n in Counter(out.values()).items() if n > 1}
