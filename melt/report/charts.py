@@ -223,11 +223,21 @@ def inline_labels(ax: Axes, names: list[tuple[str, float, str]]) -> None:
         ax.text(1.015, at, short[label], transform=ax.transAxes, color=colour, va="center", fontsize=LABEL_PT)
 
 
+# By the ratio of an axis' ends, at which multiples of powers of ten it has ticks: so few that their labels fit.
+_LOG_STEPS = (
+    (1000, (1.0,)),
+    (50, (1.0, 3.0)),
+    (5, (1.0, 2.0, 5.0)),
+    (0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)),
+)
+
+
 def log_across(ax: Axes, low: float, high: float) -> None:
     """A horizontal logarithmic axis with round ticks."""
     ax.set_xscale("log")
     ax.set_xlim(low / 1.1, high * 1.1)
-    steps = (1.0, 2.0, 5.0) if high / low > 5 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    ratio = high / low
+    steps = next(found for least, found in _LOG_STEPS if ratio > least)
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=12))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(_plain_tick))

@@ -119,6 +119,31 @@ def models(results: Results, groups: list[CurveGroup]) -> list[ModelCard]:
     return sorted(found.values(), key=lambda m: (rank.index(m.family), m.name))
 
 
+def order(results: Results) -> str:
+    """In which order sessions were measured, by when they were: a sentence; empty where no cell has two sessions.
+
+    A cell's sessions stand alone where no other cell of its device was measured between its first and its last.
+    """
+    ok = results.runs[results.runs["status"] == "ok"].sort_values("started_at")
+    alone = []
+    for _, of_device in ok.groupby("device", sort=False):
+        place = pd.Series(range(len(of_device)), index=of_device["cell_id"].to_numpy()).groupby(level=0)
+        if place.ngroups > 1:
+            alone += [len(at) == at.max() - at.min() + 1 for _, at in place if len(at) > 1]
+    if not alone:
+        return ""
+    if not any(alone):
+        return (
+            "Sessions of all cells are interleaved in random order, so that a drift of the device lands on every cell "
+            "alike."
+        )
+    which = "each cell" if all(alone) else "some cells"
+    return (
+        f"Sessions of {which} were measured one after the other: a drift of the device meanwhile cannot be told from a "
+        "difference, so such cells make no rounds with others."
+    )
+
+
 def protocol(results: Results) -> list[Fact]:
     """What was done, how often and when."""
     runs = results.runs

@@ -49,6 +49,7 @@ def render(results: Results, groups: Sequence[CurveGroup], chapters: Sequence[Ch
         devices=conditions.devices(results),
         models=conditions.models(results, list(groups)),
         protocol=conditions.protocol(results),
+        order=conditions.order(results),
         disturbance=advice(results.runs, results.cells),
         caveats=caveats(results, list(groups)),
         headlines=_headlines(results, groups),

@@ -1,7 +1,8 @@
-"""Colours and strokes: the hue and the dash tell the family, the shade and the marker the model.
+"""Colours and strokes: the hue and the kind of dash tell the family; shade, marker and length of dash the model.
 
-Hues keep apart for every kind of colour blindness (blue, vermilion, green at different lightness). Figures
-are drawn in the light shades; in the page each becomes a CSS variable, which the dark theme sets anew.
+The families' hues keep apart for the common kinds of colour blindness (blue, vermilion, green at different lightness);
+the shades of one family do not, so each has a dash and a marker of its own. Figures are drawn in the light shades; in
+the page each becomes a CSS variable, which the dark theme sets anew.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ DASHES: dict[str, tuple[float, ...]] = {
     "hybrid": (5, 1.6, 1.2, 1.6),
     "unknown": (1, 1.5),
 }
+STRETCHED = (1.0, 2.0, 0.6, 3.2)  # dashes of a family's models, one after the other
 MARKERS = ("o", "s", "^", "D", "v", "P")
 # light theme, dark theme
 SHADES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -80,8 +82,14 @@ def looks(models: list[tuple[str, str]]) -> dict[str, Look]:
         i = seen.get(family, 0)
         seen[family] = i + 1
         shades = SHADES.get(family, SHADES["unknown"])
-        out[model] = Look(shades[i % len(shades)][0], DASHES.get(family, ()), MARKERS[i % len(MARKERS)])
+        out[model] = Look(shades[i % len(shades)][0], _dashes(family, i), MARKERS[i % len(MARKERS)])
     return out
+
+
+def _dashes(family: str, i: int) -> tuple[float, ...]:
+    """The family's dash, longer or shorter for each of its models; the gaps stay."""
+    factor = STRETCHED[i % len(STRETCHED)]
+    return tuple(x * factor if k % 2 == 0 else x for k, x in enumerate(DASHES.get(family, ())))
 
 
 def _pairs() -> list[tuple[str, str]]:

@@ -71,7 +71,7 @@ def _trace(one: LabelledCurve, context: float, run_id: str, results: Results) ->
     numbers = []
     for ax, (title, t_ns, value) in zip(axes, rows, strict=True):
         t_s = (t_ns - zero) * S_PER_NS
-        shown = (t_ns >= zero - 2e9) & (t_ns <= end + 1e9)
+        shown = (t_ns >= zero - 2e9) & (t_ns <= end + (0 if title.startswith("process") else 1e9))
         charts.title(ax, title)
         _shade(ax, rec, zero)
         ax.plot(*thinned(t_s[shown], value[shown]), color=one.look.colour, linewidth=1.5, zorder=3)
@@ -80,9 +80,9 @@ def _trace(one: LabelledCurve, context: float, run_id: str, results: Results) ->
         numbers.append((title, *(text.number(float(f(value[shown]))) for f in (np.min, np.median, np.max))))
     charts.key(axes[0], [(p, PHASE_SHADES[p][0]) for p in PHASE_SHADES])
     charts.across(axes[-1], "Seconds since the model began to load")
+    which = "whose total time is in the middle" if len(one.curve.raw("tpot_s", context)) > 2 else "that took less time"
     caption = (
-        f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one whose total time is in "
-        "the middle, warm-up included."
+        f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one {which}, warm-up included."
     )
     header = ("Series", "Lowest", "Median", "Highest")
     slug = f"trace-{text.file_name(one.label)}"
@@ -98,7 +98,8 @@ def _series(rec: RunRecord, samples: pd.DataFrame, row: _Row) -> tuple[np.ndarra
         return np.empty(0), np.empty(0)
     if row.quantity in ("memory_bytes", "utilisation"):
         _, t, v = series[0]
-        return t, v * row.factor
+        # Processor time is counted in ticks: between two readings it may be a tick more than there was.
+        return t, (np.minimum(v, 1.0) if row.quantity == "utilisation" else v) * row.factor
     grid = series[0][1]
     together = np.stack([np.interp(grid, t, v) for _, t, v in series])
     merged = {"frequency_hz": together.mean(0), "temperature_c": together.max(0), "power": together.sum(0)}
