@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.cli import without_second_tries
+
 TESTS = Path(__file__).parents[1]
 
 
@@ -20,7 +22,7 @@ def install(package: str, folder: Path) -> Path:
 
 def melt_with(site: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """A melt command with that folder's packages."""
-    return python_with(site, str(Path(sys.executable).with_name("melt")), *words)
+    return python_with(site, str(Path(sys.executable).with_name("melt")), *without_second_tries(words))
 
 
 def python_with(site: Path, *words: str) -> "subprocess.CompletedProcess[str]":
