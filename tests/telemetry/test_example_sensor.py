@@ -1,6 +1,10 @@
 """A kind of sensor of somebody else's: installed as a package of its own, found by its entry point, and measured by."""
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -46,11 +50,33 @@ def metered(tmp_path: Path) -> Path:
     return meter
 
 
+@contextmanager
+def _alive(meter: Path) -> Iterator[None]:
+    """Lets the last digit of the meter flicker, as a real one's does: one that never moves is taken for stuck."""
+    over = threading.Event()
+
+    def flicker() -> None:
+        for n in count():
+            with meter.open("r+") as file:  # in its place: the sampler keeps it open
+                file.write(f"{VOLTS:.3f}V {AMPERES + (n % 3 - 1) / 1000:.3f}A\n")
+            if over.wait(0.01):
+                return
+
+    thread = threading.Thread(target=flicker)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_the_energy_of_a_run_is_by_its_meter(
     installed: Path, metered: Path, tmp_path: Path, tiny_model: Path, paced: Path
 ) -> None:
     results = str(tmp_path / "results")
-    done = melt_with(installed, "run", "--device", "local", "--model", str(tiny_model), *RUN, "--results", results)
+    with _alive(metered):
+        done = melt_with(installed, "run", "--device", "local", "--model", str(tiny_model), *RUN, "--results", results)
     assert done.returncode == 0, done.stderr
     found = json.loads(python_with(installed, "-c", ENERGY, results).stdout)
     assert found["counted"] == ["meter:desk"]  # and not the processor's counters inside it
