@@ -31,8 +31,8 @@ def test_joules_of_inference_meet_the_truth(
         a_profile(nano, tmp_path / "nano.yaml"),
         tiny_model,
         runners=("native",),
-        context=(2000,),
-        gen=(800,),
+        context=(9000,),  # two seconds of either phase, and more: twenty periods of the sensor
+        gen=(1200,),
         iterations=1,
         idle_s=1.0,
     )
