@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,37 @@ def arguments(about: str | None, **smallest: object) -> argparse.ArgumentParser:
         smallest: by argument, what is least and still goes through all of it.
     """
     return _Arguments(about, smallest)
+
+
+Tables = Callable[[argparse.Namespace, list[str]], Iterator[str]]
+
+
+def simulated(about: str | None, trials: int, least: int, tables: Tables) -> int:
+    """A benchmark that simulates: prints its tables in Markdown, and keeps them where it is told to.
+
+    Args:
+        about: the benchmark's own words on it.
+        trials: of each number, where the command line says nothing.
+        least: trials of ``--smallest``.
+        tables: gives the lines, and adds the goals that are missed to the list.
+
+    Returns:
+        The exit status: 1 where a goal is missed.
+    """
+    parser = arguments(about, trials=least)
+    parser.add_argument("--trials", type=int, default=trials, help="of each number")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="write the tables there too")
+    asked = parser.parse_args()
+    missed: list[str] = []
+    lines = list(tables(asked, missed))
+    print("\n".join(lines))
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for goal in missed:
+        print(f"MISSED: {goal}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import arguments
+from benchmarks.common import simulated
 from tests.doubles.power_sensor import Sensor, trial
 
 UPDATES_S = (0.001, 0.1, 0.25, 1.0, 5.0, 10.0, 30.0)
@@ -28,24 +28,6 @@ FAULTS: dict[str, tuple[dict[str, float], float]] = {  # of the sensor, and the 
     "5 % of the phase not read": ({}, 0.05),
 }
 GOAL = 0.93
-
-
-def main() -> int:
-    """Prints and writes the tables."""
-    parser = arguments(__doc__, trials=2)
-    parser.add_argument("--trials", type=int, default=40, help="of each combination")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="write the tables there too")
-    asked = parser.parse_args()
-    missed: list[str] = []
-    lines = list(_report(asked, missed))
-    print("\n".join(lines))
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for words in missed:
-        print(f"MISSED: {words}", file=sys.stderr)
-    return 1 if missed else 0
 
 
 def _report(asked: argparse.Namespace, missed: list[str]) -> Iterator[str]:
@@ -88,4 +70,4 @@ def _held(rng: np.random.Generator, sensor: dict[str, object], phase_s: float, t
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(simulated(__doc__, 40, 2, _report))

@@ -1,4 +1,4 @@
-"""How often a fall of speed is found, and how often one is claimed that is none; the seeded table of goal 7.
+"""How often a fall of speed is found, and how often one is claimed that is none: a seeded table.
 
 A pass of a stated length is made at a speed that follows a shape, with 3 % of noise; the shapes fall by 15 % or more,
 for ten seconds and three passes or longer.
@@ -6,13 +6,17 @@ for ten seconds and three passes or longer.
     python benchmarks/throttling.py
 """
 
-import argparse
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.common import arguments
 from melt.analysis.slowdown import slowdown
 from melt.analysis.stats import Floats
 
@@ -97,7 +101,7 @@ def sensible(name: str, n: int, length_s: float) -> bool:
 
 def main() -> None:
     """Prints a table: shapes by passes and their length."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = arguments(__doc__, trials=2)
     parser.add_argument("--trials", type=int, default=TRIALS)
     args = parser.parse_args()
     for name in SHAPES:

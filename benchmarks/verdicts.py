@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import arguments
+from benchmarks.common import simulated
 from melt.analysis.crossover import Crossover, Study, common_range, settle
 from melt.analysis.gap import Gap
 from melt.analysis.metrics import METRICS
@@ -48,29 +48,11 @@ TRUTH = 1250.0
 REPORT = {"lengths": 3, "metrics": 4}  # of a report of two equal models
 
 
-def main() -> int:
-    """Prints and writes the tables."""
-    parser = arguments(__doc__, trials=200)
-    parser.add_argument("--trials", type=int, default=4000, help="of each number")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="write the tables there too")
-    asked = parser.parse_args()
-    missed: list[str] = []
-    lines = list(_report(asked, missed))
-    print("\n".join(lines))
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for goal in missed:
-        print(f"MISSED: {goal}", file=sys.stderr)
-    return 1 if missed else 0
-
-
 def _report(asked: argparse.Namespace, missed: list[str]) -> Iterator[str]:
     trials, seed = asked.trials, asked.seed
     yield "# How often melt's claims hold"
     yield ""
-    yield f"`benchmarks/verdicts.py --trials {trials} --seed {seed}`; every number is of {trials:,} simulated reports."
+    yield f"`benchmarks/verdicts.py --trials {trials} --seed {seed}`; each table says how many tries a number is of."
     yield from _coverage(trials, seed, missed)
     yield from _false_differences(trials, seed, missed)
     yield from _power(trials, seed, missed)
@@ -78,7 +60,7 @@ def _report(asked: argparse.Namespace, missed: list[str]) -> Iterator[str]:
 
 
 def _coverage(trials: int, seed: int, missed: list[str]) -> Iterator[str]:
-    yield from ("", "## Bounds of a median: how often they hold the true one", "")
+    yield from ("", "## Bounds of a median: how often they hold the true one", "", f"Of {10 * trials:,} medians.", "")
     sizes = range(2, 13)
     yield from _head("sessions", *(str(n) for n in sizes))
     yield _row("called", *(bounds_are(n).replace(" interval", "").split(" of")[0] for n in sizes))
@@ -98,14 +80,18 @@ def _false_differences(trials: int, seed: int, missed: list[str]) -> Iterator[st
     yield from ("", "## Two equal models, 3 % of noise: how often a difference is told", "")
     sizes = (2, 3, 5, 6, 8, 10, 12)
     n_lengths, n_metrics = REPORT["lengths"], REPORT["metrics"]
-    yield f"A report has {n_metrics} cards over {n_lengths} lengths, and says of each metric where its curves cross."
+    n_reports = max(1, trials // 8)
+    yield (
+        f"Of {n_reports:,} reports, each of {n_metrics} cards over {n_lengths} lengths, which says of each metric "
+        "where its curves cross."
+    )
     yield ""
     yield from _head("rounds", *(str(n) for n in sizes))
     for name, draw in NOISE.items():
         cards, reports = [], []
         for n in sizes:
             rng = np.random.default_rng([seed, n, 2])
-            told = [_told(_equal(rng, draw, (n_metrics, n, n_lengths)), n_metrics) for _ in range(max(1, trials // 8))]
+            told = [_told(_equal(rng, draw, (n_metrics, n, n_lengths)), n_metrics) for _ in range(n_reports)]
             cards.append(float(np.mean([t[0] / n_metrics for t in told])))
             reports.append(float(np.mean([t[0] + t[1] > 0 for t in told])))
             slack = 2 * _chance(0.1, len(told))
@@ -141,13 +127,14 @@ def _study(gap: Gap, contexts: Floats) -> Study:
 
 
 def _power(trials: int, seed: int, missed: list[str]) -> Iterator[str]:
-    yield from ("", "## A true difference of 3 %: how often it is told, one claim", "")
+    n_tries = max(1, trials // 4)
+    yield from ("", "## A true difference of 3 %: how often it is told", "", f"Of {n_tries:,} single claims.", "")
     sizes = (6, 8, 10, 12, 20)
     yield from _head("noise within a round", *(f"{n} rounds" for n in sizes), "6 rounds say they would have shown")
     for noise in (0.01, 0.02, 0.03, 0.06):
         found, visible = [], 0.0
         for n in sizes:
-            d = math.log(1.03) + np.random.default_rng([seed, n, 3]).normal(0, noise, (max(1, trials // 4), n))
+            d = math.log(1.03) + np.random.default_rng([seed, n, 3]).normal(0, noise, (n_tries, n))
             of_size = [paired(row) for row in d]
             found.append(float(np.mean([f.verdict("lower") == "worse" for f in of_size])))
             visible = visible or float(np.median([f.visible for f in of_size]))
@@ -157,7 +144,7 @@ def _power(trials: int, seed: int, missed: list[str]) -> Iterator[str]:
 
 
 def _crossovers(trials: int, seed: int, missed: list[str]) -> Iterator[str]:
-    yield from ("", f"## A crossover at {TRUTH:g} tokens (a S against b S + c S²)", "")
+    yield from ("", f"## A crossover at {TRUTH:g} tokens (a S against b S + c S²)", "", f"Of {trials:,} pairs.", "")
     yield from _head("lengths", "noise", "rounds", "told", "median error", "interval holds it", "upper / lower end")
     for name, grids in GRIDS.items():
         for noise in (0.01, 0.03, 0.06):
@@ -205,4 +192,4 @@ def _row(*columns: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(simulated(__doc__, 4000, 200, _report))

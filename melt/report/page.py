@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from melt.analysis.advice import advice
 from melt.analysis.frames import Results
+from melt.analysis.integration import MAX_UNCERTAINTY, MIN_COVERAGE
 from melt.analysis.metrics import METRICS
 from melt.analysis.paired import EVEN_WITHIN
 from melt.analysis.passport import passport_id
@@ -21,6 +22,7 @@ from melt.report.pairs import closest_first, told_together
 from melt.report.sentences import model_flags, model_sentence
 from melt.report.svg import inline
 from melt.report.tables import Table, cells_table, rails_table, runs_table
+from melt.telemetry.needed_time import PHASE_PERIODS
 from melt.version import __version__
 
 MAX_PAIRS = 6
@@ -68,6 +70,11 @@ def render(results: Results, groups: Sequence[CurveGroup], chapters: Sequence[Ch
         plans=reproduce.plans(results),
         rounds_for_verdict=ROUNDS_FOR_VERDICT,
         even_within=round(EVEN_WITHIN * 100),
+        energy={
+            "coverage": round(MIN_COVERAGE * 100),
+            "periods": PHASE_PERIODS,
+            "uncertainty": round(MAX_UNCERTAINTY * 100),
+        },
     )
 
 
