@@ -131,8 +131,12 @@ def _titles(keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
 
 
 def middle_run(curve: Curve, context: float) -> str | None:
-    """The run whose total time is in the middle of its cell's sessions: the one to show."""
-    at = curve.sessions[curve.sessions["prompt_tokens"] == context]
+    """The run whose total time is in the middle of its cell's sessions: the one to show.
+
+    Where all were disturbed it is one of them: what went on is still worth seeing.
+    """
+    here = (sessions[sessions["prompt_tokens"] == context] for sessions in (curve.sessions, curve.disturbed))
+    at = next((found for found in here if len(found)), curve.sessions)
     total = (at["ttft_s"] + at["tpot_s"] * at["gen_tokens"]).to_numpy(dtype=float)
     if not len(total) or np.isnan(total).all():
         return None

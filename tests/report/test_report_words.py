@@ -109,6 +109,13 @@ class TestTold:
         cells = [f"{name} at {n} tokens" for n in (128, 512) for name in ("Mamba-130M", "SmolLM2-135M")]
         assert told.flags == f"Flagged: {', '.join(cells[:3])} and {cells[3]} (memory gap)."
 
+    def test_a_session_that_was_disturbed_is_traced_where_there_is_no_other(self, tmp_path: Path) -> None:
+        flag = Flag(name="background_load", evidence="others were at work")
+        write_store(tmp_path / "results", models=(MAMBA,), contexts=(128,), sessions=2, recipe=Recipe(flags=(flag,)))
+        page = write_report(melt.load(tmp_path / "results"), tmp_path / "report").read_text()
+        assert "the one to see what went on, for all were disturbed, warm-up included" in page
+        assert "2 of 2 sessions disturbed: background load (2)." in page
+
     def test_every_part_of_memory_is_named(self, tmp_path: Path) -> None:
         recipe = Recipe(tables_bytes=2**24, repacked_bytes=2**25)
         write_store(tmp_path / "results", models=(SMOLLM,), contexts=(128, 512), sessions=1, recipe=recipe)

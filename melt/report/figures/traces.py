@@ -81,6 +81,8 @@ def _trace(one: LabelledCurve, context: float, run_id: str, results: Results) ->
     charts.key(axes[0], [(p, PHASE_SHADES[p][0]) for p in PHASE_SHADES])
     charts.across(axes[-1], "Seconds since the model began to load")
     which = "whose total time is in the middle" if len(one.curve.raw("tpot_s", context)) > 2 else "that took less time"
+    if run_id in set(one.curve.disturbed["run_id"]):
+        which = "to see what went on, for all were disturbed"
     caption = (
         f"Session {rec.manifest.session + 1} at {text.tokens(context)} of context: the one {which}, warm-up included."
     )
