@@ -26,7 +26,7 @@ from melt.spec.axes import Axis
 from melt.spec.cell import AXES, Cell, Seconds
 from melt.spec.exclude import Pattern, check_patterns, matches, without_values
 from melt.spec.options import MAX_CELLS
-from melt.util.yaml import describe_problems, load_yaml
+from melt.util.yaml import describe_problems, did_you_mean, load_yaml
 
 
 class _Frozen(BaseModel):
@@ -163,7 +163,9 @@ def _cell(fields: Mapping[str, Any], where: str, options_of: OptionsOf | None) -
 def _check_keys(given: Mapping[str, Any], where: str) -> None:
     unknown = [k for k in given if k not in AXES]
     if unknown:
-        raise PlanError(f"{where}: unknown key {unknown[0]!r}", f"A cell has: {', '.join(AXES)}.")
+        axis = _BY_KEY.get(SINGULAR.get(unknown[0], unknown[0]))
+        meant = f" (a cell has {axis.name!r})" if axis else did_you_mean(unknown[0], AXES)
+        raise PlanError(f"{where}: unknown key {unknown[0]!r}{meant}", f"A cell has: {', '.join(AXES)}.")
 
 
 def load_plan(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Plan:

@@ -37,7 +37,9 @@ def written(folder: Path, exclude: object, **keys: object) -> Path:
         ({}, [{"prompt_tokens": [32, 128]}], "exclude.0.: prompt_tokens: no cell of this plan has 128"),
         ({}, [{"options": {"x": 1}}], "exclude.0.: options: no cell"),
         ({"workload": ["fixed", "sustained"], "sustained_s": 9}, [{"workload": "fixed", "sustained_s": 9}], "at once"),
-        ({}, [{"modle": "x"}], "exclude.0.: unknown key 'modle'"),
+        ({}, [{"modle": "x"}], "exclude.0.: unknown key 'modle' .did you mean 'model'"),
+        ({}, [{"context": 128}], "exclude.0.: unknown key 'context' .a cell has 'prompt_tokens'"),
+        ({}, [{"device": "local", "gen": 4}], "exclude.0.: unknown key 'gen' .a cell has 'gen_tokens'"),
     ],
 )
 def test_what_would_leave_out_nothing_is_refused(
