@@ -5,17 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from melt.analysis.disturbance import DISTURBING
 from melt.analysis.stats import ROUNDS_FOR_VERDICT
 from melt.util.text import plural
-
-_TO_DO = {
-    "waited": "close other programs, or give the runner fewer threads",
-    "background_load": "close other programs",
-    "stalled": "close other programs",
-    "suspended": "keep the device awake",
-    "paged": "free memory, or measure a smaller model or context",
-    "throttled": "let the device cool down, and lengthen the cool-down",
-}
 
 
 @dataclass(frozen=True)
@@ -43,6 +35,6 @@ def advice(runs: pd.DataFrame, cells: pd.DataFrame) -> Advice | None:
         if len(few)
         else ""
     )
-    steps = list(dict.fromkeys(_TO_DO[cause] for cause, _ in causes.most_common()))
+    steps = list(dict.fromkeys(DISTURBING[cause] for cause, _ in causes.most_common()))
     to_do = f"{', '.join(steps)}. Then the same command measures the disturbed sessions again and keeps the others."
     return Advice(what, lacking, to_do[:1].upper() + to_do[1:])
