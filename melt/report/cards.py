@@ -65,7 +65,7 @@ def _basis(found: Paired, told: bool, n_claims: int, span: str) -> str:
         return "No rounds: the two were not measured beside each other in time."
     if not found.settled:
         few = f"Only {rounds} of both, and {ROUNDS_FOR_VERDICT} are needed"
-        return f"{few}: {interval_words(found, raw=True)}." if found.n > 1 else f"{few}."
+        return f"{few}; they range over {interval_words(found, raw=True)}." if found.n > 1 else f"{few}."
     among = f" Holds for the {n_claims} claims of this page together." if told and n_claims > 1 else ""
     seen = "" if told else f" A difference of {text.number((found.visible - 1) * 100, 2)} % would have shown."
     interval = f"{LEVEL * 100:g} % interval {interval_words(found, raw=not told)}, {rounds}"

@@ -130,7 +130,7 @@ class TestLittleToTell:
         write_store(tmp_path / "results", models=(SMOLLM, MAMBA), contexts=(512, 4096), sessions=5)
         page = page_of(tmp_path)
         assert "range of 5 sessions" in page
-        assert "Only 5 rounds of both, and 6 are needed: " in page
+        assert "Only 5 rounds of both, and 6 are needed; they range over " in page
         assert "Not settled at any length (512 to 4,096 tokens): 5 whole rounds of 6 needed." in page
         assert 'class="card better"' not in page
         assert "95 % interval" not in page
