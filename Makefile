@@ -20,7 +20,8 @@ endif
 
 # The gate, stage by stage; how long each took is printed at its end, compiling and testing apart.
 STAGES := system-packages install-dev lint types runners tests-parallel tests-timing tests-doubles
-WORKERS ?= 2
+# More than the two cores of a small machine: many tests wait for a device or a clock.
+WORKERS ?= 3
 
 .PHONY: demo test test-long install install-dev lint types runners runners-long go-ios clean
 .PHONY: system-packages system-packages-doubles tests-parallel tests-timing tests-doubles tests-of-doubles

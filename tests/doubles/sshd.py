@@ -5,10 +5,10 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from tests.doubles.board.network import Place
+from tests.support.waiting import wait_until
 
 SSHD = "/usr/sbin/sshd"
 
@@ -78,10 +78,11 @@ class Sshd:
             self._server = subprocess.Popen(
                 self._place.inside(*words) if self._place else words, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 30
-        while b"Server listening on" not in self.log.read_bytes()[begin:]:
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        try:
+            wait_until(lambda: b"Server listening on" in self.log.read_bytes()[begin:])
+        except AssertionError as late:
+            self.stop()
+            raise AssertionError(f"sshd does not listen: {self.log.read_text()}") from late
 
     def stop(self) -> None:
         """The server and every connection of its."""

@@ -16,6 +16,7 @@ from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.errors import DeviceError, ProfileError
 from melt.spec.profile import DeviceProfile, Sensors
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -65,10 +66,7 @@ def test_what_a_program_leaves_running_ends_with_it(remote: LocalRemote) -> None
     process = RemoteProcess(remote, "sleep 1000 >/dev/null 2>&1 & echo $!")
     child = int(process.next_line(10) or "")
     assert process.wait(10) == ExitStatus(0)
-    deadline = time.monotonic() + 10
-    while is_running(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not is_running(child))
     process.kill()
 
 

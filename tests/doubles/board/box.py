@@ -89,15 +89,20 @@ class BoardBox(Sshd):
         self._world = threading.Thread(target=self._move, daemon=True)
 
     def __enter__(self) -> "BoardBox":
-        if self._errors:
-            self._ending.enter_context(mounted(self.folder / "errors", [*self._errors.values()]))
-        super().__enter__()
+        try:
+            if self._errors:
+                self._ending.enter_context(mounted(self.folder / "errors", [*self._errors.values()]))
+            super().__enter__()
+        except BaseException:
+            self.__exit__()
+            raise
         self._world.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._world.join()
+        if self._world.is_alive():
+            self._world.join()
         for file, _sensor in self._sensors:
             file.close()
         super().__exit__()

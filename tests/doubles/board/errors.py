@@ -11,12 +11,13 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import mfusepy
+
+from tests.support.waiting import wait_until
 
 DENIED = ("EACCES", "EPERM")
 
@@ -50,11 +51,8 @@ def mounted(folder: Path, names: Sequence[str]) -> Iterator[None]:
     program = [sys.executable, "-m", "tests.doubles.board.errors", str(folder), ",".join(names)]
     with subprocess.Popen(program, cwd=Path(__file__).parents[3]) as process:
         try:
-            deadline = time.monotonic() + 10
-            while not folder.is_mount():
-                assert process.poll() is None, "FUSE did not start: is there a /dev/fuse?"
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: folder.is_mount() or process.poll() is not None)
+            assert process.poll() is None, "FUSE did not start: is there a /dev/fuse?"
             yield
         finally:
             with contextlib.suppress(subprocess.CalledProcessError):

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import wait_until
+
 _GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd64")
 _DIST = f"go-ios-linux-{_GO_ARCH}_linux_{_GO_ARCH}"
 # `make go-ios` puts it there, from npm.
@@ -88,11 +90,8 @@ class Clients:
             subprocess.Popen(["ifuse", folder, "-f", *words], env=self._env, stderr=log) as ifuse,
         ):
             try:
-                deadline = time.monotonic() + 20
-                while not folder.is_mount():
-                    assert ifuse.poll() is None, f"ifuse mounts nothing: {said.read_text()}"
-                    assert time.monotonic() < deadline, "ifuse mounts nothing"
-                    time.sleep(0.02)
+                wait_until(lambda: folder.is_mount() or ifuse.poll() is not None)
+                assert ifuse.poll() is None, f"ifuse mounts nothing: {said.read_text()}"
                 yield folder
             finally:
                 ifuse.terminate()  # it takes its mount away itself
@@ -110,7 +109,7 @@ def _two_free_ports() -> int:
 
 
 def _tunnel_of(udid: str, port: int, log: Path) -> dict[str, Any]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while True:
         with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as asking:
             asking.request("GET", f"/tunnel/{udid}")

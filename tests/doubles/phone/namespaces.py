@@ -166,7 +166,7 @@ class Boot:
         self.adbd = int(_ask(self._init, "adbd", self._log))
         table = Path(f"/proc/{self.init}/net/tcp6")
         listening = f":{PORT:04X} 00000000000000000000000000000000:0000 0A"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while listening not in table.read_text():
             if time.monotonic() > deadline:
                 said = (self._folder / "adbd.log").read_text(errors="replace")
