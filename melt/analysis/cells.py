@@ -61,6 +61,7 @@ def _described(group: pd.DataFrame, n_ok: int, n_clean: int) -> dict[str, object
     flags = {f for joined in group["flags"][:n_ok] for f in joined.split(",") if f}
     return {
         **{c.name: first[c.name] for c in (*IDENTITY, *SETTINGS) if c.name != "run_id"},
+        "adaptive": bool(group["adaptive"].all()),
         "n_sessions": n_ok,
         "n_clean": n_clean,
         "bounds": bounds_are(n_clean or n_ok) or np.nan,

@@ -13,6 +13,7 @@ IDENTITY = (
     Column("conditions_id", "", "the same without the model: equal for models that may be compared"),
     Column("settings_id", "", "hash of the cell without its model, context length and passes: asked for the same"),
 )
+ADAPTIVE = Column("adaptive", "", "whether the plan does not name this length: it is near a crossover")
 ITL_REASON = Column("itl_reason", "", "why a percentile of inter-token latency is NaN")
 
 RUNS = (
@@ -22,6 +23,7 @@ RUNS = (
         "attempt", "", "0, or which repetition of the session it is, after a passing device error or a disturbed run"
     ),
     Column("plan_name", "", "name of the plan"),
+    ADAPTIVE,
     Column("status", "", "ok, failed or skipped"),
     Column("error_kind", "", "short stable name of why it failed or was skipped"),
     Column("error_message", "", "the same in a sentence"),
@@ -107,6 +109,7 @@ FLAGS = (
 CELLS = (
     *(c for c in IDENTITY if c.name != "run_id"),
     *SETTINGS,
+    ADAPTIVE,
     Column("n_sessions", "", "sessions that are ok"),
     Column("n_clean", "", "undisturbed ones among them: the sample of every median; where there is none, all are"),
     Column("bounds", "", "what _lo and _hi are: a 95 % interval, or of fewer than six sessions their range"),

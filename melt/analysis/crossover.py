@@ -103,12 +103,14 @@ class Study:
 
 def study(challenger: Curve, reference: Curve, metric: str) -> Study:
     """Reads two curves over the range that both have."""
-    grids = challenger.measured(metric), reference.measured(metric)
-    contexts = common_range(*grids)
-    a, b = whole_rounds(challenger, reference, metric) if len(contexts) > 1 else (np.empty((0, 1)), np.empty((0, 1)))
-    enough = len(a) >= ROUNDS_FOR_VERDICT and bool((a > 0).all() and (b > 0).all())
-    gap = Gap(METRICS[metric], grids, (a, b)) if enough else None
-    return Study(metric, challenger.name, reference.name, contexts, len(a), gap)
+    names = metric, challenger.name, reference.name
+    contexts = common_range(challenger.measured(metric), reference.measured(metric))
+    if len(contexts) < 2:
+        return Study(*names, contexts, 0, None)
+    found = whole_rounds(challenger, reference, metric)
+    enough = len(found) >= ROUNDS_FOR_VERDICT and all((values > 0).all() for values in found.values)
+    gap = Gap(METRICS[metric], found.grids, found.values) if enough else None
+    return Study(*names, common_range(*found.grids), len(found), gap)
 
 
 def settle(studies: Sequence[Study]) -> list[Crossover]:

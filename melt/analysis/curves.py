@@ -68,9 +68,10 @@ class Curve:
         values = self.sessions[metric].to_numpy(dtype=float)
         return np.asarray(values[(self.sessions["prompt_tokens"].to_numpy() == context) & ~np.isnan(values)])
 
-    def measured(self, metric: str) -> Floats:
-        """The context lengths at which the metric was measured."""
-        return self.contexts[np.isfinite(self.of(metric))]
+    def measured(self, metric: str, *, adaptive: bool = True) -> Floats:
+        """The context lengths at which the metric was measured, with those that no plan names or without."""
+        asked_for = ~self.cells["adaptive"].to_numpy(dtype=bool)
+        return self.contexts[np.isfinite(self.of(metric)) & (asked_for | adaptive)]
 
 
 def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
@@ -116,5 +117,8 @@ def pairs(measured: list[Curve]) -> Iterator[tuple[Curve, Curve]]:
 
 
 def shared_contexts(a: Curve, b: Curve, metric: str) -> Floats:
-    """The context lengths at which both were measured, ascending."""
-    return np.intersect1d(a.measured(metric), b.measured(metric))
+    """The context lengths at which both were measured because a plan named them, ascending.
+
+    A length near their crossover was chosen for what they do there: a mean over lengths would lean towards even.
+    """
+    return np.intersect1d(a.measured(metric, adaptive=False), b.measured(metric, adaptive=False))

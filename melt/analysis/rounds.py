@@ -5,6 +5,8 @@ rounds, repeated ones at the end of their round too; what was measured one model
 read from another program's files, makes none.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -29,12 +31,29 @@ def mean_log_ratios(a: Curve, b: Curve, metric: str) -> Floats:
     return np.asarray(np.log(left[whole] / right[whole]).mean(axis=1)) if whole.any() else np.empty(0)
 
 
-def whole_rounds(a: Curve, b: Curve, metric: str) -> tuple[Floats, Floats]:
-    """Both curves' values, rounds by their own context lengths; only rounds in which every length was measured."""
-    sessions = rounds(a, b, shared_contexts(a, b, metric))
-    left, right = (_values(curve, metric, curve.measured(metric), sessions) for curve in (a, b))
+@dataclass(frozen=True)
+class WholeRounds:
+    """Two curves' values in the rounds in which every length was measured; each rounds by its own lengths."""
+
+    grids: tuple[Floats, Floats]
+    values: tuple[Floats, Floats]
+
+    def __len__(self) -> int:
+        return len(self.values[0])
+
+
+def whole_rounds(a: Curve, b: Curve, metric: str) -> WholeRounds:
+    """The whole rounds of two curves; lengths near crossovers count where no round is lost by them."""
+    asked, every = (_whole(a, b, metric, adaptive) for adaptive in (False, True))
+    return every if len(every) >= len(asked) else asked
+
+
+def _whole(a: Curve, b: Curve, metric: str, adaptive: bool) -> WholeRounds:
+    grids = a.measured(metric, adaptive=adaptive), b.measured(metric, adaptive=adaptive)
+    sessions = rounds(a, b, np.intersect1d(*grids))
+    left, right = (_values(curve, metric, grid, sessions) for curve, grid in zip((a, b), grids, strict=True))
     whole = np.isfinite(left).all(axis=1) & np.isfinite(right).all(axis=1)
-    return left[whole], right[whole]
+    return WholeRounds(grids, (left[whole], right[whole]))
 
 
 def rounds(a: Curve, b: Curve, contexts: Floats | list[float]) -> list[int]:

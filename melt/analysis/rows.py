@@ -54,6 +54,7 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
         "session": manifest.session,
         "attempt": manifest.attempt,
         "plan_name": manifest.plan_name,
+        "adaptive": manifest.adaptive,
         "status": rec.status,
         "error_kind": failure.kind if failure else np.nan,
         "error_message": failure.message if failure else np.nan,

@@ -10,6 +10,7 @@ from rich.table import Table
 from melt.cli import print_error, printable
 from melt.cli.progress import duration
 from melt.cli.tables import model_table, print_whole
+from melt.execution.adaptive import most_near_crossovers
 from melt.execution.agenda import Agenda, agenda
 from melt.execution.estimate import Rate
 from melt.execution.fit import predicted
@@ -48,7 +49,9 @@ def show_dry_run(plan: Plan, results: Path) -> int:
 def _counts(admitted: Preflight, left: Agenda, results: Path) -> list[str]:
     plan = admitted.plan
     cells, sessions = plural(len(admitted.cells), "cell"), plural(plan.sessions, "session")
-    lines = [f"{cells} x {sessions}: {plural(len(left.todo), 'run')} to make"]
+    most = most_near_crossovers(admitted) if plan.adaptive else 0
+    more = f", and up to {plural(most, 'cell')} near crossovers as far as extra_time allows" if most else ""
+    lines = [f"{cells} x {sessions}: {plural(len(left.todo), 'run')} to make{more}"]
     if left.already_there:
         lines.append(f"{left.already_there} measured already in {results}")
     known = [cell for cell, _ in left.todo if cell.model in admitted.models]

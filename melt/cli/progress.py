@@ -121,17 +121,19 @@ class Live(Watcher):
         return show
 
     def plan(self, left: Agenda, admitted: Preflight) -> None:
-        """Says what is to be done, and starts the bar."""
+        """Says what is to be done, or what more, and starts the bar or makes it longer."""
         self._files.stop()
         self._rate = left.rate
         self._left = [cell for cell, _ in left.todo]
-        self._total = len(left.todo)
+        self._total += len(left.todo)
         self._resting = any(facts.is_host for facts in admitted.facts.values())
         already = f", {left.already_there} measured already" if left.already_there else ""
         basis = "" if left.rate.learned else " by a rough first guess"
         about = f", about {duration(left.rate.total_s(self._left))}{basis}" if left.todo else ""
-        self._console.print(f"{plural(self._total, 'run')} to make{already}{about}", soft_wrap=True)
-        if left.todo and self._console.is_terminal:
+        self._console.print(f"{plural(len(left.todo), 'run')} to make{already}{about}", soft_wrap=True)
+        if self._task is not None:
+            self._bar.update(self._task, total=self._total)
+        elif left.todo and self._console.is_terminal:
             self._task = self._bar.add_task("", total=self._total, left="")
             self._drawn = self._live()
             self._drawn.start()

@@ -26,6 +26,7 @@ class Agenda:
 
     todo: tuple[Unit, ...]
     already_there: int
+    counted: tuple[Manifest, ...]  # the runs that are measurements of the plan's cells, disturbed ones too
     known_skips: frozenset[str]  # ids of the cells whose skip is in the results
     rate: Rate
     warnings: tuple[str, ...] = ()
@@ -38,14 +39,14 @@ def agenda(admitted: Preflight, store: Store) -> Agenda:
     have = {r.manifest.cell_id for r in runs if r.manifest.status == "ok"}
     expected = {c.id: _expected_passport(c, admitted) for c in admitted.cells if c.id in have}
     again = admitted.plan.extra_time.share > 0  # whether what was disturbed is to be measured again
-    counted = [r.manifest for r in runs if _counts(r.manifest, expected) and not (again and r.manifest.disturbed)]
-    measured = {(m.cell_id, m.session) for m in counted}
+    counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
+    measured = {(m.cell_id, m.session) for m in counted if not (again and m.disturbed)}
     skipped = admitted.skipped
     order = _order([c for c in admitted.cells if c not in skipped], admitted.plan)
     todo = tuple(unit for unit in order if (unit.cell.id, unit.session) not in measured)
     skips = frozenset(r.manifest.cell_id for r in runs if r.manifest.status == "skipped")
     warnings += _without_operators(counted, admitted.plan)
-    return Agenda(todo, len(order) - len(todo), skips, _rate(admitted, runs), tuple(warnings))
+    return Agenda(todo, len(order) - len(todo), tuple(counted), skips, _rate(admitted, runs), tuple(warnings))
 
 
 def _order(cells: Sequence[Cell], plan: Plan) -> list[Unit]:

@@ -34,6 +34,7 @@ class Origin:
 
     name: str
     text: str
+    adaptive: bool = False  # not by naming it: near a crossover
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def manifest_of(attempt: Attempt, evidence: Evidence) -> Manifest:
         plan_name=attempt.origin.name,
         session=attempt.session,
         attempt=attempt.number,
+        adaptive=attempt.origin.adaptive,
         status="ok" if evidence.error is None else "failed",
         error=evidence.error,
         flags=evidence.flags,

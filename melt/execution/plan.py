@@ -5,14 +5,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from melt.execution.adaptive import near_crossovers
 from melt.execution.agenda import Agenda, agenda, rounds
 from melt.execution.attempt import Attempt, Origin, Rules, new_run_id
 from melt.execution.conditions import facts_as_asked
 from melt.execution.devices import Device, open_device
+from melt.execution.extra_time import ExtraTimeBudget, seconds_of
 from melt.execution.fit import predicted
 from melt.execution.preflight import Preflight, preflight
 from melt.execution.progress import Watcher
-from melt.execution.second_tries import SecondTries, seconds_of
 from melt.execution.unit import measure, record_skip
 from melt.models.refs import resolve
 from melt.spec.cell import Cell
@@ -103,7 +104,7 @@ class _Executor:
         plan = admitted.plan
         self._rules = Rules(plan.cooldown, plan.timeouts, plan.idle_s, plan.profile_ops)
         self._origin = Origin(plan.name, to_yaml(plan))
-        self._second_tries = SecondTries(plan.extra_time)
+        self._extra_time = ExtraTimeBudget(plan.extra_time)
         self._extra_buffers_crash: set[tuple[str, str, str]] = set()  # (device, backend, model)
 
     def run_all(self) -> Outcome:
@@ -114,10 +115,31 @@ class _Executor:
             self._watcher.say(warning)
         self._watcher.plan(left, self._admitted)
         self._record_skips(skipped, left)
-        made: list[Run] = []
-        for units in rounds(left.todo, self._admitted.plan):
-            made += self._run_round(units)
-        return Outcome(self._admitted.cells, tuple(made), left.already_there, skipped)
+        self._extra_time.add(left.counted)
+        made = [run for units in rounds(left.todo, self._admitted.plan) for run in self._run_round(units)]
+        asked = Outcome(self._admitted.cells, tuple(made), left.already_there, skipped)
+        return self._near_crossovers(asked) if self._admitted.plan.adaptive else asked
+
+    def _near_crossovers(self, asked: Outcome) -> Outcome:
+        """With the cells where curves cross, as far as there is extra time for all sessions of both curves."""
+        counted = agenda(self._admitted, self._store).counted
+        out = asked
+        for cells in near_crossovers(self._admitted, counted, self._store):
+            admitted = replace(self._admitted, cells=cells, to_build=dict.fromkeys(cells, ""))
+            left = agenda(admitted, self._store)
+            self._extra_time.add(left.counted)
+            words = f"{cells[0].prompt_tokens} tokens, where {cells[0].model} and {cells[1].model} cross"
+            if left.todo and not self._extra_time.allow(left.rate.total_s(cell for cell, _ in left.todo)):
+                self._watcher.say(f"not measured at {words}: the plan's extra_time has no room for it")
+                continue
+            if left.todo:
+                self._watcher.say(f"also measured at {words}")
+                self._watcher.plan(left, admitted)
+            origin = replace(self._origin, adaptive=True)
+            made = [run for units in rounds(left.todo, admitted.plan) for run in self._run_round(units, origin)]
+            there = out.already_there + left.already_there
+            out = Outcome((*out.cells, *cells), (*out.made, *made), there, out.skipped)
+        return out
 
     def _record_skips(self, skipped: Mapping[Cell, str], left: Agenda) -> None:
         for cell, reason in skipped.items():
@@ -125,30 +147,31 @@ class _Executor:
                 record_skip(self._first_attempt(cell, 0), self._store, "predicted_out_of_memory", reason)
             self._watcher.say(f"skipped {cell.label()}: {reason}")
 
-    def _run_round(self, units: Sequence[Unit]) -> list[Run]:
+    def _run_round(self, units: Sequence[Unit], origin: Origin | None = None) -> list[Run]:
         """The units of a round, and at its end those again that were disturbed, whatever their values."""
+        origin = origin or self._origin
         made, disturbed = [], []
         for unit in units:
-            with self._second_tries.clocked(again=False):
-                runs = self._run_unit(unit, number=0)
+            with self._extra_time.clocked(extra=origin.adaptive):
+                runs = self._run_unit(unit, 0, origin)
             made += runs
             disturbed += [(unit, runs[-1])] if runs[-1].manifest.disturbed else []
         for _ in range(SECOND_TRIES):
             before, disturbed = disturbed, []
             for unit, run in before:
-                if not self._second_tries.allow(seconds_of(run)):
+                if not self._extra_time.allow(seconds_of(run.manifest)):
                     continue
-                with self._second_tries.clocked(again=True):
-                    runs = self._run_unit(unit, number=run.manifest.attempt + 1)
+                with self._extra_time.clocked(extra=True):
+                    runs = self._run_unit(unit, run.manifest.attempt + 1, origin)
                 made += runs
                 disturbed += [(unit, runs[-1])] if runs[-1].manifest.disturbed else []
         return made
 
-    def _run_unit(self, unit: Unit, number: int) -> list[Run]:
+    def _run_unit(self, unit: Unit, number: int, origin: Origin) -> list[Run]:
         """The attempts at one unit: one, and the retries that its failure allows."""
         cell, session = unit
         driver, backend = self._devices[cell.device].driver, self._admitted.backends[cell.backend]
-        attempt: Attempt | None = replace(self._first_attempt(cell, session), number=number)
+        attempt: Attempt | None = replace(self._first_attempt(cell, session), number=number, origin=origin)
         self._watcher.begin(cell, session)
         made: list[Run] = []
         while attempt is not None:

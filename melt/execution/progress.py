@@ -26,7 +26,7 @@ class Watcher:
         """A callback for bytes done of a file that goes to a device."""
 
     def plan(self, left: "Agenda", admitted: "Preflight") -> None:
-        """Everything is ready, and so much is left to measure."""
+        """Everything is ready, and so much is left to measure; told again of what a plan adds to itself."""
 
     def begin(self, cell: "Cell", session: int) -> None:
         """A unit begins: a cell, and the index of its session."""

@@ -48,7 +48,7 @@ class Timeouts(_Frozen):
 
 
 class ExtraTime(_Frozen):
-    """Time beyond the plan's own, for measuring disturbed sessions again."""
+    """Time beyond the plan's own, for measuring disturbed sessions again and for cells near crossovers."""
 
     share: Annotated[float, Field(ge=0, le=10, strict=True)] = 0.5  # of the time that the plan's own sessions took
     limit_s: Seconds | None = None
@@ -88,6 +88,7 @@ class Plan(_Lists):
     order: Literal["interleaved", "sequential"] = "interleaved"
     retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1
     extra_time: ExtraTime = ExtraTime()
+    adaptive: Annotated[bool, Field(strict=True)] = False  # also measures where curves cross
     idle_s: Seconds = 2.0
     memory_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.9
     memory_check: Annotated[bool, Field(strict=True)] = True  # false: also run what by prediction does not fit

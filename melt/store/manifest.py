@@ -21,7 +21,7 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 def _to_2(data: dict[str, Any]) -> dict[str, Any]:
     """Runs of schema 1 were never measured again for being disturbed, and knew neither pairs nor farms."""
-    return {**data, "disturbed": [], "pair": None, "arm": None, "farm": None}
+    return {**data, "disturbed": [], "pair": None, "arm": None, "farm": None, "adaptive": False}
 
 
 # From each older schema to the next.
@@ -98,6 +98,7 @@ class Manifest(_Frozen):
     disturbed: tuple[str, ...] = ()  # by what, as it was judged when the run was made: why there is another attempt
     pair: str | None = None  # runs of one pair are measured beside each other, an arm each
     arm: str | None = None
+    adaptive: bool = False  # at a length that the plan does not name, near a crossover
     farm: FarmRecord | None = None
     warnings: tuple[str, ...] = ()
     started_at: str  # ISO 8601, UTC, the host's clock

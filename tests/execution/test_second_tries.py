@@ -10,8 +10,8 @@ import pytest
 
 import melt
 from melt.execution.agenda import rounds
+from melt.execution.extra_time import ExtraTimeBudget
 from melt.execution.plan import Outcome, run
-from melt.execution.second_tries import SecondTries
 from melt.spec.cell import Cell
 from melt.spec.events import Event, Hello, Iteration, UnknownLine
 from melt.spec.plan import ExtraTime, Plan
@@ -103,14 +103,14 @@ def test_a_round_is_a_session_of_every_cell_or_in_sequence_every_session_of_a_ce
 
 
 def test_second_tries_have_a_share_of_the_plans_own_time_and_a_limit() -> None:
-    none, half = SecondTries(ExtraTime(share=0.0)), SecondTries(ExtraTime(share=0.5))
-    short = SecondTries(ExtraTime(share=10.0, limit_s=0.01))
+    none, half = ExtraTimeBudget(ExtraTime(share=0.0)), ExtraTimeBudget(ExtraTime(share=0.5))
+    short = ExtraTimeBudget(ExtraTime(share=10.0, limit_s=0.01))
     for tries in (none, half, short):
         assert not tries.allow(0.02)
-        with tries.clocked(again=False):
+        with tries.clocked(extra=False):
             threading.Event().wait(0.1)
     assert [tries.allow(0.02) for tries in (none, half, short)] == [False, True, False]
-    with half.clocked(again=True):
+    with half.clocked(extra=True):
         threading.Event().wait(0.05)
     assert not half.allow(0.02)
 

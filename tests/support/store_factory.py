@@ -96,6 +96,7 @@ def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: R
         plan_name="demo",
         session=session,
         attempt=0,
+        adaptive=recipe.adaptive,
         status=recipe.status,
         error=error,
         flags=recipe.flags,

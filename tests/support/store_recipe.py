@@ -89,6 +89,7 @@ class Recipe:
     tables_bytes: int | None = None
     repacked_bytes: int = 0
     others_cores: float = 0.0  # of other processes, once the model is loaded
+    adaptive: bool = False
     engine_family: str | None = None  # what the engine calls the model, where it says
 
 
