@@ -2,7 +2,7 @@
 
     python benchmarks/sampler_cost.py [--seconds 20] [--program PATH ...]
 
-Prints its share of one core, its resident memory, and how many intervals lie within 20 % of the period. A rail is two
+Prints its share of one core, its resident memory, and how many periods have their reading. A rail is two
 files, its current and its voltage. ``--program`` adds a runner, for example a static one that
 ``melt runner build linux-x86_64-musl`` made.
 """
@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from benchmarks.common import arguments, machine
 from melt.drivers.runner import runner_path
 from melt.toolchain.build import build
@@ -26,7 +24,7 @@ SETTLED_S = 2.0
 
 
 def cost(words: list[str], files: int, period_ms: int, seconds: float) -> tuple[float, int, float]:
-    """Share of one core, resident bytes at the end, share of the intervals within 20 % of the period."""
+    """Share of one core, resident bytes at the end, share of the periods that have their reading."""
     with TemporaryDirectory() as folder:
         out, spec = Path(folder) / "out.jsonl", Path(folder) / "spec.json"
         rails = [Path(folder) / f"rail{i}" for i in range(files)]
@@ -47,17 +45,17 @@ def cost(words: list[str], files: int, period_ms: int, seconds: float) -> tuple[
         assert sampler.stdin is not None
         sampler.stdin.close()
         sampler.wait()
-        return used_s / seconds, resident_kib * 1024, regular(out, period_ms)
+        return used_s / seconds, resident_kib * 1024, complete(out, period_ms)
 
 
-def regular(out: Path, period_ms: int) -> float:
-    """Of every probe's intervals between two samples."""
+def complete(out: Path, period_ms: int) -> float:
+    """Of every probe's periods between its first reading and its last."""
     t_ns: dict[str, list[int]] = {}
     for line in out.read_text().splitlines():
         row = json.loads(line)
         t_ns.setdefault(row["probe"], []).append(row["t_ns"])
-    gaps = np.concatenate([np.diff(stamps) for stamps in t_ns.values()]) / (period_ms * 1e6)
-    return float(np.mean(np.abs(gaps - 1) <= 0.2))
+    periods = [(stamps[-1] - stamps[0]) / (period_ms * 1e6) for stamps in t_ns.values()]
+    return float(sum(len(stamps) - 1 for stamps in t_ns.values()) / sum(periods))
 
 
 def cpu_s(pid: int) -> float:
@@ -77,7 +75,7 @@ def main() -> None:
     for load, (files, period_ms) in LOADS.items():
         for name, words in flavours.items():
             share, resident_bytes, in_time = cost(words, files, period_ms, args.seconds)
-            said = f"{share:.3%} of a core, {resident_bytes / 1e6:.1f} MB resident, {in_time:.2%} of intervals in time"
+            said = f"{share:.3%} of a core, {resident_bytes / 1e6:.1f} MB resident, {in_time:.2%} of readings"
             print(f"{load}, {name:<40} {said}", flush=True)
 
 

@@ -11,6 +11,7 @@ import pytest
 import melt
 import melt.analysis.flags
 from melt.analysis.curves import curves, pairs
+from melt.analysis.disturbance import WAITED
 from melt.report import write_report
 from tests.support.store_factory import FALCON_H1, MAMBA, SMOLLM, FakeModel, Recipe, write_store
 
@@ -34,6 +35,7 @@ def test_the_docs_say_what_each_flag_means() -> None:
     page = (ROOT / "docs" / "measurement.md").read_text(encoding="utf-8").partition("## Flags")[2]
     assert "memory_gap" in flag_names()
     assert [name for name in sorted(flag_names()) if f"| `{name}` | " not in page] == []
+    assert f"more than {WAITED * 100:g} % of a phase" in page
 
 
 @pytest.mark.parametrize("model", [SMOLLM, MAMBA, FALCON_H1])

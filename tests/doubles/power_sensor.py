@@ -62,7 +62,7 @@ class Sensor:
     step: float = 0.0  # W, or J of a counter
     noise: float = 0.0  # of the value
     polled_s: float = STATED_S
-    dither: bool = False  # read at a random time of each period, else at one time of each
+    dither: bool = True  # read at a random time of each period, as melt does, else at one time of each
     holes: tuple[tuple[float, float], ...] = ()  # from, to: nothing was read
 
     @property
@@ -106,7 +106,12 @@ def at_ns(t_s: float) -> int:
 
 
 def trial(
-    rng: np.random.Generator, sensor: Sensor, phase_s: float, ripple: float = 0.0, hole: float = 0.0
+    rng: np.random.Generator,
+    sensor: Sensor,
+    phase_s: float,
+    ripple: float = 0.0,
+    hole: float = 0.0,
+    ripple_s: float = 0.0873,
 ) -> tuple[PhaseEnergy, float]:
     """What melt says of one phase of a run of two passes between idle times, and the joules it really took.
 
@@ -114,7 +119,7 @@ def trial(
         rng: what all that is not given comes from.
         sensor: what measures.
         phase_s: how long the phase is; it is a pass's first or second, and the other is half to twice as long.
-        ripple: of the power, relative.
+        ripple: of the power, relative; ``ripple_s`` is its period.
         hole: a share of the phase in which nothing is read, at one of its edges or inside.
     """
     other_s = float(np.clip(phase_s * rng.uniform(0.5, 2), 1, 120))
@@ -125,7 +130,7 @@ def trial(
         (rng.uniform(2, 6), rng.uniform(1, 5), *of_pass, *of_pass, rng.uniform(1, 3)),
         (idle_w, loading_w, first_w, second_w, first_w, second_w, idle_w),
         ripple,
-        ripple_s=0.0873,
+        ripple_s,
     )
     index = (2 if is_first else 3) + 2 * int(rng.random() < 0.5)
     t0_s, t1_s = load.edges_s[index : index + 2]

@@ -164,11 +164,25 @@ def test_schedule_neither_drifts_nor_bunches() -> None:
     probe: Any = object()
     schedule.add(probe, 100, 1_000)
     assert schedule.next_ns() == 1_000
-    assert schedule.due(1_003) == [probe]
-    assert schedule.next_ns() == 1_100
-    assert schedule.due(1_099) == []
-    assert schedule.due(1_555) == [probe]  # four ticks were missed, and are not made up for
-    assert schedule.next_ns() == 1_600
+    deadlines: list[int] = []
+    while len(deadlines) < 1_000:
+        at = schedule.next_ns()
+        assert at is not None
+        deadlines.append(at)
+        assert schedule.due(at - 1) == []
+        assert schedule.due(at) == [probe]
+    assert [(at - 1_000) // 100 for at in deadlines] == list(range(1_000))  # one in each period
+    assert schedule.due(deadlines[-1] + 555) == [probe]  # five were missed, and are not made up for
+    assert deadlines[-1] + 555 < (schedule.next_ns() or 0) <= deadlines[-1] + 755
+
+
+@pytest.mark.every_flavour
+def test_readings_keep_step_with_nothing(program: list[str], tmp_path: Path) -> None:
+    with Sampler(program, tmp_path, [{"name": "up", "read": "/proc/uptime"}], period_ms=50) as sampler:
+        rows = sampler.wait_for("up", 60)
+    within = [(r["t_ns"] - rows[0]["t_ns"]) / 50e6 % 1 for r in rows]
+    # A power that goes up and down once a period, as decoding may, is read in all of its parts.
+    assert all(sum(q / 4 <= w < (q + 1) / 4 for w in within) >= len(within) / 10 for q in range(4))
 
 
 @pytest.mark.timing

@@ -1,4 +1,4 @@
-"""Reads the probes of a spec on a fixed schedule and writes their raw text, stamped, as JSON lines.
+"""Reads the probes of a spec once a period and writes their raw text, stamped, as JSON lines.
 
 Spec: ``{out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec | stream, period_ms, lines}]}``: a file, a
 program run each time for its output, or one that goes on and whose every line is a sample. On stdin a line ``pid N``
@@ -86,7 +86,7 @@ class Writer:
 
 
 class Schedule:
-    """Probes by period on absolute deadlines: no drift, and missed ticks are skipped, not made up for."""
+    """Probes by period: one deadline in each, so that there is no drift; missed ones are not made up for."""
 
     def __init__(self, start_ns: int) -> None:
         self.start_ns = start_ns
@@ -113,7 +113,22 @@ class Schedule:
 
 
 def _deadline_after(start_ns: int, period_ns: int, now_ns: int) -> int:
-    return start_ns + ((now_ns - start_ns) // period_ns + 1) * period_ns
+    k = (now_ns - start_ns) // period_ns
+    due_ns = _deadline_in(start_ns, period_ns, k)
+    return due_ns if due_ns > now_ns else _deadline_in(start_ns, period_ns, k + 1)
+
+
+def _deadline_in(start_ns: int, period_ns: int, k: int) -> int:
+    return start_ns + k * period_ns + (((_moment_in_period(k) >> 16) * period_ns) >> 16)
+
+
+def _moment_in_period(k: int) -> int:
+    """When within period k a probe is read, as a fraction of 2^32: mixed as xxHash ends, so that it keeps step with
+    nothing that the device does. 0 of the first period."""
+    k = k * 2654435761 & 0xFFFFFFFF
+    k = (k ^ (k >> 15)) * 2246822519 & 0xFFFFFFFF
+    k = (k ^ (k >> 13)) * 3266489917 & 0xFFFFFFFF
+    return k ^ (k >> 16)
 
 
 def run(spec: Spec, stdin: TextIO) -> int:
