@@ -19,6 +19,7 @@ def caveats(results: Results, groups: list[CurveGroup]) -> list[str]:
     """Every caveat, the most important first."""
     return [
         *_synthetic(results),
+        *_experts(results),
         *_not_compared(results),
         *_virtual(results),
         *_energy(results),
@@ -37,6 +38,19 @@ def _synthetic(results: Results) -> list[str]:
     return [
         f"{text.joined(sorted(names))}: the weights are random numbers in the exact published shape. Speed and "
         "memory do not depend on the values, energy may; nothing here says how well such a model answers."
+    ]
+
+
+def _experts(results: Results) -> list[str]:
+    mixtures = {
+        text.name(m.model.name): (m.model.shape.get("n_experts_used", 0), m.model.shape["n_experts"])
+        for m in results.manifests.values()
+        if m.model and m.model.shape.get("n_experts")
+    }
+    return [
+        f"{name} sends each token through {used} of its {every} experts, and prompts of random tokens spread over more "
+        "of them than text does: on text its weights may be read less often, and it may be faster."
+        for name, (used, every) in sorted(mixtures.items())
     ]
 
 

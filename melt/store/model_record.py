@@ -3,11 +3,15 @@
 from melt.models.info import ModelInfo
 from melt.store.manifest import ModelRecord
 
+_SHAPE = (
+    *("n_layers", "d_model", "n_heads", "n_kv_heads", "vocab_size", "d_state", "embedding_bytes"),
+    *("n_experts", "n_experts_used"),
+)
+
 
 def model_record(model: ModelInfo) -> ModelRecord:
     """The model as a run keeps it: no path of this host."""
-    keys = ("n_layers", "d_model", "n_heads", "n_kv_heads", "vocab_size", "d_state", "embedding_bytes")
-    shape = {k: v for k in keys if isinstance(v := getattr(model, k, None), int)}
+    shape = {k: v for k in _SHAPE if isinstance(v := getattr(model, k, None), int)}
     return ModelRecord(
         ref=model.ref,
         name=model.short_name,

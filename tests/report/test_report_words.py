@@ -1,5 +1,6 @@
 """What a report tells, in words and numbers."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,14 @@ class TestTold:
         write_run(tmp_path, MAMBA, 128)
         [told] = [line for line in caveats(melt.load(tmp_path), []) if line.startswith("Energy on")]
         assert "(rapl: /sys/class/powercap is empty" in told
+
+    def test_a_mixture_of_experts_is_told_to_read_random_tokens_otherwise_than_text(self, tmp_path: Path) -> None:
+        path = write_run(tmp_path, SMOLLM, 128).folder / "manifest.json"
+        assert "experts" not in " ".join(caveats(melt.load(tmp_path), []))
+        manifest = json.loads(path.read_text())
+        manifest["model"]["shape"] = {"n_experts": 64, "n_experts_used": 8}
+        path.write_text(json.dumps(manifest))
+        assert "8 of its 64 experts" in " ".join(caveats(melt.load(tmp_path), []))
 
     @pytest.mark.parametrize(("sessions", "odds"), [(2, "50 % with 2"), (4, "87.5 % with 4"), (5, "93.8 % with 5")])
     def test_what_few_sessions_are_worth(self, tmp_path: Path, sessions: int, odds: str) -> None:
