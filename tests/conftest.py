@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from melt.drivers.lease import SCOPE
 from melt.models.gguf.synth import synthesise
 from melt.models.shapes.zoo import find_shape, scaled_down
 from tests.long import PARTS
@@ -68,12 +69,13 @@ def kept_builds(monkeypatch: pytest.MonkeyPatch, own_folders: None) -> None:
 def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Temporary files of this test process alone.
 
-    A device is leased by a file there: two test runs at once on one machine would refuse each other this machine.
+    So are its leases: two test processes at once on one machine would refuse each other this machine.
     """
     folder = tmp_path_factory.getbasetemp() / "tmp"
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
+        patch.setenv(SCOPE, str(folder))
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
 
