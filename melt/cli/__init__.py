@@ -1,6 +1,5 @@
 """The command line: one short file a command. Each parses, calls one function, prints."""
 
-import os
 import signal
 import sys
 from importlib import import_module
@@ -10,6 +9,7 @@ import click
 
 from melt.errors import MeltError
 from melt.util.interrupt import INTERRUPTED, raise_when_interrupted
+from melt.util.pipes import outlasting
 
 # Command -> where it lives, in a function of the file's name, and its line in `melt --help`; a command is imported
 # when it is used.
@@ -87,6 +87,7 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point: the one place where errors are printed."""
+    sys.stdout, sys.stderr = (outlasting(stream) for stream in (sys.stdout, sys.stderr))
     try:
         code = cli.main(standalone_mode=False)
     except MeltError as e:
@@ -97,18 +98,24 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         _leave_interrupted()
-    except BrokenPipeError:
-        _leave_a_closed_pipe()
     except SystemExit as e:
-        if isinstance(e.__context__, BrokenPipeError):  # rich turns the one into the other
-            _leave_a_closed_pipe()
         print_error(MeltError(f"a package ended melt from within: {e!r}", "What is done is kept."))
         sys.exit(MeltError.exit_code)
     except Exception as e:
-        if not _is_of_an_interrupt(e):
+        if _is_of_an_interrupt(e):
+            _leave_interrupted()
+        if not isinstance(e, (OSError, MemoryError)):
             raise
-        _leave_interrupted()
+        print_error(MeltError(_refusal(e), "What is done is kept; the same command goes on from there."))
+        sys.exit(MeltError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refusal(error: OSError | MemoryError) -> str:
+    """What this machine refuses, in words: a full disk, a folder that is gone, no memory."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    return f"{error.filename or 'the output'}: {error.strerror or error}"
 
 
 def _is_of_an_interrupt(error: BaseException | None) -> bool:
@@ -128,12 +135,6 @@ def end_cleanly_when_stopped() -> None:
     for stop in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stop) != signal.SIG_IGN:
             signal.signal(stop, signal.default_int_handler)
-
-
-def _leave_a_closed_pipe() -> NoReturn:
-    """The reader of our output has gone: what is left in the buffer goes nowhere, and that is no failure."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
 
 
 def print_error(error: MeltError) -> None:
