@@ -32,7 +32,7 @@ def main() -> None:
             turns = [True, False]
             shuffler.shuffle(turns)
             for recorded in turns:
-                recording = driver.record(probes, 100, sampler) if recorded else None
+                recording = driver.record(probes, 100, sampler, "cost") if recorded else None
                 speed = run_melt(driver, model, cell)
                 if recording is not None:
                     recording.stop(Path(folder) / "telemetry.jsonl")

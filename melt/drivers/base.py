@@ -117,15 +117,18 @@ class Driver(Protocol):
         ...
 
     def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Process:
-        """Starts a runner with a job, which is written to the device and given as the last argument."""
+        """Starts a runner with a job, which is written there under its ``job_id`` and given as the last argument."""
         ...
 
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:
         """Raw text of each probe, read once, outside any run; what cannot be read is left out."""
         ...
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> Recording:
-        """Starts recording the probes on the device, by the sampler's program there where it needs one."""
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> Recording:
+        """Starts recording the probes on the device, by the sampler's program there where it needs one.
+
+        What it writes there has the run's id in its name, as has a job: two computers never read each other's.
+        """
         ...
 
     def clock(self) -> ClockReading:

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from melt.execution.attempt import Attempt, Evidence
 from melt.execution.conditions import OF_CELLS, conditions_of, moved, not_held, words_of
 from melt.execution.cooldown import wait_until_cool
 from melt.execution.fit import beyond_training
-from melt.execution.manifest import manifest_of, utc_now
+from melt.execution.manifest import manifest_of
 from melt.execution.progress import Watcher
 from melt.execution.protocol_adapter import ProtocolAdapter
 from melt.execution.stream import explain_end, follow
@@ -59,17 +58,18 @@ def measure(attempt: Attempt, driver: "Driver", backend: "Backend", store: Store
     Raises:
         StoreError: the results folder cannot be written; nothing half-written is left.
     """
-    folder = store.begin(attempt.run_id)
+    partial = store.begin(attempt.run_id)
+    folder = partial.folder
     try:
         (folder / PLAN).write_text(attempt.origin.text, encoding="utf-8")
         evidence = _measured(_Bench(attempt, driver, backend, watcher, folder))
         manifest = manifest_of(attempt, evidence)
-        return store.publish(folder, manifest.model_copy(update={"disturbed": _disturbed_by(Run(folder, manifest))}))
+        return store.publish(partial, manifest.model_copy(update={"disturbed": _disturbed_by(Run(folder, manifest))}))
     except OSError as e:
-        store.discard(folder)
+        store.discard(partial)
         raise cannot_write(store.folder, e) from e
     except BaseException:
-        store.discard(folder)
+        store.discard(partial)
         raise
 
 
@@ -81,20 +81,20 @@ def _disturbed_by(run: Run) -> tuple[str, ...]:
 
 def record_skip(attempt: Attempt, store: Store, kind: str, reason: str) -> Run:
     """A run that is not made, with the reason; it stands in the report beside the others."""
-    evidence = Evidence(utc_now(), error=RunFailure(kind=kind, message=reason))
+    evidence = Evidence(error=RunFailure(kind=kind, message=reason))
     manifest = manifest_of(attempt, evidence).model_copy(update={"status": "skipped"})
-    folder = store.begin(attempt.run_id)
+    partial = store.begin(attempt.run_id)
     try:
-        (folder / PLAN).write_text(attempt.origin.text, encoding="utf-8")
+        (partial.folder / PLAN).write_text(attempt.origin.text, encoding="utf-8")
     except OSError as e:
-        store.discard(folder)
+        store.discard(partial)
         raise cannot_write(store.folder, e) from e
-    return store.publish(folder, manifest)
+    return store.publish(partial, manifest)
 
 
 def _measured(bench: _Bench) -> Evidence:
     """All steps in order, as far as they go."""
-    evidence = Evidence(utc_now()).doubted(*_known_flags(bench.attempt))
+    evidence = Evidence().doubted(*_known_flags(bench.attempt))
     try:
         bench.watcher.phase("push")
         placed = _place(bench)
@@ -173,7 +173,9 @@ def _cooled(bench: _Bench, evidence: Evidence) -> Evidence:
 def _recorded(bench: _Bench, placed: _Placed, evidence: Evidence) -> Evidence:
     """The idle baseline and the runner, with telemetry recorded beside them."""
     driver, telemetry = bench.driver, bench.folder / TELEMETRY
-    recording = driver.record(evidence.discovery.probes, bench.attempt.profile.sensors.period_ms, placed.sampler)
+    attempt = bench.attempt
+    period_ms = attempt.profile.sensors.period_ms
+    recording = driver.record(evidence.discovery.probes, period_ms, placed.sampler, attempt.run_id)
     try:
         bench.watcher.phase("idle")
         evidence = _idle(bench, evidence)
@@ -241,9 +243,8 @@ def _why_failed(said: Transcript, process: "Process", bench: _Bench, evidence: E
 
 
 def _no_measurement(said: Transcript, bench: _Bench, evidence: Evidence) -> RunFailure | None:
-    duration_s = (datetime.now(UTC) - datetime.fromisoformat(evidence.started_at)).total_seconds()
-    iterations = evidence.job.iterations if evidence.job else None
-    return why_no_measurement(said, bench.attempt.cell, iterations, duration_s)
+    attempt, iterations = bench.attempt, evidence.job.iterations if evidence.job else None
+    return why_no_measurement(said, attempt.cell, iterations, evidence.started.elapsed_s(), attempt.model)
 
 
 def _still_held(driver: "Driver", evidence: Evidence) -> Evidence:

@@ -228,7 +228,7 @@ def test_a_runner_ends_when_its_host_goes_without_a_word(
     monkeypatch.setattr("melt.drivers.remote.driver._WATCH_S", 3)
     opened = connect(profile_of(phone, connector))
     runner = opened.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path
-    opened.record(opened.discover().probes, 100, [runner, "sample"])
+    opened.record(opened.discover().probes, 100, [runner, "sample"], "a-run")
 
     def samples() -> bool:
         return any("sample" in p.argv for p in phone.processes())

@@ -190,11 +190,11 @@ class TestTheHost:
         opened: SshDriver | LocalDriver = driver if where == "there" else connect_local(load_profile("local"))
         runner = opened.push(program_file(runner_path())).device_path
         late = ["sh", "-c", 'sleep 0.5; exec "$@"', "sh", sys.executable, runner, "sample"]
-        recording = opened.record((), 100, late)
-        assert list(Path(opened.work_folder).rglob("telemetry.jsonl"))
+        recording = opened.record((), 100, late, "a-run")
+        assert list(Path(opened.work_folder).rglob("a-run.telemetry.jsonl"))
         assert recording.stop(tmp_path / "telemetry.jsonl") == ""
         began = time.monotonic()
-        failed = opened.record((), 100, ["false"])  # is not waited for
+        failed = opened.record((), 100, ["false"], "another")  # is not waited for
         assert time.monotonic() - began < 5
         assert "the sampler ended with exit code 1" in failed.stop(tmp_path / "none.jsonl")
         opened.close()

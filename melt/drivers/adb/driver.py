@@ -69,9 +69,9 @@ class AdbDriver(RemoteDriver):
             self._inventory = self._ask(android.inventory_globs(), android.inventory_commands())
         return self._inventory
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> Recording:
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> Recording:
         """Starts the sampler on the phone, and Perfetto where it gives rails."""
-        recording = super().record(probes, period_ms, sampler)
+        recording = super().record(probes, period_ms, sampler, run_id)
         if not any(s.name.startswith(PREFIX) for s in self.discover().sources):
             return recording
         rails = RailRecording(self._remote)

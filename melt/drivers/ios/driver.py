@@ -190,7 +190,7 @@ class IosDriver:
             return {BATTERY: ios.battery_text(self._battery())}
         return {}
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> PhoneRecording:
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> PhoneRecording:
         """Has the iPhone send its samples; it needs no sampler's program."""
         return PhoneRecording(self._phone, self._opened(), self._tools(), probes)
 

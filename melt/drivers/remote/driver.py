@@ -13,7 +13,7 @@ from melt.drivers.base import DeviceFile, PlacedFile, Progress, Recording
 from melt.drivers.remote.base import ConnectionLostError, Remote, quoted
 from melt.drivers.remote.clock import read_clock
 from melt.drivers.remote.conditions import RemoteConditions
-from melt.drivers.remote.files import RemoteFiles
+from melt.drivers.remote.files import RemoteFiles, safe_name
 from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.drivers.remote.recording import SamplerRecording
 from melt.drivers.runner import SAMPLER_END_S, wait_for_sampler
@@ -145,7 +145,7 @@ class RemoteDriver:
         self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None
     ) -> RemoteProcess:
         """Starts a runner, which ends itself when this host is gone, or was not heard for half a minute."""
-        path = f"{self._folder}/jobs/job.json"
+        path = self._job_file(str(job.get("job_id", "")), "job.json")
         self._write(path, json.dumps(dict(job), indent=1).encode())
         silence = [] if self._remote.input_ends_with_host else [str(_WATCH_S)]
         return self._start([*argv, path, "--watch-stdin", *silence], env)
@@ -190,9 +190,9 @@ class RemoteDriver:
         inventory = self._ask([quoted(f) for f in files], commands)
         return {files.get(e.path, e.path): e.text for e in inventory.entries if e.text is not None}
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str]) -> Recording:
+    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> Recording:
         """Starts the sampler on the device."""
-        out = f"{self._folder}/jobs/telemetry.jsonl"
+        out = self._job_file(run_id, "telemetry.jsonl")
         spec = {
             "out": out,
             "period_ms": period_ms,
@@ -201,12 +201,15 @@ class RemoteDriver:
         }
         if not self._remote.input_ends_with_host:
             spec["watch_stdin_ms"] = _WATCH_S * 1000
-        path = f"{self._folder}/jobs/sampler.json"
+        path = self._job_file(run_id, "sampler.json")
         run_command(self._remote, f"rm -f {quoted(out)}")
         self._write(path, json.dumps(spec).encode())
         process = self._start([*sampler, path])
         wait_for_sampler(process, lambda: self._remote.size_bytes(out) is not None)
-        return SamplerRecording(self._remote, process, out)
+        return SamplerRecording(self._remote, process, out, self._job_file(run_id, ""))
+
+    def _job_file(self, run_id: str, name: str) -> str:
+        return f"{self._folder}/jobs/{safe_name(run_id)}.{name}"
 
     def clock(self) -> ClockReading:
         """The device's CLOCK_BOOTTIME, within the ten milliseconds in which it can be read without a program."""

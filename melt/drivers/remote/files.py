@@ -38,7 +38,9 @@ class RemoteFiles:
             f"mkdir -p {quoted(f'{self.folder}/files', f'{self.folder}/incoming', f'{self.folder}/jobs')} && "
             f"echo '#!/bin/sh' > {quoted(probe)} && chmod 700 {quoted(probe)} && "
             f"{{ [ -x {quoted(probe)} ] || {{ echo 'no program may be started there' >&2; false; }}; }}; r=$?; "
-            f"rm -f {quoted(probe)}; exit $r"
+            f"rm -f {quoted(probe)}; "
+            # what runs left whose host went away; find may be a small one that cannot
+            f"find {quoted(f'{self.folder}/jobs')} -type f -mtime +1 -exec rm -f {{}} \\; 2>/dev/null; exit $r"
         )
         done = run_command(self._remote, script)
         if done.code != 0:

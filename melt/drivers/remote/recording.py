@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from melt.drivers.remote.base import Remote
-from melt.drivers.remote.process import RemoteProcess
+from melt.drivers.remote.base import Remote, quoted
+from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.drivers.runner import end_sampler
 from melt.errors import DeviceError, TransientDeviceError
 
@@ -12,10 +12,11 @@ from melt.errors import DeviceError, TransientDeviceError
 class SamplerRecording:
     """The sampler at work, and its file on the device."""
 
-    def __init__(self, remote: Remote, process: RemoteProcess, out: str) -> None:
+    def __init__(self, remote: Remote, process: RemoteProcess, out: str, files: str) -> None:
         self._remote = remote
         self._process = process
         self._out = out
+        self._files = files  # how the names of all of the run's files there begin
 
     def follow(self, pid: int) -> None:
         """From now on also reads the probes that name a process."""
@@ -32,7 +33,9 @@ class SamplerRecording:
         """
         problem = end_sampler(self._process)
         self._remote.check_alive()  # a device that hangs would have every command wait
-        return problem or refusal_of(lambda: self._remote.receive_file(self._out, destination))
+        problem = problem or refusal_of(lambda: self._remote.receive_file(self._out, destination))
+        run_command(self._remote, f"rm -f {quoted(self._files)}*")
+        return problem
 
 
 def refusal_of(action: Callable[[], None]) -> str:
