@@ -17,9 +17,9 @@ KEY = ["cell_id", "passport_id"]
 def cells_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """A row a cell and passport, with the median of its undisturbed ok runs and their bounds.
 
-    Every ok run is a fresh process and so a session. Where all were disturbed the medians are over all of them, so
-    that a table shows something. A run that failed or was skipped counts with the group
-    of its passport; where its device could not be asked and the cell has one group, with that one.
+    Every ok run is a fresh process and so a session, but for what repeats one that counts already. Where all were
+    disturbed the medians are over all of them, so that a table shows something. A run that failed or was skipped counts
+    with the group of its passport; where its device could not be asked and the cell has one group, with that one.
     """
     groups = _groups(runs)
     if not groups:
@@ -41,8 +41,10 @@ def _groups(runs: pd.DataFrame) -> list[tuple[list[int], list[int]]]:
     ok: dict[tuple[str, str], list[int]] = {}
     bad: dict[tuple[str, str], list[int]] = {}
     keys = list(zip(runs["cell_id"], runs["passport_id"], strict=True))
-    for i, (key, status) in enumerate(zip(keys, runs["status"], strict=True)):
-        (ok if status == "ok" else bad).setdefault(key, []).append(i)
+    repeats = ~runs["counted"] & (runs["disturbed"] == "") & (runs["status"] == "ok")
+    for i, (key, status, repeat) in enumerate(zip(keys, runs["status"], repeats, strict=True)):
+        if not repeat:
+            (ok if status == "ok" else bad).setdefault(key, []).append(i)
     of_cell: dict[str, list[tuple[str, str]]] = {}
     for key in ok:
         of_cell.setdefault(key[0], []).append(key)
@@ -52,8 +54,8 @@ def _groups(runs: pd.DataFrame) -> list[tuple[list[int], list[int]]]:
 
 
 def _clean(runs: pd.DataFrame, rows: list[int]) -> list[int]:
-    disturbed = runs["disturbed"].to_numpy()
-    return [i for i in rows if not disturbed[i]]
+    counted = runs["counted"].to_numpy()
+    return [i for i in rows if counted[i]]
 
 
 def _described(group: pd.DataFrame, n_ok: int, n_clean: int) -> dict[str, object]:

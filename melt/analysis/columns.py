@@ -29,6 +29,7 @@ RUNS = (
     Column("error_message", "", "the same in a sentence"),
     Column("flags", "", "reasons to doubt the run, sorted, joined by commas; evidence is in the flags frame"),
     Column("disturbed", "", "the flags among them for which the run's times are not its own, and count for nothing"),
+    Column("counted", "", "whether it stands for its session: the first in a results folder that is ok, undisturbed"),
     Column("not_judged", "", "what could not be told of that, joined by commas; it excludes nothing"),
     Column("compiled", "", "cold where the run compiled its model, cached where it found that done; else NaN"),
     Column("started_at", "", "start by the host's clock, UTC"),

@@ -91,9 +91,9 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Curve]:
             points = alike.sort_values("prompt_tokens", ignore_index=True)
             wanted = list(zip(points["cell_id"], points["passport_id"], strict=True))
             of_curve = ok.loc[ok.index.isin(wanted)].reset_index(drop=True)
-            clean = of_curve["disturbed"] == ""
             points.loc[points["n_clean"] == 0, _NUMBERS] = np.nan
-            found.append(Curve(matched, points, of_curve[clean], of_curve[~clean]))
+            clean, disturbed = of_curve[of_curve["counted"]], of_curve[of_curve["disturbed"] != ""]
+            found.append(Curve(matched, points, clean, disturbed))
     rank = {"transformer": 0, "hybrid": 1, "ssm": 2}
     return sorted(found, key=lambda c: (str(c.matched), rank.get(c.family, 3), c.name, str(c.cells["quant"].iloc[0])))
 

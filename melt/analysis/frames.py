@@ -58,7 +58,9 @@ class Results:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """A row a run: metrics are medians over its timed iterations."""
-        return _frame("runs", [rows.run_row(s, self._flags[s.rec.run_id]) for s in self._summaries])
+        frame = _frame("runs", [rows.run_row(s, self._flags[s.rec.run_id]) for s in self._summaries])
+        frame["counted"] = rows.counted(frame, [str(s.rec.run.folder.parent) for s in self._summaries])
+        return frame
 
     @cached_property
     def iterations(self) -> pd.DataFrame:

@@ -4,9 +4,10 @@ It needs only what the runner said, what it was asked, and how long the run took
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from melt.spec.cell import Cell
-from melt.spec.events import Iteration, Repetitions
+from melt.spec.events import Iteration, ModelLoaded, Repetitions
 from melt.spec.transcript import Transcript
 from melt.store.manifest import RunFailure
 from melt.util.units import S_PER_NS
@@ -14,8 +15,24 @@ from melt.util.units import S_PER_NS
 CLOCKS_MAY_DIFFER_S = 300.0  # the host's clock may be set while a run goes on
 
 
+class Asked(Protocol):
+    """What a run says of the model that it was made with."""
+
+    @property
+    def arch(self) -> str:
+        """Its architecture, by its own header."""
+
+    @property
+    def n_params(self) -> int:
+        """Its parameters; 0: not known."""
+
+
 def why_no_measurement(
-    said: Transcript, cell: Cell, iterations: int | None = None, duration_s: float = float("inf")
+    said: Transcript,
+    cell: Cell,
+    iterations: int | None = None,
+    duration_s: float = float("inf"),
+    model: Asked | None = None,
 ) -> RunFailure | None:
     """Why what a runner said is no measurement of a cell; None where it is one.
 
@@ -24,7 +41,10 @@ def why_no_measurement(
         cell: what it was asked.
         iterations: timed passes that its job asked for; None: the cell's.
         duration_s: how long the whole run took by the host's clock; infinite where that is not known.
+        model: the one that it was made with; None where that is not known.
     """
+    if said.loaded is not None and model is not None and (problem := _of_another_model(said.loaded, model)):
+        return RunFailure(kind="another_model", message=problem)
     if said.done is None or said.done.status != "ok":
         return RunFailure(kind="incomplete_events", message="The event stream has no ok end.")
     wanted = max(1, cell.iterations if iterations is None else iterations) if cell.workload == "fixed" else 1
@@ -39,6 +59,15 @@ def why_no_measurement(
         if problem := _impossible(one, said.passes[i - 1] if i else None, cell, duration_s):
             return RunFailure(kind="invalid_events", message=f"Pass {i}: {problem}.")
     return None
+
+
+def _of_another_model(loaded: ModelLoaded, model: Asked) -> str:
+    """How what the engine loaded differs from what it was asked for, or nothing; engines do not tell all of it."""
+    told = (("architecture", loaded.architecture, model.arch), ("parameters", loaded.n_params, model.n_params))
+    for what, loads, asks in told:
+        if loads and asks and loads != asks:
+            return f"The engine loaded a model of {loads} {what}, and the run's is of {asks}."
+    return ""
 
 
 def _impossible(one: Iteration, before: Iteration | None, cell: Cell, duration_s: float) -> str:

@@ -76,6 +76,17 @@ def run_row(one: Summary, flags: Sequence[Flag]) -> dict[str, Any]:
     }
 
 
+def counted(runs: pd.DataFrame, folders: Sequence[str]) -> "pd.Series[bool]":
+    """Whether each of some runs, oldest first, stands for its session, whatever its values.
+
+    Of a session that was measured again, or by two melts at once, the first counts that is ok and undisturbed.
+    """
+    fit = (runs["status"] == "ok") & (runs["disturbed"] == "")
+    units = runs[["cell_id", "passport_id", "session"]].assign(folder=list(folders))
+    first = ~units[fit].duplicated()
+    return first.reindex(runs.index, fill_value=False).astype(bool)
+
+
 def _compiled(rec: RunRecord) -> Any:
     """Whether the run compiled its model itself, every graph of it or some."""
     if not rec.compiled:

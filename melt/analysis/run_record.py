@@ -71,7 +71,7 @@ def _contradiction(said: Transcript, manifest: Manifest) -> RunFailure | None:
     """Why a run that says ok cannot be believed, or None."""
     asked = manifest.job.get("iterations")
     iterations = asked if isinstance(asked, int) else None
-    failure = why_no_measurement(said, manifest.cell, iterations, _duration_s(manifest))
+    failure = why_no_measurement(said, manifest.cell, iterations, _duration_s(manifest), manifest.model)
     if failure is None:
         return None
     reason = failure.message[:1].lower() + failure.message[1:]
@@ -79,9 +79,9 @@ def _contradiction(said: Transcript, manifest: Manifest) -> RunFailure | None:
 
 
 def _duration_s(manifest: Manifest) -> float:
-    """How long the run took by the host's clock; infinite where the manifest does not tell."""
+    """How long the run took by the host's clock; infinite where the manifest does not tell, or it was set back."""
     try:
         started, ended = (datetime.fromisoformat(t) for t in (manifest.started_at, manifest.ended_at))
-        return (ended - started).total_seconds()
+        return (ended - started).total_seconds() if ended >= started else math.inf
     except (ValueError, TypeError):
         return math.inf

@@ -33,5 +33,5 @@ def with_tails(
 
 
 def _clean(group: pd.DataFrame) -> set[str]:
-    clean = group[group["flags"].map(compared).astype(bool) & (group["disturbed"] == "")]
+    clean = group[group["flags"].map(compared).astype(bool) & group["counted"]]
     return set((clean if len(clean) else group)["run_id"])

@@ -181,7 +181,7 @@ def _times(prefill: Row, decode: Row) -> tuple[datetime, datetime]:
 def _publish(store: Store, manifest: Manifest, lines: Sequence[str]) -> Run:
     partial = store.begin(manifest.run_id)
     try:
-        (partial / EVENTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (partial.folder / EVENTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as e:
         store.discard(partial)
         raise cannot_write(store.folder, e) from e

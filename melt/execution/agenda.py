@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from melt.analysis.run_record import read
 from melt.execution.conditions import facts_as_asked, facts_as_found
 from melt.execution.estimate import Rate
 from melt.execution.manifest import known_passport
@@ -39,7 +40,8 @@ def agenda(admitted: Preflight, store: Store) -> Agenda:
     have = {r.manifest.cell_id for r in runs if r.manifest.status == "ok"}
     expected = {c.id: _expected_passport(c, admitted) for c in admitted.cells if c.id in have}
     again = admitted.plan.extra_time.share > 0  # whether what was disturbed is to be measured again
-    counted = [r.manifest for r in runs if _counts(r.manifest, expected)]
+    counted, doubted = _measurements([r for r in runs if _counts(r.manifest, expected)])
+    warnings += [f"{m.run_id} is made again: {reason}" for m, reason in doubted]
     measured = {(m.cell_id, m.session) for m in counted if not (again and m.disturbed)}
     skipped = admitted.skipped
     order = _order([c for c in admitted.cells if c not in skipped], admitted.plan)
@@ -61,6 +63,18 @@ def rounds(units: Sequence[Unit], plan: Plan) -> list[list[Unit]]:
     by_cell = plan.order == "sequential"
     groups = itertools.groupby(units, key=lambda unit: unit.cell if by_cell else unit.session)
     return [list(group) for _, group in groups]
+
+
+def _measurements(runs: Sequence[Run]) -> tuple[list[Manifest], list[tuple[Manifest, str]]]:
+    """The runs that whoever reads them takes for measurements; and those that say so and are none, with the reason."""
+    counted, doubted = [], []
+    for run in runs:
+        record = read(run)
+        if record.failure is None:
+            counted.append(run.manifest)
+        else:
+            doubted.append((run.manifest, record.failure.message))
+    return counted, doubted
 
 
 def _rate(admitted: Preflight, runs: Sequence[Run]) -> Rate:

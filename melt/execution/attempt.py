@@ -1,5 +1,6 @@
 """One try at a unit, as it is asked for, and what was found out by making it."""
 
+import time
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -59,10 +60,22 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A time of the host's clock, and how long ago it is by a clock that nobody sets."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    monotonic_s: float = field(default_factory=time.monotonic)
+
+    def elapsed_s(self) -> float:
+        """Seconds since."""
+        return time.monotonic() - self.monotonic_s
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What an attempt has found out so far; what it did not come to is as it is here."""
 
-    started_at: str  # ISO 8601, UTC
+    started: Moment = field(default_factory=Moment)
     job: Job | None = None
     runner_sha256: str | None = None
     discovery: Discovery = field(default_factory=Discovery)

@@ -1,6 +1,6 @@
 """The manifest of an attempt: its passport, and what was found out by making it."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ def manifest_of(attempt: Attempt, evidence: Evidence) -> Manifest:
         error=evidence.error,
         flags=evidence.flags,
         warnings=evidence.warnings,
-        started_at=evidence.started_at,
-        ended_at=utc_now(),
+        started_at=_iso(evidence.started.at),
+        ended_at=_iso(evidence.started.at + timedelta(seconds=evidence.started.elapsed_s())),
         device=facts.model_copy(update={"python": None, "installed_runner": None}),
         passport=passport | _engine(hello),
         model=model_record(attempt.model),
@@ -60,9 +60,8 @@ def manifest_of(attempt: Attempt, evidence: Evidence) -> Manifest:
     )
 
 
-def utc_now() -> str:
-    """The host's clock, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _engine(hello: Hello | None) -> dict[str, str]:

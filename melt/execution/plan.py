@@ -1,7 +1,7 @@
 """A plan on its devices: every missing unit in order, each attempt recorded whole, failures too."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from melt.spec.plan import Plan, load_plan, to_yaml
 from melt.spec.profile import DeviceProfile
 from melt.spec.schedule import Unit
 from melt.store.store import Run, Store
+from melt.util.locks import in_use
 from melt.util.text import plural
 
 SECOND_TRIES = 2  # of a disturbed unit, where the plan's extra time allows
@@ -81,15 +82,18 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
 
         admitted = preflight(plan, hold)
         admitted.require_ready()
-        return _Executor(_made_ready(admitted, watcher), store, devices, watcher).run_all()
+        return _Executor(_made_ready(admitted, watcher, stack), store, devices, watcher).run_all()
 
 
-def _made_ready(admitted: Preflight, watcher: Watcher) -> Preflight:
-    """The plan with every program built and every model's file here."""
+def _made_ready(admitted: Preflight, watcher: Watcher, stack: ExitStack) -> Preflight:
+    """The plan with every program built and every model's file here, where it stays until the stack is left."""
     for cell in admitted.cells:
         admitted.backends[cell.backend].prepare(cell, admitted.facts[cell.device], watcher.building)
     asked = dict.fromkeys(c.model for c in admitted.cells)
     models = {name: resolve(admitted.refs[name], progress=watcher.model_progress(name)) for name in asked}
+    for model in models.values():
+        with suppress(OSError):  # a file that may not be opened is told where it is read
+            stack.enter_context(in_use(Path(model.path)))
     return replace(admitted, models=models, to_build=dict.fromkeys(admitted.cells, ""))
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from melt.errors import ModelError
 from melt.util.files import cache_folder, write_whole
+from melt.util.locks import is_held
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -93,13 +94,15 @@ class ModelCache:
         return sum(entry.file_bytes for entry in self.entries())
 
     def prune(self, max_bytes: int) -> list[Entry]:
-        """Remove the least recently used entries until at most ``max_bytes`` are left."""
+        """Remove the least recently used entries until at most ``max_bytes`` are left; what a run uses stays."""
         self._sweep()
         removed: list[Entry] = []
         total_bytes = self.size_bytes()
         for entry in reversed(self.entries()):
             if total_bytes <= max_bytes:
                 break
+            if is_held(entry.path, without_locks=False):
+                continue
             with self._index() as index:
                 self._remove(index, entry)
             total_bytes -= entry.file_bytes

@@ -2,9 +2,11 @@
 
 A folder holds ``manifest.json`` (``melt.store.manifest.Manifest``), ``events.jsonl`` (the runner's stdout as it
 came), ``telemetry.jsonl`` (the sampler's file as it came), ``stderr.txt`` and ``plan.yaml`` (the plan it belongs
-to). Whatever kills melt, a run is either whole or still under a name that starts with a dot, which loading ignores.
+to). Whatever kills melt or the machine, a run is either whole or still under a name that starts with a dot, which
+loading ignores. Whoever writes it: of a cell's session each attempt is there once.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -16,8 +18,8 @@ from pathlib import Path
 from melt.errors import StoreError
 from melt.spec.events import Event, UnknownLine, parse_event
 from melt.store.manifest import MANIFEST, DamagedRunError, Manifest, read_manifest
-from melt.util.files import why_not_writable
-from melt.util.process import is_alive
+from melt.util.files import sync, sync_folder, why_not_writable
+from melt.util.locks import alone, hold, is_held
 
 EVENTS = "events.jsonl"
 TELEMETRY = "telemetry.jsonl"
@@ -50,6 +52,18 @@ class Damaged:
 
     folder: Path
     reason: str
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The folder of a run in the making, and the lock that says so."""
+
+    folder: Path
+    lock: int  # a file descriptor
+
+    def let_go(self) -> None:
+        """Gives up the lock."""
+        os.close(self.lock)
 
 
 class Store:
@@ -87,48 +101,62 @@ class Store:
         if reason := why_not_writable(self.folder):
             raise StoreError(f"{self.folder}: {reason}", "Name another --results.")
 
-    def begin(self, run_id: str) -> Path:
+    def begin(self, run_id: str) -> Partial:
         """A new folder for a run in the making; it becomes a run by ``publish``.
 
         Raises:
             StoreError: the folder cannot be written.
         """
-        partial = self.folder / f"{PARTIAL}{os.getpid()}-{run_id}"
+        folder = self.folder / f"{PARTIAL}{run_id}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            partial.mkdir()
+            with alone(self.folder):  # a new folder is held before anybody can take it for one that was left behind
+                self._sweep()
+                folder.mkdir()
+                return Partial(folder, hold(folder))
         except OSError as e:
             raise cannot_write(self.folder, e) from e
-        return partial
 
-    def publish(self, partial: Path, manifest: Manifest) -> Run:
-        """Makes a run of a folder from ``begin``: manifest written and synced, folder renamed.
+    def publish(self, partial: Partial, manifest: Manifest) -> Run:
+        """Makes a run of a folder from ``begin``: every file synced, the folder renamed.
+
+        An attempt that another melt has published meanwhile keeps its number, and this one takes the next.
 
         Raises:
             StoreError: the disk is full or the folder is gone; nothing half-written is left under a run's name.
         """
         final = self.folder / manifest.run_id
         try:
-            with (partial / MANIFEST).open("w", encoding="utf-8") as f:
-                f.write(manifest.model_dump_json(indent=1))
-                f.flush()
-                os.fsync(f.fileno())
-            partial.rename(final)
+            with alone(self.folder):
+                taken = [m.attempt for m in self._attempts(manifest.cell_id, manifest.session)]
+                if manifest.attempt in taken:
+                    manifest = manifest.model_copy(update={"attempt": max(taken) + 1})
+                (partial.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+                sync(partial.folder)
+                partial.folder.rename(final)
+                sync_folder(self.folder)
         except OSError as e:
-            shutil.rmtree(partial, ignore_errors=True)
+            self.discard(partial)
             raise cannot_write(final, e) from e
+        partial.let_go()
         return Run(final, manifest)
 
-    def discard(self, partial: Path) -> None:
+    def discard(self, partial: Partial) -> None:
         """Forgets a run in the making."""
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial.folder, ignore_errors=True)
+        partial.let_go()
+
+    def _attempts(self, cell_id: str, session: int) -> Iterator[Manifest]:
+        """Those at a cell's session that were published, by the names of their folders."""
+        for path in self.folder.glob(f"*-{cell_id}-s{session:02d}-*/{MANIFEST}"):
+            with contextlib.suppress(DamagedRunError, StoreError):
+                _check_files(path.parent)
+                yield read_manifest(path)
 
     def _sweep(self) -> None:
-        """Removes what a killed melt left behind: partial folders whose process is gone."""
+        """Removes what a killed melt left behind: partial folders that no process of any machine holds."""
         for left in self.folder.glob(f"{PARTIAL}*"):
-            pid = left.name.removeprefix(PARTIAL).split("-")[0]
-            if pid.isdigit() and not is_alive(int(pid)):
+            if not is_held(left):
                 shutil.rmtree(left, ignore_errors=True)
 
 

@@ -35,6 +35,26 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise
 
 
+def sync(folder: Path) -> None:
+    """Has a folder and every file in it on the disk; raises OSError."""
+    for path in folder.iterdir():
+        _sync(path, os.O_RDONLY | os.O_NOFOLLOW)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the names in a folder on the disk; raises OSError."""
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def arriving(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes its place when the block ends well; else nothing of it is left.

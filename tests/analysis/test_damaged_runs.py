@@ -2,15 +2,17 @@
 
 import math
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import melt
 from melt.analysis.metrics import METRICS
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, RunFailure
-from melt.store.store import EVENTS, TELEMETRY
+from melt.store.store import EVENTS, TELEMETRY, Store
 from tests.analysis.frames import events_of, results, rewrite
 from tests.support.store_factory import MAMBA, SMOLLM, Recipe, write_run
 
@@ -126,3 +128,34 @@ def test_failures_count_with_their_cell(tmp_path: Path) -> None:
     write_run(tmp_path, MAMBA, 128, 2, Recipe(status="skipped", passport={"kernel": "unknown"}))
     cells = melt.load(tmp_path).cells
     assert cells[["n_sessions", "n_failed", "n_skipped"]].to_numpy().tolist() == [[1, 1, 1]]
+
+
+def test_events_of_another_model_are_no_measurement_of_this_one(tmp_path: Path) -> None:
+    mine, other = (write_run(tmp_path, model, 128, recipe=Recipe(telemetry=False)) for model in (SMOLLM, MAMBA))
+    (mine.folder / EVENTS).write_bytes((other.folder / EVENTS).read_bytes())
+    results = melt.load(tmp_path)
+    told = results.runs.set_index("run_id").loc[mine.manifest.run_id]
+    assert (told["status"], told["error_kind"]) == ("failed", "another_model")
+    assert "mamba architecture, and the run's is of llama" in told["error_message"]
+    assert list(results.cells.query("n_sessions > 0")["model_name"]) == [MAMBA.name]
+
+
+def test_one_run_stands_for_a_session_whoever_measured_it_too(tmp_path: Path) -> None:
+    for session in range(3):
+        write_run(tmp_path, MAMBA, 128, session, Recipe(telemetry=False))
+    first = next(r for r in Store(tmp_path).runs()[0] if r.manifest.session == 0)
+    when = {"started_at": "2030-01-01T00:00:00+00:00", "ended_at": "2030-01-01T00:00:20+00:00"}
+    later = first.manifest.model_copy(update={"run_id": "again", **when})
+    again = Store(tmp_path).begin("again")
+    (again.folder / EVENTS).write_bytes((first.folder / EVENTS).read_bytes())
+    Store(tmp_path).publish(again, later)
+    results = melt.load(tmp_path)
+    assert results.runs.set_index("run_id")["counted"]["again"] == np.False_
+    [cell] = results.cells.to_dict("records")
+    assert (cell["n_sessions"], cell["n_clean"]) == (3, 3)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(first.folder, elsewhere / "copy")
+    (elsewhere / "copy" / MANIFEST).write_text(later.model_dump_json())
+    shutil.rmtree(tmp_path / "again")
+    [cell] = melt.load(tmp_path, elsewhere).cells.to_dict("records")
+    assert cell["n_clean"] == 4  # another results folder has sessions of its own

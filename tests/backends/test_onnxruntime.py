@@ -71,6 +71,7 @@ def test_one_plan_sets_two_engines_side_by_side(
         "iterations": 2,
         "idle_s": 0.1,
         "profile_ops": True,
+        "extra_time": {"share": 0.0},  # each session once, on a busy machine too
     }
     path = tmp_path / "two-engines.yaml"
     path.write_text(yaml.safe_dump(both))

@@ -11,7 +11,7 @@ from melt.errors import StoreError, TransientDeviceError
 from melt.execution.plan import run
 from melt.models.formats import inspect
 from melt.spec.events import Event, Hello, ModelLoaded, UnknownLine
-from melt.store.store import EVENTS, TELEMETRY, Store
+from melt.store.store import EVENTS, TELEMETRY, Partial, Store
 from tests.execution.recorder import Recorder, only
 from tests.support.plans import a_plan
 
@@ -132,9 +132,9 @@ def test_a_full_disk_ends_the_plan_with_one_message(
 ) -> None:
     begin = Store.begin
 
-    def begin_on_full_disk(self: Store, run_id: str) -> Path:
+    def begin_on_full_disk(self: Store, run_id: str) -> Partial:
         partial = begin(self, run_id)
-        (partial / EVENTS).symlink_to("/dev/full")
+        (partial.folder / EVENTS).symlink_to("/dev/full")
         return partial
 
     monkeypatch.setattr(Store, "begin", begin_on_full_disk)

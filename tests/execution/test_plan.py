@@ -1,18 +1,22 @@
 """Whole plans with the real runner on very small real models."""
 
 import json
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import melt
 from melt.errors import ProfileError
+from melt.execution.attempt import Moment
 from melt.execution.plan import run
 from melt.spec.cell import Cell
 from melt.spec.events import Hello, Iteration
 from melt.spec.plan import Plan
+from melt.store.store import EVENTS
 from tests.execution.recorder import Recorder, only
-from tests.support.plans import a_plan
+from tests.support.plans import a_plan, last
 from tests.support.profiles import write_profile
 
 
@@ -188,3 +192,23 @@ def test_a_profile_given_by_its_path_is_known_by_its_name(tmp_path: Path, tiny_m
     other.write_text("name: bench-7\ndriver: local\n")
     with pytest.raises(ProfileError, match="are both named 'bench-7'"):
         run(plan.model_copy(update={"devices": (str(path), str(other))}), tmp_path / "results")
+
+
+def test_a_run_that_no_reader_believes_is_made_again(tiny_model: Path, tmp_path: Path) -> None:
+    plan = a_plan("local", tiny_model, sessions=2)
+    made = run(plan, tmp_path / "r").made
+    (made[0].folder / EVENTS).write_bytes(b"")
+    watcher = Recorder()
+    again = run(plan, tmp_path / "r", watcher)
+    assert [r.manifest.session for r in again.made] == [made[0].manifest.session]
+    assert any(f"{made[0].manifest.run_id} is made again: The manifest says ok, but" in said for said in watcher.said)
+    assert melt.load(tmp_path / "r").cells["n_sessions"].tolist() == [2]
+    assert not run(plan, tmp_path / "r").made
+
+
+def test_a_clock_that_is_set_back_changes_no_duration(tiny_model: Path, tmp_path: Path) -> None:
+    made = last(run(a_plan("local", tiny_model), tmp_path / "r")).manifest
+    started, ended = (datetime.fromisoformat(t) for t in (made.started_at, made.ended_at))
+    assert started < ended
+    moment = Moment(at=datetime.now(UTC) + timedelta(hours=1), monotonic_s=time.monotonic() - 5.0)  # set back since
+    assert moment.elapsed_s() == pytest.approx(5.0, abs=0.5)

@@ -15,7 +15,9 @@ import pytest
 from melt.errors import StoreError
 from melt.store.manifest import MANIFEST, SCHEMA, DamagedRunError, migrate, read_manifest
 from melt.store.store import EVENTS, PLAN, STDERR, TELEMETRY, Store
+from melt.util.locks import is_held
 from tests.support.store_factory import write_store
+from tests.support.waiting import wait_until
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -137,14 +139,20 @@ def test_a_run_of_schema_1_loads_as_it_was(old: Path) -> None:
 
 
 def test_partial_folders_of_the_dead_are_swept_and_of_the_living_kept(folder: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "pass"])
-    child.wait()
-    dead, living = folder / f".partial-{child.pid}-x", folder / f".partial-{os.getpid()}-y"
-    dead.mkdir()
-    living.mkdir()
+    script = "import sys, time; from pathlib import Path; from melt.store.store import Store; "
+    script += "print(Store(Path(sys.argv[1])).begin('x').folder, flush=True); time.sleep(1000)"
+    # In a room of its own it has another number there than here, as in a container that shares the folder.
+    alone = ("unshare", "--pid", "--fork", "--kill-child") if os.geteuid() == 0 else ()
+    with subprocess.Popen([*alone, sys.executable, "-c", script, folder], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        mine = Store(folder).begin("mine")
+        assert theirs.exists()
+        other.kill()
+    wait_until(lambda: not is_held(theirs))
     Store(folder).begin("new")
-    assert not dead.exists()
-    assert living.exists()
+    assert not theirs.exists()
+    assert mine.folder.exists()
 
 
 def test_a_full_disk_leaves_nothing_half_written(folder: Path) -> None:
@@ -152,7 +160,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder: Path) -> None:
     run = store.runs()[0][0]
     before = sorted(folder.iterdir())
     partial = store.begin("full")
-    (partial / MANIFEST).symlink_to("/dev/full")
+    (partial.folder / MANIFEST).symlink_to("/dev/full")
     with pytest.raises(StoreError, match="No space left"):
         store.publish(partial, run.manifest.model_copy(update={"run_id": "full"}))
     assert sorted(folder.iterdir()) == before
@@ -164,6 +172,16 @@ def test_an_unwritable_folder_is_said(tmp_path: Path) -> None:
         Store(tmp_path / "file").begin("x")
 
 
+def test_each_attempt_at_a_unit_is_there_once_whoever_writes(folder: Path) -> None:
+    store, run = Store(folder), Store(folder).runs()[0][0]
+    unit = (run.manifest.cell_id, run.manifest.session)
+    for name in ("a", "b"):
+        run_id = f"20300101T000000-{run.manifest.cell_id}-s{run.manifest.session:02d}-{name}"
+        store.publish(store.begin(run_id), run.manifest.model_copy(update={"run_id": run_id}))
+    attempts = [r.manifest.attempt for r in store.runs()[0] if (r.manifest.cell_id, r.manifest.session) == unit]
+    assert sorted(attempts) == [0, 0, 1]  # the first has the name of a test's run, which says nothing of its session
+
+
 WRITER = """
 import sys
 from pathlib import Path
@@ -173,7 +191,7 @@ template = read_manifest(Path(sys.argv[2]))
 store = Store(Path(sys.argv[1]))
 for i in range(100_000):
     partial = store.begin(f"run{i}")
-    (partial / EVENTS).write_text("{}\\n" * 1000)
+    (partial.folder / EVENTS).write_text("{}\\n" * 1000)
     store.publish(partial, template.model_copy(update={"run_id": f"run{i}"}))
     print(i, flush=True)
 """

@@ -64,14 +64,15 @@ def write_run(folder: Path, model: FakeModel, prompt_tokens: int, session: int =
     conditions = f"-{hash_of(str(sorted(recipe.passport.items()))):08x}" if recipe.passport else ""
     run_id = f"{cell.id}-s{session}-{recipe.status}{conditions}"
     store = Store(folder)
-    partial = store.begin(run_id)
+    begun = store.begin(run_id)
+    partial = begun.folder
     made = Streams(model, cell, session, recipe)
     if recipe.status != "skipped":
         (partial / EVENTS).write_text(made.events_text(), encoding="utf-8")
         (partial / STDERR).write_text("", encoding="utf-8")
         if recipe.telemetry:
             (partial / TELEMETRY).write_text(made.telemetry_text(), encoding="utf-8")
-    return store.publish(partial, _manifest(run_id, model, cell, session, recipe, made))
+    return store.publish(begun, _manifest(run_id, model, cell, session, recipe, made))
 
 
 def _manifest(run_id: str, model: FakeModel, cell: Cell, session: int, recipe: Recipe, made: "Streams") -> Manifest:

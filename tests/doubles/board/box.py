@@ -116,7 +116,8 @@ class BoardBox(Sshd):
         """A command that runs a program on the board itself."""
         assert self._server is not None
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "env", f"PATH={path}", *words)
+        of_server = f"/proc/{self._server.pid}"  # its root too: the tests' own may be a folder of a machine
+        return ("nsenter", f"--mount={of_server}/ns/mnt", f"--root={of_server}/root", "env", f"PATH={path}", *words)
 
     @property
     def mode(self) -> int:
