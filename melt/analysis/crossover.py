@@ -40,7 +40,7 @@ MATCHED_SIZE = 1.5  # parameters may differ by this factor and still be called m
 class Match:
     """How alike the two models are."""
 
-    size_ratio: float  # parameters of the challenger over the reference's
+    size_ratio: float  # parameters of the challenger over the reference's; NaN where either is not known
     same_quant: bool
     synthetic: bool  # at least one has random weights
 
@@ -81,7 +81,8 @@ def match(challenger: Curve, reference: Curve) -> Match:
     """How alike the two models are in size and quantisation."""
     a, b = challenger.cells.iloc[0], reference.cells.iloc[0]
     synthetic = bool(a["synthetic"] == True or b["synthetic"] == True)  # noqa: E712 - may be NaN
-    return Match(float(a["n_params"]) / float(b["n_params"]), a["quant"] == b["quant"], synthetic)
+    sizes = float(a["n_params"]), float(b["n_params"])
+    return Match(sizes[0] / sizes[1] if min(sizes) > 0 else math.nan, a["quant"] == b["quant"], synthetic)
 
 
 def crossover(challenger: Curve, reference: Curve, metric: str) -> Crossover:

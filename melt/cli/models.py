@@ -159,6 +159,8 @@ def cache(limit: str | None, as_json: bool) -> None:
     if removed:
         freed_bytes = sum(entry.file_bytes for entry in removed)
         console.print(f"removed {plural(len(removed), 'model')}, {_megabytes(freed_bytes)}", highlight=False)
+    if limit is not None and total_bytes > size_bytes(limit):
+        console.print("the others are in use by a run, and stay", highlight=False)
     console.print(
         f"{plural(len(entries), 'model')}, {_megabytes(total_bytes)}, in {escape(str(store.folder))}", highlight=False
     )

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from melt.errors import ModelError
 from melt.util.files import cache_folder, write_whole
-from melt.util.locks import is_held
+from melt.util.locks import hold, is_held
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -95,7 +95,8 @@ class ModelCache:
 
     def prune(self, max_bytes: int) -> list[Entry]:
         """Remove the least recently used entries until at most ``max_bytes`` are left; what a run uses stays."""
-        self._sweep()
+        with self._index():
+            self._sweep()
         removed: list[Entry] = []
         total_bytes = self.size_bytes()
         for entry in reversed(self.entries()):
@@ -126,9 +127,10 @@ class ModelCache:
         return sha256
 
     def _make(self, ref: str, make: Callable[[Path], Made], name: str) -> Entry:
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._writing(), self._index():  # held before anybody can take it for one that was left behind
+            self._sweep()
             work = Path(tempfile.mkdtemp(prefix=".making-", dir=self.folder))
+            held = hold(work)
         try:
             draft = work / name
             made = make(draft)
@@ -137,6 +139,7 @@ class ModelCache:
                 return self._keep(index, ref, draft, replace(made, sha256=sha256))
         finally:
             shutil.rmtree(work, ignore_errors=True)
+            os.close(held)
 
     def _keep(self, index: dict[str, Any], ref: str, draft: Path, made: Made) -> Entry:
         path = self._path(made.sha256, draft.is_dir())
@@ -168,14 +171,16 @@ class ModelCache:
             return None
 
     def _sweep(self) -> None:
-        """Remove what a killed process left: half-made files, and files no index knows."""
-        with self._index() as index:
-            strays = [f for f in self.folder.glob("files/*") if f.name.removesuffix(".gguf") not in index["files"]]
-            strays += self.folder.glob(".making-*")
-            for stray in strays:
-                with contextlib.suppress(FileNotFoundError):  # who made it has just cleared it
-                    if time.time() - stray.stat().st_mtime >= _STRAY_AGE_S:
-                        _clear(stray)
+        """Remove what a killed process left half made, and in time files that no index knows; the index is locked."""
+        for half_made in self.folder.glob(".making-*"):
+            if not is_held(half_made):
+                _clear(half_made)
+        known = _read_index(self.folder / "index.json")["files"]
+        for stray in self.folder.glob("files/*"):
+            with contextlib.suppress(FileNotFoundError):  # who made it has just cleared it
+                old = time.time() - stray.stat().st_mtime >= _STRAY_AGE_S
+                if old and stray.name.removesuffix(".gguf") not in known:
+                    _clear(stray)
 
     def _is_sound(self, entry: Entry) -> bool:
         """Whole as recorded; content is hashed again only when the file's time has changed.

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from melt.analysis.frames import Results
+from melt.errors import MeltError
 from melt.report.text import clean
 from melt.spec.axes import Axis
 from melt.spec.cell import AXES
+from melt.spec.plan import load_plan, to_yaml
 from melt.store.manifest import Manifest
 from melt.store.store import PLAN
 
@@ -32,10 +34,12 @@ def plans(results: Results) -> list[tuple[str, str]]:
 
 
 def _read(path: Path) -> str:
+    """A plan that lies with a run, as melt writes it: what is no plan is not shown, whatever else it may be."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")[:MAX_PLAN_CHARS]
-    except OSError:
+        body = to_yaml(load_plan(path))
+    except MeltError:
         return ""
+    return body if len(body) <= MAX_PLAN_CHARS else ""
 
 
 def command(manifests: Sequence[Manifest]) -> str:

@@ -106,7 +106,7 @@ def size(value: float) -> str:
 
 def parameters(value: float) -> str:
     """A parameter count as people say it: 135 M, 1.24 B."""
-    if not math.isfinite(value):
+    if not math.isfinite(value) or value <= 0:
         return "–"
     return f"{number(value / 1e9)} B" if value >= 1e9 else f"{number(value / 1e6)} M"
 

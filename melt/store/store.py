@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melt.errors import StoreError
-from melt.spec.events import Event, UnknownLine, parse_event
+from melt.spec.events import MAX_LINE_CHARS, Event, UnknownLine, parse_event
 from melt.store.manifest import MANIFEST, DamagedRunError, Manifest, read_manifest
 from melt.util.files import sync, sync_folder, why_not_writable
 from melt.util.locks import alone, hold, is_held
@@ -27,6 +27,7 @@ STDERR = "stderr.txt"
 PLAN = "plan.yaml"
 PARTIAL = ".partial-"
 MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_STREAM_BYTES = 2**30  # a night of telemetry at 100 Hz
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,9 @@ def _check_files(folder: Path) -> None:
             continue  # not there, which whoever needs it tells
         if not stat.S_ISREG(file.st_mode):
             raise DamagedRunError(f"{name} is no regular file")
-        if name == MANIFEST and file.st_size > MAX_MANIFEST_BYTES:
-            raise DamagedRunError(f"{name} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
+        limit = MAX_MANIFEST_BYTES if name == MANIFEST else MAX_STREAM_BYTES
+        if file.st_size > limit:
+            raise DamagedRunError(f"{name} is larger than {limit // 2**20} MiB")
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
@@ -181,9 +183,13 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
 
 
 def _lines(path: Path) -> Iterator[str]:
+    """A file's lines; of one that is longer than any of ours the beginning, which is still too long."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as f:
-        for line in f:
+        while line := f.readline(MAX_LINE_CHARS + 1):
+            rest = line
+            while not rest.endswith("\n") and (rest := f.readline(MAX_LINE_CHARS)):
+                pass
             if line.strip():
                 yield line.rstrip("\n")

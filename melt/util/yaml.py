@@ -11,6 +11,14 @@ from pydantic import BaseModel, ValidationError
 from melt.errors import MeltError
 
 MAX_YAML_BYTES = 1024 * 1024
+MAX_DEPTH = 50
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 Lines = Mapping[tuple[str | int, ...], int]
 
@@ -29,7 +37,12 @@ def load_yaml(path: Path, error: type[MeltError]) -> tuple[dict[str, Any], Lines
         reason = getattr(e, "strerror", None) or "not UTF-8 text"
         raise error(f"{path}: cannot be read: {reason}", "Check the path and its permissions.") from e
     try:
+        depth = 0
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            if depth > MAX_DEPTH:
+                line = token.start_mark.line + 1
+                raise error(f"{path}:{line}: nested more than {MAX_DEPTH} deep", "No file of melt's is.")
             if isinstance(token, yaml.AliasToken):
                 raise error(f"{path}: uses YAML aliases", "Write the values out; a few lines can expand without end.")
             if isinstance(token, yaml.ScalarToken) and "\0" in token.value:

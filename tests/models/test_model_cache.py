@@ -10,6 +10,7 @@ import pytest
 from melt.errors import ModelError
 from melt.models import ModelCache
 from melt.models.cache import Made, hash_file
+from melt.util.locks import hold, in_use
 
 
 def maker(content: bytes, calls: list[Path] | None = None) -> Callable[[Path], Made]:
@@ -82,20 +83,31 @@ def test_prune_drops_what_was_used_longest_ago(cache: ModelCache) -> None:
     assert not list(cache.folder.glob("files/*"))
 
 
+def test_what_a_run_uses_is_not_pruned(cache: ModelCache) -> None:
+    used, other = (cache.get_or_make(f"x:{ref}", maker(ref.encode() * 100)) for ref in "ab")
+    with in_use(used.path), in_use(used.path):  # by two
+        assert [entry.sha256 for entry in cache.prune(0)] == [other.sha256]
+        assert used.path.exists()
+    assert len(cache.prune(0)) == 1
+
+
 def test_prune_sweeps_what_a_killed_process_left(cache: ModelCache) -> None:
     cache.get_or_make("x:a", maker(b"abc"))
-    half, fresh = cache.folder / ".making-old", cache.folder / ".making-new"
+    half, making = cache.folder / ".making-old", cache.folder / ".making-new"
     stray = cache.folder / "files" / "nobody.gguf"
     stray.write_bytes(b"s")
     (cache.folder / ".making-gone").symlink_to("nowhere")  # to look at it fails as for one that has just been cleared
-    for folder in (half, fresh):
+    for folder in (half, making):
         folder.mkdir()
-    for old in (half, stray):
-        os.utime(old, (1, 1))
+    os.utime(stray, (1, 1))
+    held = hold(making)
     cache.prune(10**9)
     assert not half.exists()
     assert not stray.exists()
-    assert fresh.exists()
+    assert making.exists()
+    os.close(held)
+    cache.get_or_make("x:b", maker(b"abcd"))  # so does whoever makes the next
+    assert not making.exists()
     assert cache.find("x:a") is not None
 
 

@@ -1,6 +1,7 @@
 """The report as files: complete, harmless, the same twice, and sensible where there is little to tell."""
 
 import csv
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,7 +13,7 @@ import melt
 from melt.cli.report import report
 from melt.report import write_report
 from melt.store.manifest import MANIFEST, Flag
-from melt.store.store import EVENTS
+from melt.store.store import EVENTS, PLAN
 from tests.support.store_factory import (
     MAMBA,
     MAMBA2,
@@ -198,3 +199,29 @@ class TestCommand:
 
     def test_help_has_an_example(self) -> None:
         assert "melt report results/ --out" in CliRunner().invoke(report, ["--help"]).output
+
+
+@pytest.mark.parametrize(
+    "text", ["-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "[secret]\n", "devices: [local]\nmodels: 7\n"]
+)
+def test_a_plan_that_is_none_is_not_shown(text: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "results", MAMBA, 128)
+    (run.folder / PLAN).write_text(text)
+    page = write_report(melt.load(tmp_path / "results"), tmp_path / "page").read_text()
+    assert "BEGIN OPENSSH" not in page
+    assert "secret" not in page
+    (run.folder / PLAN).write_text("devices: [local]\nmodels: [mine.gguf]  # a remark of mine\n")
+    page = write_report(melt.load(tmp_path / "results"), tmp_path / "page").read_text()
+    assert "mine.gguf" in page
+    assert "a remark of mine" not in page
+
+
+def test_a_model_of_no_known_size_ends_no_report(tmp_path: Path) -> None:
+    for model in (SMOLLM, MAMBA):
+        for context in (128, 512):
+            path = write_run(tmp_path / "results", model, context).folder / "manifest.json"
+            manifest = json.loads(path.read_text())
+            manifest["model"]["n_params"] = 0
+            path.write_text(json.dumps(manifest))
+    page = write_report(melt.load(tmp_path / "results"), tmp_path / "page").read_text()
+    assert "not closely matched" in page

@@ -165,6 +165,8 @@ def test_exclude_takes_out_and_include_adds() -> None:
         ("- just\n- a list\n", "not a mapping"),
         ("devices: [local\n", "plan.yaml:"),
         ("a: &x [1]\nb: *x\n", "aliases"),
+        (f"a: {'[' * 200_000}\n", "plan.yaml:1: nested more than 50 deep"),
+        (f"a:\n{'- ' * 60}x\n", "nested more than 50 deep"),
         ("devices: [local]\nmodels: [m]\nworkload: sustained\n", "sustained_s"),
         ("devices: [local]\nmodels: [m]\nexclude: [{device: local}]\n", "plan.yaml: exclude leaves no cell to measure"),
         ('devices: [local]\nmodels: ["m\\0.gguf"]\n', "plan.yaml:2: a text with a NUL character"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from melt.errors import StoreError
+from melt.spec.events import UnknownLine
 from melt.store.manifest import MANIFEST, SCHEMA, DamagedRunError, migrate, read_manifest
 from melt.store.store import EVENTS, PLAN, STDERR, TELEMETRY, Store
 from melt.util.locks import is_held
@@ -67,6 +68,26 @@ def test_a_manifest_beyond_all_size_is_named_unread(folder: Path) -> None:
         file.truncate(2**40)
     [damaged] = Store(folder).runs()[1]
     assert "larger than" in damaged.reason
+
+
+def test_a_line_beyond_all_size_is_no_event_and_the_others_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("melt.store.store.MAX_LINE_CHARS", 1000)
+    monkeypatch.setattr("melt.spec.events.MAX_LINE_CHARS", 1000)
+    run = next(r for r in Store(folder).runs()[0] if r.folder == a_run(folder))
+    before = list(run.events())
+    lines = (run.folder / EVENTS).read_text().splitlines(keepends=True)
+    (run.folder / EVENTS).write_text("".join([lines[0], "x" * 2500, "\n", *lines[1:], "y" * 3000]))
+    after = list(run.events())
+    odd = [e for e in after if isinstance(e, UnknownLine)]
+    assert [e.reason for e in odd] == ["longer than 1000 characters"] * 2
+    assert [e for e in after if not isinstance(e, UnknownLine)] == before
+
+
+def test_a_stream_beyond_all_size_is_named_unread(folder: Path) -> None:
+    with (a_run(folder) / TELEMETRY).open("ab") as file:
+        file.truncate(2**40)
+    [damaged] = Store(folder).runs()[1]
+    assert damaged.reason == f"{TELEMETRY} is larger than 1024 MiB"
 
 
 def test_a_run_whose_id_is_not_its_cells_is_named_and_the_others_load(folder: Path) -> None:

@@ -29,7 +29,7 @@ def llama_bench() -> Path:
     if not built.exists():
         where = [f"-DLLAMA_CPP_DIR={llama_source()}", f"-DLLAMA_LIB_DIR={libraries[0].parent}"]
         tools = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", "-DCMAKE_BUILD_TYPE=Release"]
-        configure = [program("cmake"), "-S", str(HERE), "-B", str(folder), *tools, *where]
+        configure = [program("cmake"), "--fresh", "-S", str(HERE), "-B", str(folder), *tools, *where]
         for command in (configure, [program("ninja"), "-C", str(folder), "llama-bench"]):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
