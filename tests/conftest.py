@@ -83,6 +83,7 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MELT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("MELT_PROFILES", str(tmp_path / "profiles"))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv("HF_ENDPOINT", raising=False)

@@ -14,6 +14,7 @@ from rich.table import Table
 from melt.cli import printable
 from melt.cli.size import size_bytes
 from melt.drivers import ask_drivers, connect, enrol_device
+from melt.drivers.identity import told
 from melt.drivers.lease import lease, lease_name
 from melt.drivers.profiles import load_profile, profile_paths
 from melt.errors import DeviceError, MeltError
@@ -125,7 +126,7 @@ def show(name: str, as_json: bool) -> None:
     try:
         driver = connect(profile)
         try:
-            facts, telemetry = driver.facts(), driver.discover()
+            facts, telemetry = told(profile, driver.facts(), looking=True), driver.discover()
         finally:
             driver.close()
     except MeltError as e:

@@ -36,7 +36,7 @@ class _TakenError(Exception):
 
 def lease_name(profile: DeviceProfile, facts: DeviceFacts) -> str:
     """One name for one device, however many profiles name it."""
-    return f"{profile.driver}-{facts.serial_hash or profile.name}"
+    return f"{profile.driver}-{facts.identity or facts.serial_hash or profile.name}"
 
 
 @contextmanager

@@ -110,6 +110,8 @@ def _expected_passport(cell: Cell, admitted: Preflight) -> Passport:
         for under in (facts_as_asked(cell, profile, facts), facts_as_found(cell, facts))
     )
     allowed = {k: frozenset((v, as_found.get(k, v))) for k, v in as_asked.items() if v or k != "model_sha256"}
+    if facts.identity:  # by which results called the device before there was a salt
+        allowed["serial_hash"] = allowed.get("serial_hash", frozenset()) | {facts.identity}
     if profile.conditions or cell.conditions:
         allowed = {k: v for k, v in allowed.items() if k in MOVED_BY_CONDITIONS or k not in STATE}
     return allowed | {_ENGINE: frozenset((facts.engines.get(cell.backend, ""),))}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melt.drivers import connect
+from melt.drivers.identity import told
 from melt.drivers.lease import lease, lease_name
 from melt.errors import DeviceError, TransientDeviceError
 from melt.spec.facts import DeviceFacts
@@ -32,7 +33,7 @@ def look_at(profile: DeviceProfile) -> DeviceFacts:
         DeviceError: it is not there.
     """
     with closing(connect(profile)) as driver:
-        return driver.facts()
+        return told(profile, driver.facts(), looking=True)
 
 
 def open_device(profile: DeviceProfile, stack: ExitStack, say: Callable[[str], None]) -> Device:
@@ -43,7 +44,7 @@ def open_device(profile: DeviceProfile, stack: ExitStack, say: Callable[[str], N
     """
     driver = connect(profile)
     stack.callback(_let_go, driver, say)
-    facts = driver.facts()
+    facts = told(profile, driver.facts())
     stack.enter_context(lease(lease_name(profile, facts), profile.name))
     with contextlib.suppress(TransientDeviceError):  # each run waits for a device that went away
         driver.condition({})  # what a run that was killed had set is put back, and is no fact

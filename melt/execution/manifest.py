@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from melt.execution.attempt import Attempt, Evidence
+from melt.execution.private import scrubber
 from melt.spec.events import Hello
 from melt.spec.facts import MOVED_BY_CONDITIONS, DeviceFacts
 from melt.spec.job import Job
@@ -28,7 +29,8 @@ def known_passport(
 
 def manifest_of(attempt: Attempt, evidence: Evidence) -> Manifest:
     """The manifest of an attempt that is over."""
-    facts = evidence.facts or attempt.facts
+    facts, scrub = evidence.facts or attempt.facts, scrubber(attempt.profile)
+    error = evidence.error
     passport = known_passport(attempt.profile, facts, attempt.model, evidence.runner_sha256)
     hello = evidence.said.hello
     return Manifest(
@@ -39,10 +41,10 @@ def manifest_of(attempt: Attempt, evidence: Evidence) -> Manifest:
         session=attempt.session,
         attempt=attempt.number,
         adaptive=attempt.origin.adaptive,
-        status="ok" if evidence.error is None else "failed",
-        error=evidence.error,
-        flags=evidence.flags,
-        warnings=evidence.warnings,
+        status="ok" if error is None else "failed",
+        error=error and error.model_copy(update={"message": scrub(error.message)}),
+        flags=tuple(f.model_copy(update={"evidence": scrub(f.evidence)}) for f in evidence.flags),
+        warnings=tuple(map(scrub, evidence.warnings)),
         started_at=_iso(evidence.started.at),
         ended_at=_iso(evidence.started.at + timedelta(seconds=evidence.started.elapsed_s())),
         device=facts.model_copy(update={"python": None, "installed_runner": None}),

@@ -18,7 +18,7 @@ from melt.execution.unit import measure, record_skip
 from melt.models.refs import resolve
 from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
-from melt.spec.plan import Plan, load_plan, to_yaml
+from melt.spec.plan import Plan, load_plan
 from melt.spec.profile import DeviceProfile
 from melt.spec.schedule import Unit
 from melt.store.store import Run, Store
@@ -77,12 +77,20 @@ def run(plan: Plan | str | Path, results: str | Path = "results", watcher: Watch
         devices: dict[str, Device] = {}
 
         def hold(profile: DeviceProfile) -> DeviceFacts:
-            devices[profile.name] = open_device(profile, stack, watcher.say)
+            devices[profile.name] = _as_known_there(open_device(profile, stack, watcher.say), store)
             return devices[profile.name].facts
 
         admitted = preflight(plan, hold)
         admitted.require_ready()
         return _Executor(_made_ready(admitted, watcher, stack), store, devices, watcher).run_all()
+
+
+def _as_known_there(device: Device, store: Store) -> Device:
+    """A device by the hash that the results folder has of it already, be it the one from before there was a salt."""
+    identity = device.facts.identity
+    if identity is None or not store.mentions(f'"serial_hash": "{identity}"'):
+        return device
+    return replace(device, facts=device.facts.model_copy(update={"serial_hash": identity}))
 
 
 def _made_ready(admitted: Preflight, watcher: Watcher, stack: ExitStack) -> Preflight:
@@ -107,7 +115,7 @@ class _Executor:
         self._watcher = watcher
         plan = admitted.plan
         self._rules = Rules(plan.cooldown, plan.timeouts, plan.idle_s, plan.profile_ops)
-        self._origin = Origin(plan.name, to_yaml(plan))
+        self._origin = Origin(plan.name, admitted.told)
         self._extra_time = ExtraTimeBudget(plan.extra_time)
         self._extra_buffers_crash: set[tuple[str, str, str]] = set()  # (device, backend, model)
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 from melt.backends import load_backend
 from melt.backends.options import admitted_cells
 from melt.drivers.profiles import load_profile
-from melt.errors import MeltError, ProfileError
+from melt.errors import MeltError, PlanError, ProfileError
 from melt.execution.conditions import check_conditions
 from melt.execution.devices import look_at
 from melt.execution.fit import beyond_training, does_not_fit, predicted, unpredicted
+from melt.execution.private import plan_as_told
 from melt.models.info import ModelInfo
 from melt.models.refs import parse_ref, peek
 from melt.models.sources.base import Ref
@@ -57,6 +58,7 @@ class Preflight:
     undecided: frozenset[Cell] = frozenset()
     to_build: Mapping[Cell, str] = field(default_factory=dict)  # by cell that can be run; empty: nothing
     problems: tuple[MeltError, ...] = ()  # what stands in the way of a run, each once
+    told: str = ""  # the plan as results keep it
 
     def require_ready(self) -> None:
         """Raises MeltError where something stands in the way of a run."""
@@ -128,7 +130,7 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
     profiles = by_name(names.profiles.values())
     # One model and one device have one name each, so that two ways to write it are one cell, and no path is in it.
     named = dict.fromkeys(_in_full(c, names.profiles[c.device], names.refs[c.model]) for c in asked)
-    refs = {ref.text: ref for ref in names.refs.values()}
+    refs = _one_a_name(names.refs)
     infos = {text: peek(ref) for text, ref in refs.items()}
     problems = _Problems()
     facts = problems.collect(lambda name: facts_of(profiles[name]), profiles)
@@ -148,6 +150,7 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
         undecided=frozenset(cells) - frozenset(ready),
         to_build={c: what or "" for c, what in builds.items()},
         problems=problems.each_once(),
+        told=plan_as_told(plan, names.refs, names.profiles),
     )
 
 
@@ -181,6 +184,20 @@ def by_name(profiles: Iterable[DeviceProfile]) -> dict[str, DeviceProfile]:
             raise ProfileError(
                 f"{other.path} and {profile.path} are both named {profile.name!r}", "Rename one of them."
             )
+    return known
+
+
+def _one_a_name(refs: Mapping[str, Ref]) -> dict[str, Ref]:
+    """References by the names that results have for them.
+
+    Raises:
+        PlanError: two files have one name, and results could not tell the models apart.
+    """
+    known: dict[str, Ref] = {}
+    for written, ref in refs.items():
+        if known.setdefault(ref.text, ref) != ref:
+            other = next(w for w, r in refs.items() if r == known[ref.text])
+            raise PlanError(f"{other} and {written} are both named {ref.text!r}", "Rename one of them.")
     return known
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from melt.spec.events import (
     Compiled,
@@ -31,9 +31,12 @@ _LOW_MEMORY = ("out of memory", "lowmemorykiller", "lmkd", "jetsam")  # Linux's 
 
 
 def follow(
-    process: "Process", raw: IO[str], timeouts: Timeouts, on_event: Callable[[Event | UnknownLine], None]
+    process: "Process",
+    keep: Callable[[str], object],
+    timeouts: Timeouts,
+    on_event: Callable[[Event | UnknownLine], None],
 ) -> tuple[Transcript, RunFailure | None]:
-    """Reads a runner's stdout to its end, writing every line to ``raw``.
+    """Reads a runner's stdout to its end, giving every line to ``keep``.
 
     Returns:
         What it said, and why it had to be ended by the host (time-out, wrong protocol), if it had to.
@@ -50,7 +53,7 @@ def follow(
             return said.transcript(), _timed_out(said.transcript(), timeouts)
         if line is None:
             return said.transcript(), None
-        raw.write(line + "\n")
+        keep(line + "\n")
         event = parse_event(line)
         said.add(event)
         on_event(event)

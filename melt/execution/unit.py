@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from melt.execution.conditions import OF_CELLS, conditions_of, moved, not_held, 
 from melt.execution.cooldown import wait_until_cool
 from melt.execution.fit import beyond_training
 from melt.execution.manifest import manifest_of
+from melt.execution.private import scrubber
 from melt.execution.progress import Watcher
 from melt.execution.protocol_adapter import ProtocolAdapter
 from melt.execution.stream import explain_end, follow
@@ -40,6 +41,7 @@ class _Bench:
     backend: "Backend"
     watcher: Watcher
     folder: Path  # of the run in the making
+    scrub: Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def measure(attempt: Attempt, driver: "Driver", backend: "Backend", store: Store
     folder = partial.folder
     try:
         (folder / PLAN).write_text(attempt.origin.text, encoding="utf-8")
-        evidence = _measured(_Bench(attempt, driver, backend, watcher, folder))
+        evidence = _measured(_Bench(attempt, driver, backend, watcher, folder, scrubber(attempt.profile)))
         manifest = manifest_of(attempt, evidence)
         return store.publish(partial, manifest.model_copy(update={"disturbed": _disturbed_by(Run(folder, manifest))}))
     except OSError as e:
@@ -215,7 +217,7 @@ def _listened(bench: _Bench, placed: _Placed, recording: "Recording", evidence: 
             error = _why_failed(said, process, bench, evidence)
     finally:
         process.kill()
-        (bench.folder / STDERR).write_text(process.stderr(), encoding="utf-8")
+        (bench.folder / STDERR).write_text(bench.scrub(process.stderr()), encoding="utf-8")
     return replace(evidence, said=said, error=error).warned(*said.spoken_warnings)
 
 
@@ -231,7 +233,7 @@ def _follow(
         bench.watcher.event(event)
 
     with (bench.folder / EVENTS).open("w", encoding="utf-8") as raw:
-        return follow(process, raw, timeouts, hear)
+        return follow(process, lambda line: raw.write(bench.scrub(line)), timeouts, hear)
 
 
 def _why_failed(said: Transcript, process: "Process", bench: _Bench, evidence: Evidence) -> RunFailure | None:

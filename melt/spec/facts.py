@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 # Those of the facts below that a condition may move: of these the passport tells what held.
 MOVED_BY_CONDITIONS = ("governor", "clocks", "power_mode")
@@ -45,7 +45,8 @@ class DeviceFacts(BaseModel):
     battery_capacity_j: float | None = None
     battery_health: str | None = None
     virtual_machine: str | None = None
-    serial_hash: str | None = None  # never the serial itself
+    serial_hash: str | None = None  # never the serial itself; as results keep it, see drivers/identity.py
+    identity: str | None = Field(default=None, exclude=True)  # by which this machine alone knows the device
     python: str | None = None  # the interpreter that the Python runner is started with
     installed_runner: str | None = None  # a runner of melt's that is on the device already: what starts it
     installed_runner_version: str | None = None

@@ -43,6 +43,13 @@ class DeviceProfile(_Frozen):
     description: str = ""
     driver: str
     address: dict[str, Any] = Field(default={}, description="How to reach the device, by the keys of its driver.")
+    known_as: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="What this one device is in results, whichever computer measures it; without it, each "
+        "computer's results are of a device of its own.",
+    )
     work_folder: str | None = None
     threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = None
     sensors: Sensors = Sensors()

@@ -97,6 +97,16 @@ class Store:
         runs.sort(key=lambda r: (r.manifest.started_at, r.manifest.run_id))
         return runs, damaged
 
+    def mentions(self, words: str) -> bool:
+        """Whether a manifest has these words, as JSON writes them."""
+        sought = words.encode()
+        for path in self.folder.glob(f"*/{MANIFEST}"):
+            with contextlib.suppress(DamagedRunError, OSError):
+                _check_files(path.parent)
+                if sought in path.read_bytes():
+                    return True
+        return False
+
     def check_writable(self) -> None:
         """Raises StoreError where nothing could be written, without making anything."""
         if reason := why_not_writable(self.folder):

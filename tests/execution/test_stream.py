@@ -49,7 +49,7 @@ def ended(code: str, notes: str = "", **timeouts: float) -> tuple[Transcript, Ru
     limits = {"load_s": 20.0, "iteration_s": 20.0, **timeouts}
     try:
         driver: Any = Notes(notes)
-        said, failure = follow(process, raw, Timeouts(**limits), seen.append)
+        said, failure = follow(process, raw.write, Timeouts(**limits), seen.append)
         failure = failure or explain_end(said, process, driver) or why_no_measurement(said, CELL)
         return said, failure, raw.getvalue()
     finally:

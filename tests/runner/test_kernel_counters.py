@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -46,16 +47,20 @@ def passes_of(ran: Ran) -> list[Iteration]:
 @contextmanager
 def _busy(processors: set[int]) -> Iterator[None]:
     """A loop that wants a processor all the time."""
-    loop = multiprocessing.get_context("spawn").Process(target=_spin, args=(processors,), daemon=True)
+    context = multiprocessing.get_context("spawn")
+    spinning = context.Event()
+    loop = context.Process(target=_spin, args=(processors, spinning), daemon=True)
     loop.start()
     try:
+        assert spinning.wait(120)
         yield
     finally:
         loop.kill()
         loop.join()
 
 
-def _spin(processors: set[int]) -> None:
+def _spin(processors: set[int], spinning: Event) -> None:
     os.sched_setaffinity(0, processors)
+    spinning.set()
     while True:
         pass

@@ -23,8 +23,8 @@ class PathRef:
 
     @property
     def text(self) -> str:
-        """The path as written."""
-        return str(self.path)
+        """The file's name: results are shared, and where it lies is nobody's business."""
+        return self.path.resolve().name if self.path.name in ("", "..") else self.path.name
 
     @property
     def short(self) -> str:
