@@ -20,7 +20,7 @@ from melt.cli.dry_run import cells_table as dry_run_table
 from melt.cli.run import _assigned, run
 from melt.cli.summary import print_summary
 from melt.execution.estimate import Rate
-from melt.execution.plan import Outcome
+from melt.execution.executor import Outcome
 from melt.report import tables
 from melt.report.curve_groups import curve_groups
 from melt.report.reproduce import command

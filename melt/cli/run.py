@@ -8,7 +8,7 @@ import yaml
 
 from melt.cli import end_cleanly_when_stopped
 from melt.cli.axis_options import axis_options
-from melt.errors import PlanError
+from melt.errors import DeviceError, PlanError
 from melt.spec.plan import Plan, load_plan
 
 EPILOG = """\b
@@ -102,8 +102,11 @@ def _measure(plan: Plan, results: Path, out: Path | None, with_report: bool) -> 
     from melt.cli.progress import Live
     from melt.cli.summary import print_summary
     from melt.execution.plan import run as run_plan
+    from melt.report.folder import check
 
     end_cleanly_when_stopped()
+    if with_report:
+        check(out or Path("reports") / plan.name)  # known now, and not after hours
     with Live(plan) as live:
         outcome = run_plan(plan, results, live)
     measured = load(results)
@@ -112,4 +115,4 @@ def _measure(plan: Plan, results: Path, out: Path | None, with_report: bool) -> 
         from melt.report import write_report
 
         click.echo(str(write_report(measured, out or Path("reports") / plan.name)))
-    return 0 if outcome.complete else 1
+    return 0 if outcome.complete else DeviceError.exit_code if outcome.unavailable else 1

@@ -1,6 +1,7 @@
 """The table at the end of ``melt run``: medians over sessions with their intervals."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,13 @@ from melt.analysis.metrics import shown_in
 from melt.analysis.settings import telling
 from melt.cli import printable
 from melt.cli.tables import model_table, print_whole, width_of
-from melt.spec.cell import AXES
+from melt.spec.cell import AXES, Cell
 from melt.spec.metrics import Metric
 from melt.util.text import of_all, plural
 
 if TYPE_CHECKING:
     from melt.analysis.frames import Results
-    from melt.execution.plan import Outcome
+    from melt.execution.executor import Outcome
 
 
 def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
@@ -40,9 +41,21 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
         reason = f"{m.error.kind}: {m.error.message}" if m.error else ""
         text = f"{escape(printable(m.cell.label()))}: {escape(printable(reason))}"
         console.print(f"[red]failed[/red] {text}", highlight=False, soft_wrap=True)
+    for reason, cells_of in _by_reason(outcome.not_tried).items():
+        text = (
+            f"{plural(len(cells_of), 'cell')} of {escape(printable(cells_of[0].device))}: {escape(printable(reason))}"
+        )
+        console.print(f"[red]not tried[/red] {text}", highlight=False, soft_wrap=True)
     for cell, reason in outcome.skipped.items():
         text = f"{escape(printable(cell.label()))}: {escape(printable(reason))}"
         console.print(f"[yellow]skipped[/yellow] {text}", highlight=False, soft_wrap=True)
+
+
+def _by_reason(not_tried: Mapping[Cell, str]) -> dict[str, list[Cell]]:
+    out: dict[str, list[Cell]] = {}
+    for cell, reason in not_tried.items():
+        out.setdefault(reason, []).append(cell)
+    return out
 
 
 def _warn(console: Console, runs: Any, cells: Any) -> None:

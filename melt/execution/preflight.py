@@ -4,7 +4,7 @@ A dry run shows it and a run begins with it, so that both speak of the same cell
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from melt.backends import load_backend
@@ -59,11 +59,23 @@ class Preflight:
     to_build: Mapping[Cell, str] = field(default_factory=dict)  # by cell that can be run; empty: nothing
     problems: tuple[MeltError, ...] = ()  # what stands in the way of a run, each once
     told: str = ""  # the plan as results keep it
+    absent: Mapping[str, MeltError] = field(default_factory=dict)  # devices that cannot be had, among the problems
+    left_out: Mapping[Cell, str] = field(default_factory=dict)  # cells of such, with the reason
 
     def require_ready(self) -> None:
         """Raises MeltError where something stands in the way of a run."""
         if self.problems:
             raise _all_as_one(self.problems)
+
+    def without_absent(self) -> "Preflight":
+        """Without the cells of devices that cannot be had, where others can: they are no reason to measure nothing."""
+        if not self.absent or not self.facts:
+            return self
+        left_out = {c: self.absent[c.device].message for c in self.cells if c.device in self.absent}
+        others = tuple(p for p in self.problems if p not in self.absent.values())
+        cells = tuple(c for c in self.cells if c not in left_out)
+        undecided = self.undecided - left_out.keys()
+        return replace(self, cells=cells, undecided=undecided, problems=others, left_out=left_out, absent={})
 
     @property
     def skipped(self) -> dict[Cell, str]:
@@ -134,6 +146,7 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
     infos = {text: peek(ref) for text, ref in refs.items()}
     problems = _Problems()
     facts = problems.collect(lambda name: facts_of(profiles[name]), profiles)
+    absent = problems.by_asked()
     there = [c for c in named if c.device in facts]
     decided = problems.collect(lambda c: _decided(c, names.backends[c.backend], facts[c.device]), there)
     ready = dict.fromkeys(decided.values())
@@ -151,6 +164,7 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
         to_build={c: what or "" for c, what in builds.items()},
         problems=problems.each_once(),
         told=plan_as_told(plan, names.refs, names.profiles),
+        absent=absent,
     )
 
 
@@ -222,7 +236,7 @@ class _Problems:
     """Errors gathered on the way, so that all are told at once."""
 
     def __init__(self) -> None:
-        self._errors: list[MeltError] = []
+        self._errors: dict[tuple[int, object], MeltError] = {}
 
     def collect(self, reader: Callable[[K], T], asked: Iterable[K]) -> dict[K, T]:
         """What a reader makes of each thing, once each; its errors are kept."""
@@ -231,12 +245,16 @@ class _Problems:
             try:
                 results[one] = reader(one)
             except MeltError as e:
-                self._errors.append(e)
+                self._errors[len(self._errors), one] = e
         return results
+
+    def by_asked(self) -> dict[str, MeltError]:
+        """The errors so far by what was asked, which were names."""
+        return {str(one): e for (_, one), e in self._errors.items()}
 
     def each_once(self) -> tuple[MeltError, ...]:
         """The errors by their messages, in order."""
-        return tuple({e.message: e for e in self._errors}.values())
+        return tuple({e.message: e for e in self._errors.values()}.values())
 
     def raise_any(self) -> None:
         """Raises all errors as one, of the first one's kind."""

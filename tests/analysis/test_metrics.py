@@ -19,7 +19,7 @@ from melt.analysis.measures.latency import TAILS
 from melt.analysis.metrics import METRICS, PER_RAIL, ROWS, drawn_in, shown_in
 from melt.cli.progress import pass_speed
 from melt.cli.summary import print_summary
-from melt.execution.plan import Outcome
+from melt.execution.executor import Outcome
 from melt.report import text, write_report
 from melt.report.curve_groups import curve_groups
 from melt.report.sentences import model_sentence

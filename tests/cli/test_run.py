@@ -18,7 +18,7 @@ import melt
 from melt.cli import COMMANDS
 from melt.cli.summary import print_summary
 from melt.drivers.profiles import user_folder
-from melt.execution.plan import Outcome
+from melt.execution.executor import Outcome
 from melt.store.store import Store
 from tests.support.cli import MELT, melt_cli, melt_here
 from tests.support.processes import Process, running

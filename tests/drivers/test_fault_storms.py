@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from melt.errors import MeltError
-from melt.execution.plan import Outcome, run
+from melt.execution.executor import Outcome
+from melt.execution.plan import run
 from melt.spec.plan import Plan
 from melt.store.store import Store
 from tests.drivers.faults import FAULTS, Device

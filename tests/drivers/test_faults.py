@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from melt.execution.plan import Outcome, run
+from melt.execution.executor import Outcome
+from melt.execution.plan import run
 from melt.spec.events import ModelLoaded
 from tests.drivers.faults import FAULTS, Device
 from tests.drivers.faulty_devices import DEVICES

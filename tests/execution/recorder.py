@@ -1,6 +1,6 @@
 """A watcher that notes what a plan at work tells."""
 
-from melt.execution.plan import Outcome
+from melt.execution.executor import Outcome
 from melt.execution.progress import Watcher
 from melt.spec.cell import Cell
 from melt.spec.events import Event, UnknownLine

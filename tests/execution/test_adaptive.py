@@ -9,10 +9,11 @@ import melt
 from melt.analysis.compare import claim
 from melt.analysis.crossover import crossover
 from melt.analysis.curves import Curve, curves, pairs
-from melt.execution import plan as plan_module
+from melt.execution import executor
 from melt.execution.adaptive import STEP, most_near_crossovers, near_crossovers
+from melt.execution.executor import Outcome
 from melt.execution.extra_time import ExtraTimeBudget
-from melt.execution.plan import Outcome, run
+from melt.execution.plan import run
 from melt.execution.preflight import Preflight, preflight
 from melt.spec.cell import Cell
 from melt.spec.plan import ExtraTime, Plan
@@ -106,7 +107,7 @@ def test_a_plan_measures_what_is_added_and_goes_on_with_it(
             (a.model_copy(update={"prompt_tokens": 48}), b.model_copy(update={"prompt_tokens": 48})) for a, b in [short]
         ]
 
-    monkeypatch.setattr(plan_module, "near_crossovers", added)
+    monkeypatch.setattr(executor, "near_crossovers", added)
     models = (tiny_models["transformer"], tiny_models["ssm"])
     plan = a_plan("local", *models, context=(32, 64), sessions=2, adaptive=True, extra_time={"share": 10.0})
     watcher = Recorder()

@@ -10,8 +10,9 @@ import pytest
 
 import melt
 from melt.execution.agenda import rounds
+from melt.execution.executor import Outcome
 from melt.execution.extra_time import ExtraTimeBudget
-from melt.execution.plan import Outcome, run
+from melt.execution.plan import run
 from melt.spec.cell import Cell
 from melt.spec.events import Event, Hello, Iteration, UnknownLine
 from melt.spec.plan import ExtraTime, Plan

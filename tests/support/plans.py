@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from melt.execution.plan import Outcome
+from melt.execution.executor import Outcome
 from melt.execution.progress import Watcher
 from melt.spec.events import Event, Iteration, UnknownLine
 from melt.spec.plan import Plan
