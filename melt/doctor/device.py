@@ -16,6 +16,7 @@ from melt.telemetry.discovery import kinds_for
 from melt.telemetry.needed_time import IDLE_PERIODS, PHASE_PERIODS, stated_period_s
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
+from melt.telemetry.thermal_band import missing_zones
 from melt.toolchain.device_tools import CUDA_FLAGS, DeviceTools, look
 from melt.toolchain.on_device import WITH_GPU, built_on_device
 
@@ -55,11 +56,23 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     free = driver.free_bytes()
     fix = f"melt devices clean {profile.name} removes what melt put there."
     checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
+    checks += _asked_for(profile, driver, found)
     energy = [s for s in found.sources if s.counts_in_total]
     checks += [_energy(energy, found, _is_charging(driver, found), facts.platform)] if energy else []
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
     checks += [Check(f"sensor {a.name}", "warning", f"absent: {a.reason}", a.hint) for a in found.absent]
     return checks
+
+
+def _asked_for(profile: DeviceProfile, driver: Driver, found: Discovery) -> list[Check]:
+    """What the profile names and the device does not have."""
+    checks = [
+        Check(f"condition {one.name}", "warning", one.reason, one.hint)
+        for one in driver.unknown_conditions(profile.conditions)
+    ]
+    missing = missing_zones(found, profile.thermal)
+    fix = "Mend `thermal: zones` in the profile: until then every processor zone is watched."
+    return [*checks, Check("thermal band", "warning", missing, fix)] if missing else checks
 
 
 def _engines(facts: DeviceFacts) -> list[Check]:

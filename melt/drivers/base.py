@@ -135,6 +135,10 @@ class Driver(Protocol):
         """One reading of the device's clock."""
         ...
 
+    def unknown_conditions(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """Which conditions, or values of them, this device does not have, with those that it has; nothing is set."""
+        ...
+
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets the conditions a profile asks for, keeping what was found first; returns what was refused.
 

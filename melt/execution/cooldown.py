@@ -9,12 +9,12 @@ from melt.spec.profile import ThermalBand
 from melt.store.manifest import Flag
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
+from melt.telemetry.thermal_band import watched_zones
 
 if TYPE_CHECKING:
     from melt.drivers.base import Driver
 
 _POLL_S = 2.0
-_PROCESSOR_SITES = ("cpu", "gpu", "soc_rail", "system", "cpu_package")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,11 @@ class Cooled:
 
 
 def wait_until_cool(driver: "Driver", discovery: Discovery, band: ThermalBand, rule: CoolDown) -> Cooled:
-    """Waits until the hottest processor zone is below the band's upper end, or the limit has passed."""
-    zones = _zones(discovery, band)
+    """Waits until the hottest processor zone is below the band's upper end, or the limit has passed.
+
+    The zones are those of the profile, or all of the processor's where it names none that is there.
+    """
+    zones = watched_zones(discovery, band)
     limit_c = rule.start_below_c if rule.start_below_c is not None else band.start_below_c
     started = time.monotonic()
     while True:
@@ -48,10 +51,3 @@ def hottest_c(driver: "Driver", discovery: Discovery, zones: tuple[Source, ...])
     raw = driver.read([p for p in discovery.probes if p.name in wanted]) if wanted else {}
     readings = [(z, parse(z, raw[z.probe])) for z in zones if z.probe in raw]
     return max((value * z.scale for z, value in readings if value is not None), default=None)
-
-
-def _zones(discovery: Discovery, band: ThermalBand) -> tuple[Source, ...]:
-    zones = [s for s in discovery.sources if s.quantity == "temperature_c"]
-    if band.zones:
-        return tuple(z for z in zones if z.name in band.zones or z.rail in band.zones)
-    return tuple(z for z in zones if z.site in _PROCESSOR_SITES)

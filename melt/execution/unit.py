@@ -26,6 +26,7 @@ from melt.spec.plan import Timeouts
 from melt.spec.transcript import Transcript
 from melt.store.manifest import Flag, RunFailure
 from melt.store.store import EVENTS, PLAN, STDERR, TELEMETRY, Run, Store, cannot_write
+from melt.telemetry.thermal_band import missing_zones
 
 if TYPE_CHECKING:
     from melt.backends.base import Backend, Bundle
@@ -168,6 +169,8 @@ def _under_conditions(bench: _Bench, evidence: Evidence) -> Evidence:
 
 def _cooled(bench: _Bench, evidence: Evidence) -> Evidence:
     attempt = bench.attempt
+    if missing := missing_zones(evidence.discovery, attempt.profile.thermal):
+        evidence = evidence.warned(f"the profile's thermal band: {missing}")
     cooled = wait_until_cool(bench.driver, evidence.discovery, attempt.profile.thermal, attempt.rules.cooldown)
     return replace(evidence, start_temp_c=cooled.start_temp_c, cooldown_s=cooled.waited_s).doubted(cooled.flag)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from melt.analysis.frames import Results
+from melt.models.refs import SCHEMES
 from melt.report import text
 from melt.report.curve_groups import CurveGroup
 from melt.report.palette import FAMILY_WORDS
@@ -95,6 +96,11 @@ def _engine(versions: dict[str, str]) -> str | None:
     return versions["engine"] + (f" ({', '.join(build)})" if build else "")
 
 
+def _origin(ref: str) -> str:
+    """What is known of real weights: of a file of the user's nobody knows whether it is the published one."""
+    return "as published" if ref.partition(":")[0] in SCHEMES and ":" in ref else "of a file of the user's"
+
+
 def models(results: Results, groups: list[CurveGroup]) -> list[ModelCard]:
     """Every model that was measured or tried, once."""
     css = {(d.curve.name, d.curve.cells["quant"].iloc[0]): d.look.css for group in groups for d in group.curves}
@@ -104,7 +110,7 @@ def models(results: Results, groups: list[CurveGroup]) -> list[ModelCard]:
         if m is None or (m.name, m.quant, m.sha256) in found:
             continue
         trained = f"; trained on contexts up to {text.tokens(m.context_trained)}" if m.context_trained else ""
-        weights = "random numbers in the published shape" if m.synthetic else "as published"
+        weights = "random numbers in the published shape" if m.synthetic else _origin(m.ref)
         found[(m.name, m.quant, m.sha256)] = ModelCard(
             name=text.name(m.name),
             family=FAMILY_WORDS[m.family],

@@ -133,8 +133,18 @@ def test_what_a_hostile_phone_has_saved_is_no_command(phone: PhoneBox, connector
     assert not asked(phone, "settings", "put", "system", "screen_brightness", "1;")
 
 
+def test_conditions_that_a_phone_does_not_have_are_told_and_nothing_is_set(phone: PhoneBox, driver: AdbDriver) -> None:
+    asked = {"screen": "dimm", "airplane_mode": "on", "warp": "on"}
+    assert [(a.name, a.hint) for a in driver.unknown_conditions(asked)] == [
+        ("screen", "Known: dim."),
+        ("warp", "Known: stay_awake, screen, airplane_mode, doze, fixed_performance, charging, governor."),
+    ]
+    assert not asked(phone, "settings", "put")
+    assert not asked(phone, "cmd", "connectivity")
+
+
 def test_airplane_mode_over_wifi_keeps_the_link(phone: PhoneBox, driver: AdbDriver) -> None:
-    assert driver.condition({"airplane_mode": "on"}) == ()
+    assert driver.condition({"airplane_mode": "on"}) == ()  # though the phone then says that Wi-Fi is off
     time.sleep(1.0)
     assert driver.shell("echo here").next_line(10) == "here"
     driver.close()

@@ -22,10 +22,11 @@ KNOBS: Mapping[str, Knob] = {
             "system/screen_off_timeout",
         )
     },
-    # Wi-Fi comes back in the same command line: adb may be running over it.
+    # Wi-Fi comes back in the same command line: adb may be running over it. Whether it was on is asked before, since
+    # some phones say no as soon as airplane mode is set.
     "airplane_mode": Knob(
-        'if [ {} = 1 ]; then cmd connectivity airplane-mode enable; [ "$(settings get global wifi_on)" = 0 ] || '
-        "svc wifi enable; else cmd connectivity airplane-mode disable; fi",
+        "wifi=$(settings get global wifi_on); if [ {} = 1 ]; then cmd connectivity airplane-mode enable; "
+        '[ "$wifi" = 0 ] || svc wifi enable; else cmd connectivity airplane-mode disable; fi',
         "settings get global airplane_mode_on",
     ),
     "doze": Knob(

@@ -206,6 +206,10 @@ class IosDriver:
 
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """No host may set any on an iPhone; melt's app keeps the screen on by itself."""
+        return self.unknown_conditions(wanted)
+
+    def unknown_conditions(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """All of them."""
         return tuple(Absent(name=name, reason="a computer cannot set it on an iPhone") for name in wanted)
 
     def held(self) -> Mapping[str, str]:

@@ -56,6 +56,10 @@ class RemoteConditions:
         hint = f"This {self._remote.what}'s {self._knobs.system} does not allow it."
         return (*refused, *(Absent(name=n, reason=r, hint=hint) for n, r in reasons.items()))
 
+    def unknown(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """What of it there is not, with what there is; nothing is set."""
+        return tuple(self._unknown(n, v) for n, v in wanted.items() if self._turned_by(n, v) is None)
+
     def _in_order(self, knobs: Iterable[str]) -> list[str]:
         """As the knobs are declared: one may undo another that was set before it, and is read again after it."""
         return sorted(knobs, key=list(self._by_name).index)

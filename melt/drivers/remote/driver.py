@@ -215,6 +215,10 @@ class RemoteDriver:
         """The device's CLOCK_BOOTTIME, within the ten milliseconds in which it can be read without a program."""
         return read_clock(self._remote)
 
+    def unknown_conditions(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """What the device does not have of them, with what it has."""
+        return self._conditions.unknown(wanted)
+
     def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets what the profile asks for; what is refused comes back with its reason."""
         self._begin()
