@@ -134,8 +134,8 @@ def test_what_a_hostile_phone_has_saved_is_no_command(phone: PhoneBox, connector
 
 
 def test_conditions_that_a_phone_does_not_have_are_told_and_nothing_is_set(phone: PhoneBox, driver: AdbDriver) -> None:
-    asked = {"screen": "dimm", "airplane_mode": "on", "warp": "on"}
-    assert [(a.name, a.hint) for a in driver.unknown_conditions(asked)] == [
+    wanted = {"screen": "dimm", "airplane_mode": "on", "warp": "on"}
+    assert [(a.name, a.hint) for a in driver.unknown_conditions(wanted)] == [
         ("screen", "Known: dim."),
         ("warp", "Known: stay_awake, screen, airplane_mode, doze, fixed_performance, charging, governor."),
     ]
