@@ -100,5 +100,5 @@ def test_a_model_of_unknown_architecture_is_run_unchecked_and_that_is_told(tiny_
     assert admitted.skipped == {}
     (warning,) = admitted.warnings
     reason = "the memory of stranger cannot be predicted: melt does not know this architecture"
-    assert warning == f"{path}: {reason}; it is run all the same"
+    assert warning == f"{path.name}: {reason}; it is run all the same"
     assert preflight(plan(path, memory_check=False)).warnings == []
