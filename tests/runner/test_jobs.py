@@ -24,7 +24,7 @@ FIELDS = {
     **{n: s for n, s in SCHEMA["properties"].items() if n not in ("protocol", "workload")},
     **{f"workload.{n}": s for n, s in SCHEMA["properties"]["workload"]["properties"].items()},
 }
-REFERENCE = Path(__file__).parents[2] / "results/reference"
+REFERENCE = Path(__file__).parents[1] / "data/reference-1"
 GOOD = job("m.gguf")
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
