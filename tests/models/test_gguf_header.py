@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.errors import ModelError
-from melt.models.gguf.header import Header, SkippedArray, Value, read_header
+from melt.models.gguf.header import MAX_STRING_BYTES, Header, SkippedArray, SkippedText, Value, read_header
 from melt.models.gguf.info import info_from_header
 from melt.models.gguf.types import FILE_TYPE_IDS, TENSOR_TYPES
 
@@ -105,7 +105,7 @@ def test_other_formats_are_named(tmp_path: Path) -> None:
         (with_keys(text(b"k") + struct.pack("<IIQ", 9, 9, 1)), "element type 9"),
         (with_keys(text(b"k") + struct.pack("<IIQ", 9, 4, 2**61)), "cut short"),
         (with_keys(text(b"k") + struct.pack("<IIQ", 9, 8, 2**61)), "claims"),
-        (with_keys(text(b"k") + struct.pack("<IQ", 8, 2**40)), "claims"),
+        (with_keys(text(b"k") + struct.pack("<IQ", 8, 2**40)), "cut short"),
         (with_keys(text(b"general.alignment") + struct.pack("<II", 4, 0)), "alignment"),
         (with_keys(text(b"general.alignment") + struct.pack("<II", 4, 48)), "alignment"),
         (with_keys(text(b"general.alignment") + struct.pack("<IB", 7, 1)), "alignment"),
@@ -124,6 +124,23 @@ def test_other_formats_are_named(tmp_path: Path) -> None:
 )
 def test_hostile_headers_are_refused(tmp_path: Path, data: bytes, complaint: str) -> None:
     assert complaint in refused(tmp_path, data)
+
+
+@pytest.mark.parametrize("size_bytes", [MAX_STRING_BYTES, MAX_STRING_BYTES + 1, 9_000_000])
+def test_a_text_of_megabytes_is_passed_over(tmp_path: Path, size_bytes: int) -> None:
+    """A whole tokenizer, by a key of the specification."""
+    path = tmp_path / "long.gguf"
+    whole = struct.pack("<IQ", 8, size_bytes) + b"x" * size_bytes
+    of_array = struct.pack("<IIQQ", 9, 8, 1, size_bytes) + b"x" * size_bytes
+    after = text(b"general.name") + struct.pack("<I", 8) + text(b"mine")
+    path.write_bytes(with_keys(text(b"tokenizer.huggingface.json") + whole, text(b"a") + of_array, after))
+    metadata = read_header(path).metadata
+    assert metadata["general.name"] == "mine"
+    if size_bytes <= MAX_STRING_BYTES:
+        assert metadata["tokenizer.huggingface.json"] == "x" * size_bytes
+    else:
+        assert metadata["tokenizer.huggingface.json"] == SkippedText(size_bytes)
+        assert metadata["a"] == SkippedArray(1)
 
 
 def test_a_bomb_of_strings_is_refused_at_once(tmp_path: Path) -> None:

@@ -37,8 +37,15 @@ class SkippedArray:
     length: int
 
 
+@dataclass(frozen=True)
+class SkippedText:
+    """A text too long to be worth keeping; its length is kept."""
+
+    length_bytes: int
+
+
 Scalar = int | float | bool | str
-Value = Scalar | tuple[Scalar, ...] | SkippedArray
+Value = Scalar | tuple[Scalar, ...] | SkippedArray | SkippedText
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,17 @@ class _Parser:
         if type_id == _ARRAY:
             return self._array(key)
         if type_id == _STRING:
-            return self._string(f"value of {key!r}", MAX_STRING_BYTES)
+            return self._text(key)
         return self._scalar(key, type_id)
+
+    def _text(self, key: str) -> str | SkippedText:
+        """A text, or its length where it is too long to be worth keeping: a whole tokenizer, say."""
+        size_bytes = int(self._unpack("Q"))
+        self._need(size_bytes, f"value of {key!r}")
+        if size_bytes <= MAX_STRING_BYTES:
+            return bytes(self._take(size_bytes)).decode("utf-8", "replace")
+        self.position += size_bytes
+        return SkippedText(size_bytes)
 
     def _scalar(self, key: str, type_id: int) -> Scalar:
         if type_id not in _SCALARS:
@@ -189,7 +205,9 @@ class _Parser:
         if self.strings_walked > MAX_ARRAY_STRINGS or length * 8 > self.file_bytes:
             raise self._bad(f"array {key!r} claims {length} strings")
         if length <= 256:
-            return tuple(self._string(f"element of {key!r}", MAX_STRING_BYTES) for _ in range(length))
+            texts = [self._text(key) for _ in range(length)]
+            kept = tuple(t for t in texts if isinstance(t, str))
+            return kept if len(kept) == length else SkippedArray(length)
         for _ in range(length):
             size_bytes = self._unpack("Q")
             self._need(int(size_bytes), f"array {key!r}")
