@@ -16,11 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from melt.errors import ModelError
 from melt.util.files import cache_folder, write_whole
-from melt.util.locks import hold, is_held
+from melt.util.locks import hold, is_held, one_at_a_time
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -213,11 +211,11 @@ class ModelCache:
                 with self._writing():
                     write_whole(path, after.encode())
 
-    def _lock(self, name: str) -> FileLock:
+    def _lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         with self._writing():
             folder = self.folder / "locks"
             folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock")
+        return one_at_a_time(folder / f"{name}.lock")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

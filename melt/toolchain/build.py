@@ -7,8 +7,6 @@ import signal
 import subprocess
 from pathlib import Path
 
-from filelock import FileLock
-
 from melt.drivers.base import Progress
 from melt.errors import RunnerError
 from melt.runner import native_sources
@@ -17,6 +15,7 @@ from melt.toolchain.compilers import definitions, identity, program
 from melt.toolchain.source import cannot_write
 from melt.toolchain.targets import Target
 from melt.util.files import cache_folder, write_whole
+from melt.util.locks import one_at_a_time
 
 _END_S = 10.0
 MAX_BYTES = 20 * 10**6
@@ -52,7 +51,7 @@ def build(target: Target, progress: Progress | None = None) -> Path:
     folder = cache_folder() / "toolchain" / f"{target.name}-{flags}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with one_at_a_time(folder.with_suffix(".lock")):
             if not binary.exists():
                 _compile(target, folder, progress or (lambda done, total: None))
                 if built(target) != binary:

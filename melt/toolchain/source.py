@@ -5,10 +5,9 @@ import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock
-
 from melt.errors import RunnerError
 from melt.util.files import cache_folder
+from melt.util.locks import one_at_a_time
 from melt.util.pip import PipDownloadError, download
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
@@ -37,7 +36,7 @@ def llama_source() -> Path:
 
 def _fetch(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    lock = one_at_a_time(folder.with_name(f"{folder.name}.lock"))
     with lock, tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as made:
         if not folder.is_dir():
             _unpack(_download(Path(made)), Path(made) / "source")

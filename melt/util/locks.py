@@ -12,9 +12,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 WAIT_S = 30.0  # whoever is alone in a folder is so for milliseconds
 _AGAIN_S = 0.01
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def one_at_a_time(lock_file: Path) -> Iterator[None]:
+    """Waits for whoever else is at what the lock file stands for, be it for minutes; raises OSError."""
+    lock = FileLock(lock_file, fallback_to_soft=False)  # which would wait for ever for a file that is there already
+    try:
+        lock.acquire()
+    except OSError as e:
+        if e.errno not in _NO_LOCKS:
+            raise
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -190,3 +192,18 @@ def test_a_process_killed_while_making_does_no_harm(cache: ModelCache) -> None:
         process.kill()
     assert cache.find("x:a") is None
     assert cache.get_or_make("x:a", maker(b"whole")).path.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_used_without(
+    cache: ModelCache, number: int, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    cache.get_or_make("x:a", maker(b"abc"))  # the lock files are there, from where locks work
+
+    def none(fd: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert cache.get_or_make("x:a", maker(b"abc")).path.read_bytes() == b"abc"
+    assert cache.get_or_make("x:b", maker(b"abcd")).path.read_bytes() == b"abcd"
+    assert not recwarn.list
