@@ -42,7 +42,7 @@ def flags_of(rec: RunRecord, row: Mapping[str, float], observed: Observation) ->
     if rec.ok:
         flags += [*_emulated(rec), *_family(rec), *placement_flags(rec), *_memory(rec, row)]
         flags += [*_throttling(rec, observed), *judgement(rec).flags]
-        flags += [*_surroundings(rec, observed), *_energy(row, observed)]
+        flags += [*_impossible(observed), *_surroundings(rec, observed), *_energy(row, observed)]
     if rec.n_unknown_lines:
         flags.append(
             Flag(name=UNKNOWN_LINES, evidence=f"no events in {plural(rec.n_unknown_lines, 'line')} of the stream")
@@ -110,6 +110,12 @@ def _throttling(rec: RunRecord, observed: Observation) -> list[Flag]:
     if why:
         return [Flag(name="throttled", evidence=f"{fell.told}; {why}")]
     return [Flag(name="slowdown", evidence=f"{fell.told}; cause unknown, no clock or temperature tells of heat")]
+
+
+def _impossible(observed: Observation) -> list[Flag]:
+    """Readings that no device can have given are left out, and said."""
+    told = [f"{name} said {one} ({plural(one.count, 'reading')})" for name, one in observed.refused.items()]
+    return [Flag(name="impossible_readings", evidence=f"left out: {'; '.join(told)}")] if told else []
 
 
 def _surroundings(rec: RunRecord, observed: Observation) -> list[Flag]:

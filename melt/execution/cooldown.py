@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from melt.spec.plan import CoolDown
 from melt.spec.profile import ThermalBand
 from melt.store.manifest import Flag
+from melt.telemetry.bounds import BOUNDS
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
 from melt.telemetry.thermal_band import watched_zones
@@ -50,4 +51,6 @@ def hottest_c(driver: "Driver", discovery: Discovery, zones: tuple[Source, ...])
     wanted = {z.probe for z in zones}
     raw = driver.read([p for p in discovery.probes if p.name in wanted]) if wanted else {}
     readings = [(z, parse(z, raw[z.probe])) for z in zones if z.probe in raw]
-    return max((value * z.scale for z, value in readings if value is not None), default=None)
+    low_c, high_c = BOUNDS["temperature_c"]
+    found = (value * z.scale for z, value in readings if value is not None)
+    return max((value_c for value_c in found if low_c <= value_c <= high_c), default=None)

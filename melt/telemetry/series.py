@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from melt.telemetry.bounds import MOST_POWER_W, Refused, possible, refused
 from melt.telemetry.readings import Times, Values, new_at_ns, settling_s
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
@@ -20,8 +21,6 @@ _LINE = re.compile(
     re.M,
 )
 MAX_FAILURES = 1000
-# A rise quicker than this is no wrap-around of the counter but a restart of it.
-MAX_PLAUSIBLE_W = 5000.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,11 @@ class Series:
     value: Values
     breaks_ns: tuple[int, ...] = ()
     reading: Values | None = None
+
+    def where(self, kept: "np.ndarray") -> "Series":
+        """Some of its samples."""
+        reading = None if self.reading is None else self.reading[kept]
+        return Series(self.t_ns[kept], self.value[kept], self.breaks_ns, reading)
 
     @cached_property
     def new_ns(self) -> Times:
@@ -71,6 +75,7 @@ class ParsedTelemetry:
     """All that a run's lines hold; ``skipped_lines`` could not be understood."""
 
     series: dict[str, Series]
+    refused: dict[str, Refused]  # by source, readings that cannot be; they are in no series
     failures: tuple[ProbeFailure, ...] = ()
     skipped_lines: int = 0
 
@@ -94,12 +99,13 @@ def read(discovery: Discovery, lines: Iterable[str] | str) -> ParsedTelemetry:
     wanted = {s.probe for s in discovery.sources}
     samples, failures, skipped = _split(text, wanted)
     by_name: dict[str, Series] = {}
+    impossible: dict[str, Refused] = {}
     for source in discovery.sources:
         if source.probe in samples:
-            one = _values(source, samples[source.probe])
+            one = _values(source, samples[source.probe], impossible)
             if len(one.t_ns):
                 by_name[source.name] = one
-    return ParsedTelemetry(_multiplied(discovery, by_name), tuple(failures), skipped)
+    return ParsedTelemetry(_multiplied(discovery, by_name, impossible), impossible, tuple(failures), skipped)
 
 
 def _split(text: str, wanted: set[str]) -> tuple[dict[str, _Raw], list[ProbeFailure], int]:
@@ -147,11 +153,15 @@ def _is_stamp(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18
 
 
-def _values(source: Source, samples: _Raw) -> Series:
-    """One source's numbers, scaled, signed, in order of time and unwrapped."""
+def _values(source: Source, samples: _Raw, impossible: dict[str, Refused]) -> Series:
+    """One source's numbers, scaled, signed, in order of time and unwrapped; those that cannot be are told apart."""
     value = _numbers(source, samples.raw) * source.scale
     t_ns = np.array(samples.t_ns, dtype=np.int64)
     known = np.isfinite(value)
+    if not source.times and not source.rate:  # what becomes a product, or a rate, is of another quantity yet
+        if one := refused(source.quantity, value[known]):
+            impossible[source.name] = one
+        known &= possible(source.quantity, np.where(known, value, 0.0))
     if not known.all():
         t_ns, value = t_ns[known], value[known]
     t_ns, value = _in_order(t_ns, _signed(source, value))
@@ -244,14 +254,14 @@ def _unwrapped(t_ns: Times, value: Values, wrap_at: float | None) -> Series:
     seconds = np.diff(t_ns) * S_PER_NS
     for i in fell:
         wrapped = step[i] + wrap_at if wrap_at else -1.0
-        plausible = 0 <= wrapped <= MAX_PLAUSIBLE_W * seconds[i]
+        plausible = 0 <= wrapped <= MOST_POWER_W * seconds[i]  # quicker is no wrap-around but a restart
         step[i] = wrapped if plausible else 0.0
         if not plausible:
             breaks.append(int(t_ns[i + 1]))
     return Series(t_ns, value[0] + np.concatenate(([0.0], np.cumsum(step))), tuple(breaks))
 
 
-def _multiplied(discovery: Discovery, by_name: dict[str, Series]) -> dict[str, Series]:
+def _multiplied(discovery: Discovery, by_name: dict[str, Series], impossible: dict[str, Refused]) -> dict[str, Series]:
     """Sources that are a product, made from the series that they name; those without a partner are dropped."""
     done: dict[str, Series] = {}
     for source in discovery.sources:
@@ -263,6 +273,9 @@ def _multiplied(discovery: Discovery, by_name: dict[str, Series]) -> dict[str, S
             if factor is None:
                 continue
             one = _product(source, one, factor)
+            if found := refused(source.quantity, one.value):
+                impossible[source.name] = found
+                one = one.where(possible(source.quantity, one.value))
         done[source.name] = one
     return done
 

@@ -22,8 +22,8 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
         clock = Source(name=name, quantity="frequency_hz", scale=1e3, sensor="kernel", site="cpu", native_period_s=0.01)
         findings.add(clock, path, SLOW_MS)
     if not policies:
-        hint = "Virtual machines have none: throttling is then judged by speed."
-        findings.miss("CPU frequency", "no cpufreq policy", hint, "frequency_hz")
+        hint = "Virtual machines have none, and some phones show them to nobody: throttling is then judged by speed."
+        findings.miss("CPU frequency", "no cpufreq policy is to be seen", hint, "frequency_hz")
     return findings
 
 

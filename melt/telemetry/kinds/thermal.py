@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from melt.spec.profile import Sensors
+from melt.telemetry.bounds import BOUNDS
 from melt.telemetry.kinds.base import SLOW_MS, Findings, Precedence, SensorKind, why
 from melt.telemetry.source import Inventory, Site, Source
 
@@ -13,7 +14,7 @@ MAX_ZONES = 32
 CONSTANT_ZONES = ("PMIC-Die",)  # of Jetsons
 CPU_TEMPERATURE_CHIPS = ("k10temp", "coretemp", "zenpower")
 PACKAGE_ZONE = "x86_pkg_temp"
-_BELOW_ZERO_C, _HOTTEST_C = 60, 250  # what a device that runs can be
+_COLDEST_C, _HOTTEST_C = BOUNDS["temperature_c"]
 # Of phones: the state of charge, the battery's current and voltage, and limits of them, all by way of thermal zones.
 _NO_TEMPERATURE = re.compile(r"soc|.*([iv]bat|vph|bcl).*", re.I)
 _PROCESSOR_WORDS = ("cpu", "x86_pkg", "soc", "tj", *CPU_TEMPERATURE_CHIPS, "package")
@@ -61,7 +62,7 @@ def _unit_millidegrees(raw: float) -> int | None:
         return 1
     if 5 <= raw <= 1500:
         return 1000 if raw <= 150 else 100
-    return 1 if -_BELOW_ZERO_C * 1000 <= raw < 0 or 1500 < raw <= _HOTTEST_C * 1000 else None
+    return 1 if _COLDEST_C * 1000 <= raw < 0 or 1500 < raw <= _HOTTEST_C * 1000 else None
 
 
 def _chip_temperature(inventory: Inventory, folder: str) -> str:
