@@ -1,9 +1,33 @@
 """Which processors a cell runs on: a cluster by name, or a mask."""
 
+from collections.abc import Sequence
+
 from melt.errors import RunnerError
+from melt.spec.cell import Cell
 from melt.spec.facts import DeviceFacts
+from melt.util.text import plural
 
 MASK_BITS = 64  # of a job's cpu_mask
+
+
+def oversubscribed(cell: Cell, facts: DeviceFacts) -> str:
+    """Of more threads than the processors that the cell may use, both numbers; else empty."""
+    mask = cpu_mask(cell.cores, facts)
+    processors = mask.bit_count() if mask else facts.logical_cores
+    if not cell.threads or not processors or cell.threads <= processors:
+        return ""
+    return f"{cell.threads} threads on {plural(processors, 'processor')}"
+
+
+def _listed(cpus: Sequence[int]) -> str:
+    """Numbers of processors, runs of them as the first and the last: 0-3,6."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and cpu == parts[-1][-1] + 1:
+            parts[-1].append(cpu)
+        else:
+            parts.append([cpu])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
 def cpu_mask(cores: str, facts: DeviceFacts) -> int | None:
@@ -18,9 +42,11 @@ def cpu_mask(cores: str, facts: DeviceFacts) -> int | None:
         return None
     if cores.startswith("0x"):
         mask = int(cores, 16)
-        if facts.logical_cores is not None and mask.bit_length() > facts.logical_cores:
+        on = facts.online_cpus or tuple(range(facts.logical_cores or MASK_BITS))
+        off = [cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1 and cpu not in on]
+        if off:
             raise RunnerError(
-                f"cores {cores}: the device has {facts.logical_cores} processors",
+                f"cores {cores}: processors {_listed(off)} are not there or off; on are {_listed(on)}",
                 "Bit 0 is the first processor: 0xf0 is processors 4 to 7.",
             )
         return mask

@@ -25,6 +25,17 @@ shift "$surplus"
 cd "$folder"
 LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} ADSP_LIBRARY_PATH=$folder
 export LD_LIBRARY_PATH ADSP_LIBRARY_PATH
+# Many builds of llama-bench take a mask of processors and do not apply it: what starts them does.
+mask='' before=''
+for word in "$@"; do
+    [ "$before" != -C ] || mask=$word
+    before=$word
+done
+if [ -n "$mask" ] && ! taskset -p "$mask" $$ >/dev/null 2>&1; then
+    echo "taskset cannot keep it on the processors $mask" >&2
+    rm -rf "$folder"
+    exit 1
+fi
 # The host's end is the end of this input: then the whole process group goes, and what was made here.
 exec 3<&0
 (

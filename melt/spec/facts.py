@@ -1,8 +1,9 @@
 """What a device says of itself, and its clock beside the host's."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Those of the facts below that a condition may move: of these the passport tells what held.
 MOVED_BY_CONDITIONS = ("governor", "clocks", "power_mode")
@@ -11,6 +12,11 @@ STATE = (
     *MOVED_BY_CONDITIONS,
     *("clock_cap", "turbo", "energy_preference", "platform_profile", "supply", "battery_saver"),
 )
+MAX_FACT_CHARS, MAX_EXTRA_CHARS = 200, 4000
+
+
+def _line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")[:MAX_FACT_CHARS]
 
 
 class DeviceFacts(BaseModel):
@@ -28,7 +34,8 @@ class DeviceFacts(BaseModel):
     cpu_features: tuple[str, ...] = ()
     logical_cores: int | None = None
     physical_cores: int | None = None
-    clusters: tuple[tuple[int, ...], ...] = ()  # processors of one top clock, slowest first
+    clusters: tuple[tuple[int, ...], ...] = ()  # processors of one top clock that are on, slowest first
+    online_cpus: tuple[int, ...] = ()  # the numbers of all that are on
     ram_bytes: int | None = None
     available_bytes: int | None = None
     swap_bytes: int | None = None
@@ -52,6 +59,16 @@ class DeviceFacts(BaseModel):
     installed_runner_version: str | None = None
     engines: dict[str, str] = {}  # engine name -> version, where the runner found it
     extra: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, data: Any) -> Any:
+        """A device is not believed to tell more of itself than a line each: what its files hold is not known."""
+        if not isinstance(data, dict):
+            return data
+        extra = data.get("extra")
+        lists = {"extra": {k: str(v)[:MAX_EXTRA_CHARS] for k, v in extra.items()}} if isinstance(extra, dict) else {}
+        return {k: _line(v) if isinstance(v, str) else v for k, v in data.items()} | lists
 
     def passport(self) -> dict[str, str]:
         """What must be the same for two runs to be compared; keys in a fixed order, unknown left out."""

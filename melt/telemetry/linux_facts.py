@@ -73,6 +73,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "available_bytes": memory.get("MemAvailable"),
         "swap_bytes": memory.get("SwapTotal"),
         "clusters": _clusters(inventory),
+        "online_cpus": online_cpus(inventory),
         **state(inventory),
         "power_modes": tuple(power_modes(inventory).values()),
         "battery_capacity_j": battery.capacity_j(inventory),
@@ -119,6 +120,13 @@ def _soc(inventory: Inventory, cpuinfo: Mapping[str, str]) -> str | None:
     return " ".join(p for p in (chips[-1] if chips else None, core) if p) or name
 
 
+def online_cpus(inventory: Inventory) -> tuple[int, ...]:
+    """The numbers of the processors that are on: a board's may be off, the first ones too. Empty where nobody tells."""
+    return tuple(
+        int(n) for n in re.findall(r"^processor\s*:\s*([0-9]{1,5})$", inventory.text("/proc/cpuinfo") or "", re.M)
+    )
+
+
 def _logical_cores(inventory: Inventory) -> int | None:
     count = len(re.findall(r"^processor\s*:", inventory.text("/proc/cpuinfo") or "", re.M))
     return count or len(inventory.matching(f"{_CPU}/cpu*/topology/core_id")) or None
@@ -140,8 +148,10 @@ def _physical_cores(inventory: Inventory) -> int | None:
 def _clusters(inventory: Inventory) -> tuple[tuple[int, ...], ...]:
     """The processors of one top clock, slowest first: where each has a clock of its own, equals are one cluster."""
     by_clock: dict[float, tuple[int, ...]] = {}
+    online = online_cpus(inventory)
     for path in inventory.matching(f"{_CPU}/cpufreq/policy*/related_cpus"):
         cpus = tuple(int(w) for w in (inventory.text(path) or "").split() if re.fullmatch(r"[0-9]{1,5}", w))
+        cpus = tuple(cpu for cpu in cpus if not online or cpu in online)
         top_khz = inventory.number(path.removesuffix("related_cpus") + "cpuinfo_max_freq")
         if cpus and top_khz is not None:
             by_clock[top_khz] = tuple(sorted((*by_clock.get(top_khz, ()), *cpus)))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from importlib.resources import files
@@ -20,18 +21,27 @@ from melt.spec.events import Done, Failed, Hello, Repetitions, UnknownLine, pars
 class TestTheScript:
     """How the program ends comes back, whichever of its two runs it was."""
 
-    def ended(self, folder: Path, body: str) -> "subprocess.CompletedProcess[str]":
+    def ended(
+        self, folder: Path, body: str, args: tuple[str, ...] = ("-x", "it's"), path: str = ""
+    ) -> "subprocess.CompletedProcess[str]":
         jobs = folder / "jobs"
         jobs.mkdir(exist_ok=True)
         program = folder / "stub"
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
-        words = ["64", "16", "1", "2", "llama-bench", str(program), "-x", "it's", str(jobs / "job.json"), "--watch"]
+        words = ["64", "16", "1", str(len(args)), "llama-bench", str(program), *args, str(jobs / "job.json"), "--watch"]
         command = ["sh", str(files("melt.backends") / "llama_bench.sh"), *words]
         read_end, write_end = os.pipe()  # open until it has ended: that is its host being there
         try:
             done = subprocess.run(
-                command, stdin=read_end, capture_output=True, text=True, timeout=20, cwd=folder, start_new_session=True
+                command,
+                stdin=read_end,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                cwd=folder,
+                start_new_session=True,
+                env=os.environ | ({"PATH": path} if path else {}),
             )
         finally:
             os.close(read_end)
@@ -45,6 +55,23 @@ class TestTheScript:
         assert lines[0] == "-p 64 -n 0 -x it's"
         assert [sorted(lines[1:])[0], len(lines)] == ["-p 0 -n 16 -d 64 -x it's", 3]
         assert done.returncode == 0
+
+    def test_the_processors_are_kept_though_the_program_keeps_to_none(self, tmp_path: Path) -> None:
+        only = min(os.sched_getaffinity(0))
+        done = self.ended(tmp_path, "grep Cpus_allowed_list /proc/self/status", ("-C", f"{1 << only:#x}"))
+        kept = [line for line in done.stdout.splitlines() if "Cpus" in line]
+        assert [line.split() for line in kept] == [["Cpus_allowed_list:", str(only)]] * 2
+
+    def test_processors_that_cannot_be_kept_are_a_failure(self, tmp_path: Path) -> None:
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        for name in ("dirname", "rm", "mktemp", "ln", "sh", "kill"):
+            found = shutil.which(name)
+            if found:
+                (tools / name).symlink_to(found)
+        done = self.ended(tmp_path, "echo ran", ("-C", "0x1"), str(tools))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "taskset cannot keep it on the processors 0x1\n"
 
     @pytest.mark.parametrize("first", ["", '[ "$2" = 0 ] && exit 0; '])
     @pytest.mark.parametrize("code", [1, 3, 128, 147, 255])
