@@ -133,6 +133,30 @@ def test_what_a_hostile_phone_has_saved_is_no_command(phone: PhoneBox, connector
     assert not asked(phone, "settings", "put", "system", "screen_brightness", "1;")
 
 
+@pytest.mark.parametrize("honours", [True, False])
+def test_a_condition_without_effect_is_none(honours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A phone that keeps the property and goes on charging is not held to be what it was told."""
+    monkeypatch.setattr("melt.drivers.remote.conditions._EFFECT_S", 2.0)
+    traits = {"charger_w": 7.5, "honours_input_suspend": honours}
+    with PhoneBox("pixel-8", tmp_path / "phone", traits=traits) as phone:
+        driver = connect(profile_of(phone, "direct"))
+        for _ in range(2):  # also where it is set already
+            refused = driver.condition({"charging": "suspended"})
+            assert [(a.name, a.reason) for a in refused] == (
+                [] if honours else [("charging", "the phone says 'true', and does otherwise")]
+            )
+        driver.close()
+        assert "false" in phone_says(phone, "getprop power.battery_input.suspended")
+
+
+def phone_says(phone: PhoneBox, script: str) -> str:
+    opened = connect(profile_of(phone, "direct"))
+    assert isinstance(opened, AdbDriver)
+    said = opened.shell(script).next_line(10) or ""
+    opened.close()
+    return said
+
+
 def test_conditions_that_a_phone_does_not_have_are_told_and_nothing_is_set(phone: PhoneBox, driver: AdbDriver) -> None:
     wanted = {"screen": "dimm", "airplane_mode": "on", "warp": "on"}
     assert [(a.name, a.hint) for a in driver.unknown_conditions(wanted)] == [

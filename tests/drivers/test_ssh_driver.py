@@ -59,7 +59,7 @@ class TestFiles:
 
     def test_what_a_cut_left_is_not_believed(self, driver: SshDriver, tmp_path: Path, board: Sshd) -> None:
         file = a_file(tmp_path, 40 * MIB)
-        driver.free_bytes()
+        driver.condition({})  # makes the folders
         (board.folder / "work" / "incoming" / file.sha256).write_bytes(os.urandom(32 * MIB))
         placed = driver.push(file)
         assert Path(placed.device_path).read_bytes() == file.path.read_bytes()
@@ -78,6 +78,29 @@ class TestFiles:
             with file.path.open("rb") as content, pytest.raises(DeviceError, match="No space left") as e:
                 driver._remote.send(content, str(work / "big"), 0o644)
             assert "melt devices clean" in e.value.hint
+        finally:
+            subprocess.run(["umount", str(work)], check=True)
+
+    @pytest.mark.root
+    def test_a_disk_without_any_room_is_told_and_cleaned(self, board: Sshd, driver: SshDriver, tmp_path: Path) -> None:
+        work = board.folder / "work"
+        work.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "melt-test", str(work)], check=True)
+        try:
+            driver.condition({})
+            pushed = work / "files" / ("ab" * 32) / "model.gguf"
+            pushed.parent.mkdir()
+            pushed.write_bytes(bytes(2 * MIB))
+            with pytest.raises(OSError, match="No space"), (work / "filler").open("wb") as filler:
+                filler.write(bytes(8 * MIB))
+            other = SshDriver(ssh_profile_of(board))
+            with pytest.raises(DeviceError, match=r"the disk with .*work is full") as e:
+                other.condition({})
+            assert "melt devices clean" in e.value.hint
+            assert other.free_bytes() < MIB
+            assert other.clean() == 2 * MIB
+            assert not pushed.exists()
+            other.close()
         finally:
             subprocess.run(["umount", str(work)], check=True)
 

@@ -34,8 +34,12 @@ KNOBS: Mapping[str, Knob] = {
         "dumpsys deviceidle enabled",
     ),
     "fixed_performance": Knob("cmd power set-fixed-performance-mode-enabled {}", keeps="false"),
+    # Few phones honour it, and the others keep the property all the same: the battery says whether it is charged.
     "charging_suspended": Knob(
-        "setprop power.battery_input.suspended {}", "getprop power.battery_input.suspended", keeps="false"
+        "setprop power.battery_input.suspended {}",
+        "getprop power.battery_input.suspended",
+        keeps="false",
+        effect="case $(dumpsys battery | grep -m1 ' status: ') in *2|*5) echo false ;; *) echo true ;; esac",
     ),
 }
 # What a profile may ask for, and the knobs that make it so.

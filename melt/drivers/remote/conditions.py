@@ -5,6 +5,7 @@ What a condition sets is a few knobs of the device, each of which can be read an
 
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping
 
 from melt.drivers.remote.base import Remote, quoted
@@ -13,6 +14,7 @@ from melt.drivers.remote.process import run_command
 from melt.errors import DeviceError
 from melt.telemetry.source import Absent
 
+_EFFECT_S = 5.0
 _VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
 
 
@@ -49,10 +51,13 @@ class RemoteConditions:
                 reasons.setdefault(
                     name, f"the {self._remote.what} does not tell how it is set now, so it could not be put back"
                 )
-            elif (self._read(knob) if moved else value) != raw:
+                continue
+            reason = ""
+            if (self._read(knob) if moved else value) != raw:
                 moved = True
-                if reason := self._change(knob, raw):
-                    reasons.setdefault(name, reason)
+                reason = self._change(knob, raw)
+            if reason := reason or self._without_effect(knob, raw):
+                reasons.setdefault(name, reason)
         hint = f"This {self._remote.what}'s {self._knobs.system} does not allow it."
         return (*refused, *(Absent(name=n, reason=r, hint=hint) for n, r in reasons.items()))
 
@@ -70,6 +75,18 @@ class RemoteConditions:
         if not reason and self._by_name[knob].read and (now := self._read(knob)) != raw:
             return f"the {self._remote.what} took {raw!r} and still says {now!r}"
         return reason
+
+    def _without_effect(self, knob: str, raw: str) -> str:
+        """That a knob says what it was set to, and the device does otherwise; it has a while to follow."""
+        one = self._by_name[knob]
+        if not one.effect or raw == one.keeps:
+            return ""
+        deadline = time.monotonic() + _EFFECT_S
+        while run_command(self._remote, one.effect).text.strip() != raw:
+            if time.monotonic() > deadline:
+                return f"the {self._remote.what} says {raw!r}, and does otherwise"
+            time.sleep(_EFFECT_S / 10)
+        return ""
 
     def restore(self) -> tuple[Absent, ...]:
         """Puts back what was found, and forgets it; what cannot be put back stays saved for the next time.

@@ -131,7 +131,6 @@ class RemoteDriver:
 
     def free_bytes(self) -> int:
         """Room left where the work folder is."""
-        self._files.prepare()
         return self._files.free_bytes()
 
     def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
@@ -179,8 +178,11 @@ class RemoteDriver:
         self._remote.receive_file(device_path, destination)
 
     def clean(self, limit_bytes: int = 0) -> int:
-        """Removes melt's files from the device, those used longest ago first, down to a limit; the bytes removed."""
-        self._begin()
+        """Removes melt's files from the device, those used longest ago first, down to a limit; the bytes removed.
+
+        Nothing is written for it: the disk may be full.
+        """
+        self._wait_for_strays()
         return self._files.clean(limit_bytes)
 
     def read(self, probes: Sequence[Probe]) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ WORK/files/<sha256>/<name>     a file that was verified when it came; touched wh
 WORK/incoming/                 what is on its way; a cut leaves it here, and the next push goes on or starts again
 """
 
+import contextlib
 import hashlib
 import re
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ _HASH_BYTES_PER_S = 20e6  # the slowest device's sha256sum, for the time-out
 _BLOCK_BYTES = 2**20
 _WORTH_GOING_ON_BYTES = 16 * 2**20  # below, sending anew is quicker than asking
 _SPARE_BYTES = 256 * 2**20  # room that a device needs to live
+_LEAST_BYTES = 2**20  # below, nothing of melt's fits
 _CLEAN_HINT = "Free some there, or remove what melt put there: melt devices clean NAME"
 
 
@@ -43,16 +45,24 @@ class RemoteFiles:
             f"find {quoted(f'{self.folder}/jobs')} -type f -mtime +1 -exec rm -f {{}} \\; 2>/dev/null; exit $r"
         )
         done = run_command(self._remote, script)
-        if done.code != 0:
-            raise DeviceError(
-                f"{self._remote.name}: {self.folder}: {last_words(done)}",
-                "work_folder in the profile must be one to write to and to start programs from.",
-            )
+        if done.code == 0:
+            return
+        if self._is_full():
+            raise DeviceError(f"{self._remote.name}: the disk with {self.folder} is full", _CLEAN_HINT)
+        raise DeviceError(
+            f"{self._remote.name}: {self.folder}: {last_words(done)}",
+            "work_folder in the profile must be one to write to and to start programs from.",
+        )
+
+    def _is_full(self) -> bool:
+        with contextlib.suppress(DeviceError):
+            return self.free_bytes() < _LEAST_BYTES
+        return False
 
     def free_bytes(self) -> int:
-        """Room left for files."""
-        done = run_command(self._remote, f"df -k {quoted(self.folder)}")
-        return parse_df(done.text)
+        """Room left for files, where the folder is or is to be; nothing is written."""
+        script = f'd={quoted(self.folder)}; while [ ! -d "$d" ] && [ -n "$d" ]; do d=${{d%/*}}; done; df -k "${{d:-/}}"'
+        return parse_df(run_command(self._remote, script).text)
 
     def push(self, file: DeviceFile, progress: Progress | None = None) -> PlacedFile:
         """Puts a file there unless its content is already.
