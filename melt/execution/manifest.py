@@ -42,7 +42,7 @@ def manifest_of(attempt: Attempt, evidence: Evidence) -> Manifest:
         attempt=attempt.number,
         adaptive=attempt.origin.adaptive,
         status="ok" if error is None else "failed",
-        error=error and error.model_copy(update={"message": scrub(error.message)}),
+        error=error and error.model_copy(update={"message": scrub(error.message), "hint": scrub(error.hint)}),
         flags=tuple(f.model_copy(update={"evidence": scrub(f.evidence)}) for f in evidence.flags),
         warnings=tuple(map(scrub, evidence.warnings)),
         started_at=_iso(evidence.started.at),

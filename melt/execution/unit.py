@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melt.analysis.judge import why_no_measurement
+from melt.backends.cores import oversubscribed
 from melt.drivers.runner import write
 from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
 from melt.execution.attempt import Attempt, Evidence
@@ -122,7 +123,7 @@ def _failure(error: MeltError) -> RunFailure:
             kind = "device"
         case _:
             kind = "runner"
-    return RunFailure(kind=kind, message=error.message)
+    return RunFailure(kind=kind, message=error.message, hint=error.hint)
 
 
 def _known_flags(attempt: Attempt) -> list[Flag]:
@@ -131,6 +132,8 @@ def _known_flags(attempt: Attempt) -> list[Flag]:
     if not attempt.extra_buffers:
         evidence = "the runner crashed with the engine's extra buffers, so they are off: no repacked weights, slower"
         flags.append(Flag(name="extra_buffers_off", evidence=evidence))
+    if told := oversubscribed(attempt.cell, attempt.facts):
+        flags.append(Flag(name="oversubscribed", evidence=f"{told}: they wait for each other"))
     beyond = beyond_training(attempt.cell, attempt.model)
     return [*flags, Flag(name="context_beyond_training", evidence=beyond)] if beyond else flags
 

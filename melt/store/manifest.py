@@ -40,10 +40,11 @@ class Flag(_Frozen):
 
 
 class RunFailure(_Frozen):
-    """Why a run failed or was skipped; ``kind`` is a short stable name."""
+    """Why a run failed or was skipped; ``kind`` is a stable name (``melt.spec.failures``), ``hint`` what to do."""
 
     kind: str
     message: str
+    hint: str = ""
 
 
 class ModelRecord(_Frozen):
