@@ -129,7 +129,9 @@ class TestTwoCellsThatDifferInOneField:
         self, field: str, measured: Callable[[str], melt.Results], capsys: pytest.CaptureFixture[str]
     ) -> None:
         results = measured(field)
-        outcome = SimpleNamespace(cells=pair(field), made=[], already_there=0, failed=[], skipped={})
+        outcome = SimpleNamespace(
+            cells=pair(field), made=[], already_there=0, failed=[], skipped={}, not_tried={}, ended={}
+        )
         print_summary(cast(Outcome, outcome), results, Path("results"))
         rows = [line.split() for line in capsys.readouterr().out.splitlines() if re.search(r" \d+\.\d+ ", line)]
         assert apart(rows)

@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -29,6 +30,7 @@ from melt.execution.agenda import Agenda
 from melt.execution.estimate import Rate
 from melt.execution.preflight import Preflight
 from melt.execution.progress import Watcher
+from melt.execution.side_by_side import at_once
 from melt.spec.cell import Cell
 from melt.spec.events import Event, Iteration, ModelLoaded, Repetitions, UnknownLine
 from melt.spec.metrics import Metric
@@ -72,9 +74,9 @@ class Live(Watcher):
         self._left: list[Cell] = []
         self._total = 0
         self._warned: set[str] = set()
-        self._cell = self._phase = self._speed = ""
-        self._warmups = self._iterations = 0
-        self._began = time.monotonic()
+        self._lane = _Lane()
+        self._lanes = {"": self._lane}  # by device, where several are measured at once
+        self._beside: tuple[str, ...] = ()
         self._drawn: DrawnLive | None = None
 
     def __enter__(self) -> "Live":
@@ -126,10 +128,11 @@ class Live(Watcher):
         self._rate = left.rate
         self._left = [cell for cell, _ in left.todo]
         self._total += len(left.todo)
+        self._beside = at_once(admitted)
         self._resting = any(facts.is_host for facts in admitted.facts.values())
         already = f", {left.already_there} measured already" if left.already_there else ""
         basis = "" if left.rate.learned else " by a rough first guess"
-        about = f", about {duration(left.rate.total_s(self._left))}{basis}" if left.todo else ""
+        about = f", about {duration(self._left_s())}{basis}" if left.todo else ""
         self._console.print(f"{plural(len(left.todo), 'run')} to make{already}{about}", soft_wrap=True)
         if self._task is not None:
             self._bar.update(self._task, total=self._total)
@@ -147,32 +150,37 @@ class Live(Watcher):
             transient=True,
         )
 
+    def at(self, device: str) -> None:
+        """A line for each device that is measured at the same time."""
+        self._lanes.pop("", None)
+        self._lane = self._lanes.setdefault(device, _Lane())
+
     def begin(self, cell: Cell, session: int) -> None:
         """Names the cell."""
-        self._began = time.monotonic()
-        self._warmups, self._iterations = cell.warmups, cell.iterations
-        self._cell = f"session {session + 1} · {cell.label()}"
+        self._lane.began = time.monotonic()
+        self._lane.warmups, self._lane.iterations = cell.warmups, cell.iterations
+        self._lane.cell = f"session {session + 1} · {cell.label()}"
         self.phase("start")
 
     def phase(self, name: str) -> None:
         """Names the phase."""
-        self._phase = name
+        self._lane.phase = name
         if self._drawn is not None:
             self._drawn.refresh()
 
     def event(self, event: Event | UnknownLine) -> None:
         """Notes where the runner is, and the last speed."""
         if isinstance(event, ModelLoaded):
-            self.phase("warm-up" if self._warmups else f"measure 1/{self._iterations}")
+            self.phase("warm-up" if self._lane.warmups else f"measure 1/{self._lane.iterations}")
         if isinstance(event, Repetitions):
-            self._speed = repetitions_speed(event)
+            self._lane.speed = repetitions_speed(event)
             self.phase("measure decode" if event.phase == "prefill" else "end")
         if isinstance(event, Iteration):
             upcoming = 1 if event.warmup else event.index + 2
-            self._speed = self._speed if event.warmup else pass_speed(event)
-            if upcoming <= self._iterations:
+            self._lane.speed = self._lane.speed if event.warmup else pass_speed(event)
+            if upcoming <= self._lane.iterations:
                 rests = " (the screen rests while it is timed)" if self._resting else ""
-                self.phase(f"measure {upcoming}/{self._iterations}{rests}")
+                self.phase(f"measure {upcoming}/{self._lane.iterations}{rests}")
 
     def end(self, run: Run) -> None:
         """Moves the bar on and learns how long such a run takes."""
@@ -180,7 +188,8 @@ class Live(Watcher):
         if self._rate is not None:
             self._rate.learn(run)
         if m.attempt == 0:
-            self._left.remove(m.cell)
+            if m.cell in self._left:
+                self._left.remove(m.cell)
             if self._task is not None:
                 self._bar.advance(self._task)
         for warning in m.warnings:
@@ -196,26 +205,52 @@ class Live(Watcher):
             self._console.print(f"{word} {reason}", soft_wrap=True)
         elif not self._console.is_terminal:
             done = self._total - len(self._left)
-            text = f"{done}/{self._total} {_safe(m.cell.label())}: {self._speed}; {duration(self._left_s(0.0))} left"
+            text = f"{done}/{self._total} {_safe(m.cell.label())}: {self._lane.speed}; {duration(self._left_s())} left"
             self._console.print(text, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Prints above the bar."""
         self._console.print(_safe(text), soft_wrap=True)
 
-    def _left_s(self, spent_s: float) -> float:
-        """Seconds left; what the session under way has taken so far counts only up to what it should take."""
+    def _left_s(self) -> float:
+        """Seconds left: of devices side by side the longest, and then what comes after."""
         if self._rate is None or not self._left:
             return 0.0
-        return self._rate.total_s(self._left) - min(spent_s, self._rate.session_s(self._left[0]))
+        of_device: dict[str, float] = {}
+        for cell in self._left:
+            name = cell.device if cell.device in self._beside else ""
+            of_device[name] = of_device.get(name, 0.0) + self._rate.session_s(cell)
+        after_s = of_device.pop("", 0.0)
+        return max(of_device.values(), default=0.0) + after_s
 
     def _render(self) -> RenderableType:
         if self._task is None:
             return ""
-        self._bar.update(self._task, left=duration(self._left_s(time.monotonic() - self._began)))
-        status = Text(printable(f"  {self._phase} · {self._cell}"), overflow="ellipsis", no_wrap=True)
-        speed = Text(f"  last: {self._speed}" if self._speed else "", style="dim")
-        return Group(self._bar, status, speed)
+        lanes = [lane for lane in self._lanes.values() if lane.cell]
+        # What the session under way has taken so far counts only up to what it should take.
+        spent_s = min((time.monotonic() - lane.began for lane in lanes), default=0.0) if self._left else 0.0
+        left_s = self._left_s()
+        self._bar.update(self._task, left=duration(max(0.0, left_s - min(spent_s, self._one_s()))))
+        lines: list[RenderableType] = [self._bar]
+        for lane in lanes or [_Lane()]:
+            lines.append(Text(printable(f"  {lane.phase} · {lane.cell}"), overflow="ellipsis", no_wrap=True))
+            lines.append(Text(f"  last: {lane.speed}" if lane.speed else "", style="dim"))
+        return Group(*lines)
+
+    def _one_s(self) -> float:
+        return self._rate.session_s(self._left[0]) if self._rate is not None and self._left else 0.0
+
+
+@dataclass
+class _Lane:
+    """What is going on at one device."""
+
+    cell: str = ""
+    phase: str = ""
+    speed: str = ""
+    warmups: int = 0
+    iterations: int = 0
+    began: float = field(default_factory=time.monotonic)
 
 
 def push_text(name: str, done: int, total: int, spent_s: float) -> str:

@@ -15,6 +15,7 @@ from melt.analysis.settings import telling
 from melt.cli import printable
 from melt.cli.tables import model_table, print_whole, width_of
 from melt.spec.cell import AXES, Cell
+from melt.spec.failures import what_to_do
 from melt.spec.metrics import Metric
 from melt.util.text import of_all, plural
 
@@ -41,6 +42,13 @@ def print_summary(outcome: "Outcome", results: "Results", folder: Path) -> None:
         reason = f"{m.error.kind}: {m.error.message}" if m.error else ""
         text = f"{escape(printable(m.cell.label()))}: {escape(printable(reason))}"
         console.print(f"[red]failed[/red] {text}", highlight=False, soft_wrap=True)
+    errors = [run.manifest.error for run in outcome.failed if run.manifest.error]
+    for hint in dict.fromkeys(e.hint or what_to_do(e.kind) for e in errors):
+        if hint:
+            console.print(f"[cyan]hint[/cyan] {escape(printable(hint))}", highlight=False, soft_wrap=True)
+    for device, reason in outcome.ended.items():
+        text = f"{escape(printable(device))}: {escape(printable(reason))}"
+        console.print(f"[red]ended[/red] {text}", highlight=False, soft_wrap=True)
     for reason, cells_of in _by_reason(outcome.not_tried).items():
         text = (
             f"{plural(len(cells_of), 'cell')} of {escape(printable(cells_of[0].device))}: {escape(printable(reason))}"

@@ -30,6 +30,8 @@ def near_crossovers(admitted: Preflight, counted: Collection[Manifest], store: S
         counted: the runs that are measurements of them.
         store: holds these runs.
     """
+    if not counted:
+        return []
     from melt.analysis.cells import cells_frame  # has pandas
     from melt.analysis.crossover import settle, study
     from melt.analysis.curves import curves, pairs

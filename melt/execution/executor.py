@@ -38,6 +38,7 @@ class Outcome:
     already_there: int
     skipped: Mapping[Cell, str]
     not_tried: Mapping[Cell, str] = field(default_factory=dict)
+    ended: Mapping[str, str] = field(default_factory=dict)  # devices of which nothing more is known, with the reason
 
     @property
     def failed(self) -> tuple[Run, ...]:
@@ -49,14 +50,25 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """Whether everything asked for is measured."""
-        return not self.failed and not self.skipped and not self.not_tried
+        return not (self.failed or self.skipped or self.not_tried or self.ended)
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        """What came of this and of another."""
+        return Outcome(
+            (*self.cells, *other.cells),
+            (*self.made, *other.made),
+            self.already_there + other.already_there,
+            {**self.skipped, **other.skipped},
+            {**self.not_tried, **other.not_tried},
+            {**self.ended, **other.ended},
+        )
 
     @property
     def unavailable(self) -> bool:
         """Whether nothing was measured because a device, or the engine on it, is not available."""
         kinds = {r.manifest.error.kind for r in self.failed if r.manifest.error}
         nothing = not self.already_there and all(r.manifest.status != "ok" for r in self.made)
-        return nothing and bool(kinds or self.not_tried) and kinds <= {NOT_THERE, "transient", "device"}
+        return nothing and bool(kinds or self.not_tried or self.ended) and kinds <= {NOT_THERE, "transient", "device"}
 
     def __repr__(self) -> str:
         made, skipped = plural(len(self.made), "run"), plural(len(self.skipped), "cell")

@@ -3,7 +3,7 @@
 A dry run shows it and a run begins with it, so that both speak of the same cells by the same ids.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -125,12 +125,15 @@ class Preflight:
         return self.to_build.get(cell) == "" and cell.model in self.models
 
 
-def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = look_at) -> Preflight:
+def preflight(
+    plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = look_at, only: Collection[str] = ()
+) -> Preflight:
     """Admits a plan.
 
     Args:
         plan: what to measure.
         facts_of: what a device says of itself; a run opens and holds the device here.
+        only: names of devices; the cells of others are left aside. None are named: all of them.
 
     Raises:
         MeltError: something is wrong with the plan itself or with a name in it; no device is touched then. What is
@@ -139,7 +142,8 @@ def preflight(plan: Plan, facts_of: Callable[[DeviceProfile], DeviceFacts] = loo
     check_complete(plan)
     asked = admitted_cells(plan)
     names = read_names(asked)
-    profiles = by_name(names.profiles.values())
+    asked = tuple(c for c in asked if not only or names.profiles[c.device].name in only)
+    profiles = by_name(names.profiles[c.device] for c in asked)
     # One model and one device have one name each, so that two ways to write it are one cell, and no path is in it.
     named = dict.fromkeys(_in_full(c, names.profiles[c.device], names.refs[c.model]) for c in asked)
     refs = _one_a_name(names.refs)

@@ -28,6 +28,9 @@ class Watcher:
     def plan(self, left: "Agenda", admitted: "Preflight") -> None:
         """Everything is ready, and so much is left to measure; told again of what a plan adds to itself."""
 
+    def at(self, device: str) -> None:
+        """What is told from now on is of this device, where several are measured at once."""
+
     def begin(self, cell: "Cell", session: int) -> None:
         """A unit begins: a cell, and the index of its session."""
 
@@ -42,3 +45,11 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """Something the user should read."""
+
+
+class Planned(Watcher):
+    """Tells another all but what there is to do, which it knows."""
+
+    def __init__(self, other: Watcher) -> None:
+        for name in ("model_progress", "building", "pushing", "at", "begin", "phase", "event", "end", "say"):
+            setattr(self, name, getattr(other, name))

@@ -97,6 +97,19 @@ class Store:
         runs.sort(key=lambda r: (r.manifest.started_at, r.manifest.run_id))
         return runs, damaged
 
+    def run(self, run_id: str) -> Run:
+        """One published run.
+
+        Raises:
+            StoreError: it is not there, or cannot be read.
+        """
+        folder = self.folder / run_id
+        try:
+            _check_files(folder)
+            return Run(folder, read_manifest(folder / MANIFEST))
+        except DamagedRunError as e:
+            raise StoreError(f"{folder}: {e}", "The same command makes it again.") from e
+
     def mentions(self, words: str) -> bool:
         """Whether a manifest has these words, as JSON writes them."""
         sought = words.encode()

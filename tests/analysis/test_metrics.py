@@ -142,7 +142,7 @@ def test_the_terminal_shows_what_says_so(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     cells = [SimpleNamespace(id=cell) for cell in results.cells["cell_id"]]
-    outcome = SimpleNamespace(cells=cells, made=[], already_there=0, failed=[], skipped={})
+    outcome = SimpleNamespace(cells=cells, made=[], already_there=0, failed=[], skipped={}, not_tried={}, ended={})
     print_summary(cast(Outcome, outcome), results, Path("results"))
     words = capsys.readouterr().out.split("─")[0].split()
     for metric in shown_in("summary"):
@@ -201,7 +201,7 @@ from melt.cli.summary import print_summary
 from melt.report import write_report
 results = melt.load(sys.argv[1])
 cells = [SimpleNamespace(id=cell) for cell in results.cells["cell_id"]]
-outcome = SimpleNamespace(cells=cells, made=[], already_there=0, failed=[], skipped={})
+outcome = SimpleNamespace(cells=cells, made=[], already_there=0, failed=[], skipped={}, not_tried={}, ended={})
 print_summary(outcome, results, Path("."))
 print(page_table("cells"))
 write_report(results, Path(sys.argv[2]))

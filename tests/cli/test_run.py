@@ -60,8 +60,9 @@ def test_every_metric_is_in_the_table_whatever_the_terminal_s_width(
     modes = ["15W", "25W"] * (len(results.cells) // 2)
     frame = results.cells.assign(power_mode=modes, **joules)
     cells = [SimpleNamespace(id=cell) for cell in frame["cell_id"]]
-    outcome = SimpleNamespace(cells=cells, made=[], already_there=0, failed=[], skipped={})
-    shaped = SimpleNamespace(cells=frame, flags=results.flags, runs=results.runs)
+    outcome = SimpleNamespace(cells=cells, made=[], already_there=0, failed=[], skipped={}, not_tried={}, ended={})
+    quiet = results.runs.assign(disturbed="")  # what is said of disturbed ones is a sentence and no table
+    shaped = SimpleNamespace(cells=frame, flags=results.flags, runs=quiet)
     print_summary(cast(Outcome, outcome), cast(melt.Results, shaped), Path("results"))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= max(80, int(width))
@@ -170,10 +171,15 @@ def test_a_results_folder_may_have_any_name(tmp_path: Path, tiny_model: Path) ->
     assert "x [b]y [" in done.stdout
 
 
-def test_some_failed_runs_exit_1(tmp_path: Path, tiny_model: Path) -> None:
-    done = melt_cli(*quick(tiny_model, tmp_path / "r", "--accelerator", "npu", "--no-report"))
-    assert done.returncode == 1
-    assert "accelerator" in done.stdout
+def test_some_failed_runs_exit_1_and_what_is_not_there_3(tmp_path: Path, tiny_model: Path) -> None:
+    slow = ("--set", "timeouts={load_s: 0.001}")
+    some = melt_cli(*quick(tiny_model, tmp_path / "r", *slow, "--no-report"))
+    assert some.returncode == 1
+    assert "timeout" in some.stdout
+    assert "load_s" in some.stdout.partition("hint")[2]
+    none = melt_cli(*quick(tiny_model, tmp_path / "none", "--accelerator", "npu", "--no-report"))
+    assert none.returncode == 3
+    assert "accelerator" in none.stdout
 
 
 @pytest.mark.parametrize(
