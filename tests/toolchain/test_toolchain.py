@@ -204,16 +204,15 @@ def test_a_source_that_is_there_needs_no_network(kept_builds: None, monkeypatch:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)  # seconds; minutes where pip compiles what it needs to look at the source
-def test_the_source_is_fetched_without_compiling_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
+@pytest.mark.timeout(120)
+def test_the_source_is_fetched_without_compiling_anything() -> None:
     assert (llama_source() / "include" / "llama.h").is_file()
 
 
 @pytest.mark.slow
 def test_another_file_than_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "SHA256", "0" * 64)
-    with pytest.raises(RunnerError, match="DO NOT MATCH THE HASHES"):
+    with pytest.raises(RunnerError, match=f"has SHA-256 [0-9a-f]{{64}}, not {'0' * 64}"):
         llama_source()
 
 

