@@ -23,7 +23,7 @@ STAGES := system-packages install-dev lint types runners tests-parallel tests-ti
 # More than the two cores of a small machine: many tests wait for a device or a clock.
 WORKERS ?= 3
 
-.PHONY: demo test test-long install install-dev lint types runners runners-long go-ios clean
+.PHONY: demo test test-long install install-dev locks lint types runners runners-long go-ios clean
 .PHONY: system-packages system-packages-doubles tests-parallel tests-timing tests-doubles tests-of-doubles
 
 demo: install
@@ -47,17 +47,32 @@ $(BIN)/python:
 	@echo "== Making a virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 
+# Nothing runs that has no hash in locks/: first what packages are built with, then with it all others, melt last.
+LOCKED := $(PIP) install --quiet --require-hashes
 # Of llama-cpp-python is built what melt loads, which is less than half.
 $(VENV)/.installed: export CMAKE_ARGS := -DCMAKE_PROJECT_llama_cpp_INCLUDE='$(CURDIR)/llama-cpp-python.cmake' $(CMAKE_ARGS)
-$(VENV)/.installed: pyproject.toml constraints.txt llama-cpp-python.cmake | $(BIN)/python
+$(VENV)/.installed: pyproject.toml locks/builders.txt locks/local.txt llama-cpp-python.cmake | $(BIN)/python
 	@echo "== Installing melt and its engines; llama.cpp is compiled the first time, some three minutes on two cores"
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[local]'
+	$(LOCKED) -r locks/builders.txt
+	$(LOCKED) --no-build-isolation -r locks/local.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed locks/dev.txt
 	@echo "== Installing what the tests need"
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[local,npu-qnn,adb,ssh,ios,build,dev]'
+	$(LOCKED) --no-build-isolation -r locks/dev.txt
 	@touch $@
+
+# From pyproject.toml, for every platform; pins that still fit stay. UPGRADE=--upgrade takes the newest of all.
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
+	--custom-compile-command "make locks" $(UPGRADE) pyproject.toml
+EXTRAS_OF_TESTS := local npu-qnn adb ssh ios build dev
+locks: install-dev
+	@echo "== Writing locks/"
+	@$(LOCK) $(addprefix --extra ,$(EXTRAS_OF_TESTS)) --group builders --output-file locks/dev.txt
+	@$(LOCK) --extra local --constraint locks/dev.txt --output-file locks/local.txt
+	@$(LOCK) --constraint locks/dev.txt --output-file locks/melt.txt
+	@$(filter-out pyproject.toml,$(LOCK)) --group builders --constraint locks/dev.txt --output-file locks/builders.txt
 
 system-packages:
 	@tests/system-packages

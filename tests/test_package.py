@@ -31,8 +31,9 @@ def melt(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(folder / "venv/bin/python")]
     # Half of the time of an installation is compiling modules of which melt imports few.
-    pip += ["install", "-q", "--no-compile", "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*pip, str(next(built.glob("*.whl")))], check=True, capture_output=True)
+    pip += ["install", "-q", "--no-compile"]
+    for what in (["--require-hashes", "-r", ROOT / "locks" / "melt.txt"], ["--no-deps", next(built.glob("*.whl"))]):
+        subprocess.run([*pip, *map(str, what)], check=True, capture_output=True)
 
     def run(*args: str | Path) -> "subprocess.CompletedProcess[str]":
         command = [str(folder / "venv/bin/melt"), *map(str, args)]
