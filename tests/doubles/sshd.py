@@ -68,7 +68,6 @@ class Sshd:
             "PasswordAuthentication no",
             "PermitRootLogin prohibit-password",
             f"PidFile {self.folder / 'pid'}",
-            "Subsystem sftp internal-sftp",
             *self._options,
         ]
         config.write_text("\n".join(lines) + "\n")

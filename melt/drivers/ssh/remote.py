@@ -1,7 +1,6 @@
 """A host's shell and files over SSH. See ``melt.drivers.remote.base.Remote``."""
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import BinaryIO
 import paramiko
 
 from melt.drivers.remote.base import Completed, ConnectionLostError, Sent, last_words, quoted
-from melt.drivers.ssh.connect import BACK_HINT, BROKEN, Way
+from melt.drivers.remote.process import run_command
+from melt.drivers.ssh.connect import BACK_HINT, Way
 from melt.drivers.ssh.shell import SshShell, command_line
 from melt.errors import DeviceError
 from melt.util.files import arriving
@@ -31,8 +31,6 @@ class SshRemote:
     def __init__(self, way: Way, name: str) -> None:
         self.name = name
         self._way = way
-        self._sftp: paramiko.SFTPClient | None = None
-        self._asking = threading.Lock()  # paramiko's SFTP lets one thread take another's answer
 
     def open_shell(self, script: str, group_and_pid: bool = False, timeout_s: float = 10.0) -> SshShell:
         """Starts a shell with this script."""
@@ -55,32 +53,23 @@ class SshRemote:
         except (TimeoutError, paramiko.SSHException, EOFError, OSError) as e:
             raise ConnectionLostError(f"{self.name}: {what}: {str(e) or 'the board does not answer'}", BACK_HINT) from e
 
-    def _files(self, timeout_s: float = _STEP_S) -> paramiko.SFTPClient:
-        if self._sftp is None:
-            self._sftp = paramiko.SFTPClient.from_transport(self._transport())
-        if self._sftp is None:
-            raise DeviceError(f"{self.name}: its SSH server has no SFTP", "Install sftp-server there.")
-        channel = self._sftp.get_channel()
-        if channel is not None:
-            channel.settimeout(timeout_s)
-        return self._sftp
-
     def check_alive(self) -> None:
-        """The SFTP server that runs there anyhow answers by itself."""
-        with self._refusals("sign of life"), self._asking:
-            self._files(SIGN_OF_LIFE_S).stat("/")
+        """Its SSH server opens a channel by itself; no program is started."""
+        with self._refusals("sign of life"):
+            self._transport().open_session(timeout=SIGN_OF_LIFE_S).close()
 
     def size_bytes(self, path: str) -> int | None:
-        """The size of a file."""
-        with self._refusals(path), self._asking:
-            try:
-                return self._files().stat(path).st_size
-            except FileNotFoundError:
-                return None
+        """The size of a file, by the shell: not every server has SFTP."""
+        done = run_command(self, f"LC_ALL=C ls -ldnL {quoted(path)}")
+        fields = done.text.split()
+        if done.code == 0 and len(fields) > 4 and fields[4].isdecimal():
+            return int(fields[4])
+        if "No such file" in done.stderr:
+            return None
+        raise DeviceError(f"{self.name}: {path}: {last_words(done)}")
 
     def send(self, content: BinaryIO, path: str, mode: int, sent: Sent = lambda _done: None, offset: int = 0) -> None:
-        """Writes a file by way of ``cat``: paramiko's SFTP stops to wait for all answers whenever one has come, and
-        an SFTP server has no words for a full disk."""
+        """Writes a file by way of ``cat``, whose words tell of a full disk."""
         content.seek(offset)
         with self._command(
             path, f"cat {'>>' if offset else '>'} {quoted(path)} && chmod {mode:o} {quoted(path)}"
@@ -132,7 +121,4 @@ class SshRemote:
 
     def close(self) -> None:
         """Lets the host go."""
-        if self._sftp is not None:
-            with contextlib.suppress(*BROKEN):
-                self._sftp.close()
         self._way.close()
