@@ -60,3 +60,7 @@ class DeviceError(MeltError):
 
 class TransientDeviceError(DeviceError):
     """A device error that may pass by itself; the only kind that is retried."""
+
+
+class DeviceGoneError(TransientDeviceError):
+    """A device that went away was waited for, and has not come back: the next thing asked of it would wait again."""

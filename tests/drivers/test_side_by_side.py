@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,8 @@ def test_ctrl_c_ends_every_device_and_keeps_what_is_done(
     path = tmp_path / "plan.yaml"
     path.write_text(to_yaml(paced_plan(tiny_model, one, two, sessions=20)))
     words = without_second_tries(("run", str(path), "--results", str(tmp_path / "r"), "--no-report"))
-    with subprocess.Popen([*MELT, *words], stderr=subprocess.PIPE, text=True) as host:
+    unignored = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
+    with subprocess.Popen([*MELT, *words], stderr=subprocess.PIPE, text=True, preexec_fn=unignored) as host:
         wait_until(lambda: len(list((tmp_path / "r").glob("2*/manifest.json"))) >= 2)
         host.send_signal(signal.SIGINT)
         assert host.wait(60) == 130

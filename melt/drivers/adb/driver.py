@@ -1,7 +1,7 @@
 """An Android phone by adb. See ``melt.drivers.base.ShellDriver``."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from melt.drivers.adb.conditions import phone_conditions
 from melt.drivers.adb.logcat import death_notes
@@ -10,9 +10,9 @@ from melt.drivers.adb.phones import open_phone
 from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.adb.stream import Connection
 from melt.drivers.base import Recording
-from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.driver import RETURN_S, RemoteDriver
 from melt.drivers.remote.process import run_command
+from melt.errors import DeviceGoneError
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import android, android_facts
@@ -46,7 +46,7 @@ class AdbDriver(RemoteDriver):
         deadline = time.monotonic() + RETURN_S
         while run_command(self._remote, "getprop sys.boot_completed").text.strip() != "1":
             if time.monotonic() > deadline:
-                raise ConnectionLostError(
+                raise DeviceGoneError(
                     f"{self._profile.name}: the phone has not finished booting", "Unlock it, and run the command again."
                 )
             time.sleep(1.0)
@@ -69,9 +69,16 @@ class AdbDriver(RemoteDriver):
             self._inventory = self._ask(android.inventory_globs(), android.inventory_commands())
         return self._inventory
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> Recording:
+    def record(
+        self,
+        probes: Sequence[Probe],
+        period_ms: int,
+        sampler: Sequence[str],
+        run_id: str,
+        tell: Collection[str] = (),
+    ) -> Recording:
         """Starts the sampler on the phone, and Perfetto where it gives rails."""
-        recording = super().record(probes, period_ms, sampler, run_id)
+        recording = super().record(probes, period_ms, sampler, run_id, tell)
         if not any(s.name.startswith(PREFIX) for s in self.discover().sources):
             return recording
         rails = RailRecording(self._remote)
