@@ -13,6 +13,7 @@ from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry.discovery import kinds_for
+from melt.telemetry.limits import LimitsWatch, beyond_now
 from melt.telemetry.needed_time import IDLE_PERIODS, PHASE_PERIODS, stated_period_s
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
@@ -57,6 +58,7 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     fix = f"melt devices clean {profile.name} removes what melt put there."
     checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
     checks += _asked_for(profile, driver, found)
+    checks += _limits(profile, driver, found)
     energy = [s for s in found.sources if s.counts_in_total]
     checks += [_energy(energy, found, _is_charging(driver, found), facts.platform)] if energy else []
     checks += [Check(f"sensor {s.name}", "ok", f"{s.sensor}, {s.quantity}") for s in found.sources]
@@ -73,6 +75,15 @@ def _asked_for(profile: DeviceProfile, driver: Driver, found: Discovery) -> list
     missing = missing_zones(found, profile.thermal)
     fix = "Mend `thermal: zones` in the profile: until then every processor zone is watched."
     return [*checks, Check("thermal band", "warning", missing, fix)] if missing else checks
+
+
+def _limits(profile: DeviceProfile, driver: Driver, found: Discovery) -> list[Check]:
+    """Whether a run would stop itself now."""
+    names = LimitsWatch(profile.limits, found).probes
+    texts = driver.read([p for p in found.probes if p.name in names]) if names else {}
+    now = beyond_now(profile.limits, found, texts)
+    fix = "Let it cool, or charge it: no run starts before. `limits` in the profile says where runs stop themselves."
+    return [Check("limits", "warning", now.over, fix)] if now.over else []
 
 
 def _engines(facts: DeviceFacts) -> list[Check]:

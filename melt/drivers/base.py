@@ -5,7 +5,7 @@ Every method raises ``DeviceError`` where the device refuses, and ``TransientDev
 same call may go through later.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -84,6 +84,10 @@ class Recording(Protocol):
         """From now on also read the probes that name a process."""
         ...
 
+    def heard(self) -> Sequence[str]:
+        """The lines of the probes that were to tell, that have come since this was asked last."""
+        ...
+
     def stop(self, destination: Path) -> str:
         """Ends the recording and brings the raw lines to a file on the host, as many as there are.
 
@@ -124,10 +128,18 @@ class Driver(Protocol):
         """Raw text of each probe, read once, outside any run; what cannot be read is left out."""
         ...
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> Recording:
+    def record(
+        self,
+        probes: Sequence[Probe],
+        period_ms: int,
+        sampler: Sequence[str],
+        run_id: str,
+        tell: Collection[str] = (),
+    ) -> Recording:
         """Starts recording the probes on the device, by the sampler's program there where it needs one.
 
         What it writes there has the run's id in its name, as has a job: two computers never read each other's.
+        What the probes named in ``tell`` say also comes here meanwhile, every few seconds.
         """
         ...
 

@@ -4,6 +4,7 @@ The profile names conditions for every cell of its device, and a cell may name s
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from melt.errors import PlanError
 from melt.spec.cell import AXES, Cell
@@ -38,7 +39,24 @@ def facts_as_found(cell: Cell, facts: DeviceFacts) -> DeviceFacts:
 def facts_as_asked(cell: Cell, profile: DeviceProfile, facts: DeviceFacts) -> DeviceFacts:
     """The device as the cell will have it, if nothing is refused."""
     asked = {name: value for name, value in profile.conditions.items() if name in MOVED_BY_CONDITIONS}
-    return facts.model_copy(update=asked | cell.conditions)
+    return facts.model_copy(update=_processors(facts, {**asked, **cell.conditions}) | asked | cell.conditions)
+
+
+def _processors(facts: DeviceFacts, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Those that are on in the power mode asked for, where it is another than that which holds."""
+    mode = asked.get("power_mode", facts.power_mode)
+    on = facts.mode_cpus.get(mode or "", ())
+    if mode == facts.power_mode or not on:
+        return {}
+    a_thread_each = facts.physical_cores == facts.logical_cores
+    clusters = (tuple(cpu for cpu in cluster if cpu in on) for cluster in facts.clusters)
+    return {
+        "online_cpus": on,
+        "logical_cores": len(on),
+        "physical_cores": len(on) if a_thread_each else min(facts.physical_cores or len(on), len(on)),
+        # Of a cluster that is off its top clock is not known, nor where it stands among the others.
+        "clusters": tuple(filter(None, clusters)) if set(on) <= {c for cs in facts.clusters for c in cs} else (),
+    }
 
 
 def words_of(name: str) -> str:

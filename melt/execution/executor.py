@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from melt.errors import MeltError
 from melt.execution.adaptive import near_crossovers
 from melt.execution.agenda import Agenda, agenda, rounds
 from melt.execution.attempt import Attempt, Origin, Rules, new_run_id
@@ -13,7 +12,7 @@ from melt.execution.extra_time import ExtraTimeBudget, seconds_of
 from melt.execution.fit import predicted
 from melt.execution.preflight import Preflight
 from melt.execution.progress import Watcher
-from melt.execution.unit import measure, record_skip
+from melt.execution.unit import GONE, measure, record_skip
 from melt.spec.cell import Cell
 from melt.spec.schedule import Unit
 from melt.store.store import Run, Store
@@ -68,7 +67,11 @@ class Outcome:
         """Whether nothing was measured because a device, or the engine on it, is not available."""
         kinds = {r.manifest.error.kind for r in self.failed if r.manifest.error}
         nothing = not self.already_there and all(r.manifest.status != "ok" for r in self.made)
-        return nothing and bool(kinds or self.not_tried or self.ended) and kinds <= {NOT_THERE, "transient", "device"}
+        return (
+            nothing
+            and bool(kinds or self.not_tried or self.ended)
+            and kinds <= {NOT_THERE, GONE, "transient", "device"}
+        )
 
     def __repr__(self) -> str:
         made, skipped = plural(len(self.made), "run"), plural(len(self.skipped), "cell")
@@ -202,26 +205,16 @@ class Executor:
             return replace(attempt.again(), extra_buffers=False)
         if error.kind == NOT_THERE:
             self._lacking[_lacking(attempt.cell)] = error.message
-        if error.kind != "transient":
-            return None
-        if not run.manifest.job and not _answers(self._devices[attempt.cell.device]):  # it was waited for in vain
+        if error.kind == GONE:
             self._gone[attempt.cell.device] = error.message
             self._watcher.say(f"{attempt.cell.device} is gone, and its other sessions are not tried: {error.message}")
-            return None
-        return attempt.again() if attempt.number < self._admitted.plan.retries else None
+        may_pass = error.kind == "transient" and attempt.number < self._admitted.plan.retries
+        return attempt.again() if may_pass else None
 
 
 def _crasher(cell: Cell) -> tuple[str, str, str]:
     """What crashed with extra buffers and would again: another model may have none of the kernels at fault."""
     return cell.device, cell.backend, cell.model
-
-
-def _answers(device: Device) -> bool:
-    try:
-        device.driver.clock()
-    except MeltError:
-        return False
-    return True
 
 
 def _lacking(cell: Cell) -> tuple[str, str, str]:

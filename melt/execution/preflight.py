@@ -11,7 +11,7 @@ from melt.backends import load_backend
 from melt.backends.options import admitted_cells
 from melt.drivers.profiles import load_profile
 from melt.errors import MeltError, PlanError, ProfileError
-from melt.execution.conditions import check_conditions
+from melt.execution.conditions import check_conditions, facts_as_asked
 from melt.execution.devices import look_at
 from melt.execution.fit import beyond_training, does_not_fit, predicted, unpredicted
 from melt.execution.private import plan_as_told
@@ -152,9 +152,13 @@ def preflight(
     facts = problems.collect(lambda name: facts_of(profiles[name]), profiles)
     absent = problems.by_asked()
     there = [c for c in named if c.device in facts]
-    decided = problems.collect(lambda c: _decided(c, names.backends[c.backend], facts[c.device]), there)
+
+    def asked_for(c: Cell) -> DeviceFacts:
+        return facts_as_asked(c, profiles[c.device], facts[c.device])
+
+    decided = problems.collect(lambda c: _decided(c, names.backends[c.backend], asked_for(c)), there)
     ready = dict.fromkeys(decided.values())
-    builds = problems.collect(lambda c: names.backends[c.backend].to_build(c, facts[c.device]), ready)
+    builds = problems.collect(lambda c: names.backends[c.backend].to_build(c, asked_for(c)), ready)
     cells = tuple(dict.fromkeys(decided.get(c, c) for c in named))
     return Preflight(
         plan=plan,

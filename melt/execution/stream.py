@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from melt.drivers.base import Driver, Process
 
 _EXIT_WAIT_S = 15.0
+_ASK_S = 2.0
 _LOW_MEMORY = ("out of memory", "lowmemorykiller", "lmkd", "jetsam")  # Linux's killer, Android's and iOS's
 
 
@@ -35,21 +36,31 @@ def follow(
     keep: Callable[[str], object],
     timeouts: Timeouts,
     on_event: Callable[[Event | UnknownLine], None],
+    stop: Callable[[], RunFailure | None] = lambda: None,
 ) -> tuple[Transcript, RunFailure | None]:
     """Reads a runner's stdout to its end, giving every line to ``keep``.
 
+    ``stop`` is asked every few seconds whether the run is to be ended, and why.
+
     Returns:
-        What it said, and why it had to be ended by the host (time-out, wrong protocol), if it had to.
+        What it said, and why it had to be ended by the host (time-out, wrong protocol, a limit), if it had to.
     """
     said = TranscriptWriter()
     deadline = time.monotonic() + timeouts.load_s
+    asked_s = 0.0
     while True:
         left_s = deadline - time.monotonic()
+        if time.monotonic() - asked_s >= _ASK_S:
+            if reason := stop():
+                return said.transcript(), reason
+            asked_s = time.monotonic()
         try:
             if left_s <= 0:  # also where lines keep coming that are no progress
                 raise TimeoutError
-            line = process.next_line(left_s)
+            line = process.next_line(min(left_s, _ASK_S))
         except TimeoutError:
+            if left_s > _ASK_S:
+                continue
             return said.transcript(), _timed_out(said.transcript(), timeouts)
         if line is None:
             return said.transcript(), None

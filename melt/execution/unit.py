@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from melt.analysis.judge import why_no_measurement
 from melt.backends.cores import oversubscribed
 from melt.drivers.runner import write
-from melt.errors import DeviceError, MeltError, StoreError, TransientDeviceError
+from melt.errors import DeviceError, DeviceGoneError, MeltError, StoreError, TransientDeviceError
+from melt.execution import limits
 from melt.execution.attempt import Attempt, Evidence
 from melt.execution.conditions import OF_CELLS, conditions_of, moved, not_held, words_of
 from melt.execution.cooldown import wait_until_cool
@@ -27,11 +28,16 @@ from melt.spec.plan import Timeouts
 from melt.spec.transcript import Transcript
 from melt.store.manifest import Flag, RunFailure
 from melt.store.store import EVENTS, PLAN, STDERR, TELEMETRY, Run, Store, cannot_write
+from melt.telemetry.limits import LimitsWatch
 from melt.telemetry.thermal_band import missing_zones
 
 if TYPE_CHECKING:
     from melt.backends.base import Backend, Bundle
     from melt.drivers.base import Driver, Process, Recording
+
+
+GONE = "gone"  # of a failure: the device was waited for in vain
+Stop = Callable[[], RunFailure | None]
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,10 @@ def _failure(error: MeltError) -> RunFailure:
     match error:
         case StoreError():
             raise error
+        case limits.LimitError():
+            kind = limits.KIND
+        case DeviceGoneError():
+            kind = GONE
         case TransientDeviceError():
             kind = "transient"
         case DeviceError():
@@ -175,7 +185,10 @@ def _cooled(bench: _Bench, evidence: Evidence) -> Evidence:
     if missing := missing_zones(evidence.discovery, attempt.profile.thermal):
         evidence = evidence.warned(f"the profile's thermal band: {missing}")
     cooled = wait_until_cool(bench.driver, evidence.discovery, attempt.profile.thermal, attempt.rules.cooldown)
-    return replace(evidence, start_temp_c=cooled.start_temp_c, cooldown_s=cooled.waited_s).doubted(cooled.flag)
+    left_s = max(0.0, attempt.rules.cooldown.limit_s - cooled.waited_s)
+    waited_s = limits.wait_below(bench.driver, evidence.discovery, attempt.profile.limits, left_s)
+    cooldown_s = cooled.waited_s + waited_s
+    return replace(evidence, start_temp_c=cooled.start_temp_c, cooldown_s=cooldown_s).doubted(cooled.flag)
 
 
 def _recorded(bench: _Bench, placed: _Placed, evidence: Evidence) -> Evidence:
@@ -183,12 +196,18 @@ def _recorded(bench: _Bench, placed: _Placed, evidence: Evidence) -> Evidence:
     driver, telemetry = bench.driver, bench.folder / TELEMETRY
     attempt = bench.attempt
     period_ms = attempt.profile.sensors.period_ms
-    recording = driver.record(evidence.discovery.probes, period_ms, placed.sampler, attempt.run_id)
+    watch = LimitsWatch(attempt.profile.limits, evidence.discovery)
+    recording = driver.record(evidence.discovery.probes, period_ms, placed.sampler, attempt.run_id, watch.probes)
+
+    def beyond_limits() -> RunFailure | None:
+        watch.hear(recording.heard())
+        return limits.failure(watch.over) if watch.over else None
+
     try:
         bench.watcher.phase("idle")
         evidence = _idle(bench, evidence)
         bench.watcher.phase("load")
-        evidence = _listened(bench, placed, recording, evidence)
+        evidence = _listened(bench, placed, recording, evidence, beyond_limits)
     except BaseException as e:
         with contextlib.suppress(MeltError, OSError):  # what ended the run is what is told, an interrupt above all
             recording.stop(telemetry)
@@ -210,7 +229,7 @@ def _idle(bench: _Bench, evidence: Evidence) -> Evidence:
     return replace(evidence, clock=clock, idle_t_ns=(clock.device_ns, bench.driver.clock().device_ns))
 
 
-def _listened(bench: _Bench, placed: _Placed, recording: "Recording", evidence: Evidence) -> Evidence:
+def _listened(bench: _Bench, placed: _Placed, recording: "Recording", evidence: Evidence, stop: Stop) -> Evidence:
     """The runner from its start to its end, and whether what it said is a measurement."""
     attempt, bundle = bench.attempt, placed.bundle
     process: Process = bench.driver.launch(placed.argv, placed.job.model_dump(mode="json"), bundle.env)
@@ -218,7 +237,7 @@ def _listened(bench: _Bench, placed: _Placed, recording: "Recording", evidence: 
     if bundle.translate is not None:
         process, timeouts = ProtocolAdapter(process, bundle.translate), _of_all(timeouts, attempt.cell.iterations)
     try:
-        said, error = _follow(bench, process, recording, timeouts)
+        said, error = _follow(bench, process, recording, timeouts, stop)
         if error is None:
             error = _why_failed(said, process, bench, evidence)
     finally:
@@ -228,7 +247,7 @@ def _listened(bench: _Bench, placed: _Placed, recording: "Recording", evidence: 
 
 
 def _follow(
-    bench: _Bench, process: "Process", recording: "Recording", timeouts: Timeouts
+    bench: _Bench, process: "Process", recording: "Recording", timeouts: Timeouts, stop: Stop
 ) -> tuple[Transcript, RunFailure | None]:
     if process.pid is not None:
         recording.follow(process.pid)
@@ -239,7 +258,7 @@ def _follow(
         bench.watcher.event(event)
 
     with (bench.folder / EVENTS).open("w", encoding="utf-8") as raw:
-        return follow(process, lambda line: raw.write(bench.scrub(line)), timeouts, hear)
+        return follow(process, lambda line: raw.write(bench.scrub(line)), timeouts, hear, stop)
 
 
 def _why_failed(said: Transcript, process: "Process", bench: _Bench, evidence: Evidence) -> RunFailure | None:

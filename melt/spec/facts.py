@@ -49,6 +49,7 @@ class DeviceFacts(BaseModel):
     battery_saver: str | None = None  # Android's: "on" or "off"
     power_mode: str | None = None
     power_modes: tuple[str, ...] = ()  # those that it has
+    mode_cpus: dict[str, tuple[int, ...]] = {}  # of a mode that turns processors off or on, those that are on in it
     battery_capacity_j: float | None = None
     battery_health: str | None = None
     virtual_machine: str | None = None

@@ -17,8 +17,16 @@ FAILURES: Mapping[str, Failure] = {
         "the device went away, or somebody changed it, while the run went on",
         "Check the cable, the power and the network; the same command measures it again.",
     ),
+    "gone": Failure(
+        "the device went away, was waited for, and did not come back; its other sessions are not tried",
+        "Bring it back; the same command measures what is missing.",
+    ),
     "device": Failure(
         "the device refused something", "The message says what; `melt doctor DEVICE` looks at all of it."
+    ),
+    "limit": Failure(
+        "the device came beyond a limit of its profile: its battery's heat, what is left in it, its thermal status",
+        "Let it cool, or charge it; `limits` in the device's profile says where a run stops itself.",
     ),
     "timeout": Failure(
         "the model did not load, or an iteration did not end, in the plan's time",

@@ -36,6 +36,20 @@ class ThermalBand(_Frozen):
     zones: tuple[str, ...] = ()  # names to watch; empty: every processor zone
 
 
+class Limits(_Frozen):
+    """Where a run stops itself, for the device's sake and its owner's; null: nowhere."""
+
+    battery_c: Annotated[float, Field(ge=0, le=120, strict=True)] | None = Field(
+        default=45.0, description="The battery's temperature; above, it ages quickly."
+    )
+    battery_percent: Annotated[float, Field(ge=0, le=100, strict=True)] | None = Field(
+        default=15.0, description="What is left in the battery, while nothing charges it."
+    )
+    severe_s: Annotated[float, Field(ge=0, le=86_400, strict=True)] | None = Field(
+        default=60.0, description="Android: seconds of thermal status severe (3) or worse."
+    )
+
+
 class DeviceProfile(_Frozen):
     """Everything about a device that cannot be discovered on it."""
 
@@ -55,6 +69,7 @@ class DeviceProfile(_Frozen):
     sensors: Sensors = Sensors()
     conditions: dict[str, str] = {}
     thermal: ThermalBand = ThermalBand()
+    limits: Limits = Limits()
     facts: dict[str, str] = Field(default={}, description="Published facts, each with its source in `sources`.")
     sources: dict[str, str] = {}
     verified: Literal["hardware", "in a box", "no"] = "no"

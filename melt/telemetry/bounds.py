@@ -26,6 +26,8 @@ BOUNDS: Mapping[Quantity, tuple[float, float]] = {
     "swap_bytes": (0.0, 2.0**60),
     "charging": (0.0, 1.0),
     "throttled": (0.0, 1.0),
+    "thermal_status": (0.0, 6.0),
+    "battery_level": (0.0, 1.1),  # gauges count somewhat past full
 }
 _UNITS: Mapping[Quantity, str] = {
     "power_w": "W",

@@ -9,7 +9,7 @@ from typing import Any
 
 from melt.spec.facts import DeviceFacts
 from melt.telemetry.kinds import battery
-from melt.telemetry.linux_state import STATE_GLOBS, power_modes, state
+from melt.telemetry.linux_state import STATE_GLOBS, mode_cpus, power_modes, state
 from melt.telemetry.source import Inventory
 
 _CPU = "/sys/devices/system/cpu"
@@ -76,6 +76,7 @@ def facts(inventory: Inventory, extra: Mapping[str, Any] | None = None) -> Devic
         "online_cpus": online_cpus(inventory),
         **state(inventory),
         "power_modes": tuple(power_modes(inventory).values()),
+        "mode_cpus": mode_cpus(inventory),
         "battery_capacity_j": battery.capacity_j(inventory),
         "battery_health": battery.health(inventory),
         "virtual_machine": _virtual_machine(inventory, cpuinfo),
@@ -137,7 +138,8 @@ def _physical_cores(inventory: Inventory) -> int | None:
     cores = set()
     for path in inventory.matching(f"{_CPU}/cpu*/topology/core_id"):
         package = inventory.text(path.removesuffix("core_id") + "physical_package_id")
-        cores.add((package, inventory.text(path)))
+        if core := inventory.text(path):  # of a processor that is off it cannot be read
+            cores.add((package, core))
     if not cores:
         text = inventory.text("/proc/cpuinfo") or ""
         packages = re.findall(r"^physical id\s*: (\d+)", text, re.M)

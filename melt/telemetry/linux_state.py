@@ -74,6 +74,14 @@ def power_modes(inventory: Inventory) -> dict[int, str]:
     return {int(number): name for number, name in names}
 
 
+def mode_cpus(inventory: Inventory) -> dict[str, tuple[int, ...]]:
+    """Of each of a Jetson's modes the processors that it turns on, where it says so of any."""
+    text = inventory.text("/etc/nvpmodel.conf") or ""
+    modes = re.findall(r"POWER_MODEL\s+ID=\d{1,3}\s+NAME=([A-Za-z0-9_.+-]{1,40})\s*>([^<]*)", text)
+    on = {name: re.findall(r"^CPU_ONLINE\s+CORE_(\d{1,3})\s+1\s*$", block, re.M) for name, block in modes}
+    return {name: tuple(sorted(map(int, cpus))) for name, cpus in on.items() if cpus}
+
+
 def _clock_cap(inventory: Inventory) -> str | None:
     """The highest clocks that are allowed, each once: of the processors, then of the GPU."""
     khz = {inventory.number(p) for p in inventory.matching(f"{_CPU}/cpufreq/policy*/scaling_max_freq")}

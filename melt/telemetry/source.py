@@ -24,6 +24,8 @@ Quantity = Literal[
     "swap_bytes",  # cumulative bytes swapped
     "charging",  # 1 while the device is fed from outside (charging, full, held), 0 while it discharges
     "throttled",  # 1 while the firmware says that it holds clocks down
+    "thermal_status",  # Android's, 0 none to 6 shutdown
+    "battery_level",  # of what the full battery holds, 0 to 1
 ]
 OF_ENERGY: tuple[Quantity, ...] = ("power_w", "energy_j")  # joules are made of these alone
 Memory = Literal[

@@ -312,10 +312,10 @@ def test_two_phones_at_once_keep_their_files_apart(tmp_path: Path) -> None:
             d.close()
 
 
-def test_a_work_folder_that_cannot_be_is_named(phone: PhoneBox, connector: Connector) -> None:
+def test_a_work_folder_that_cannot_be_is_named(phone: PhoneBox, connector: Connector, tmp_path: Path) -> None:
     driver = connect(profile_of(phone, connector, work_folder="/system/melt"))
     with pytest.raises(DeviceError, match=r"phone: /system/melt: .*(denied|Read-only)"):
-        driver.free_bytes()
+        driver.push(a_file(tmp_path, 10))
     driver.close()
 
 

@@ -14,12 +14,14 @@ from melt.drivers.ios.driver import IosDriver
 from melt.drivers.ios.jetsam import find_jetsam
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
+from melt.execution.plan import run
 from melt.util.files import cache_folder
 from tests.doubles.iphone import afc, instruments
 from tests.doubles.iphone.phone import IPhone
 from tests.doubles.iphone.wire import Stream
-from tests.drivers.iphone import iphone
+from tests.drivers.iphone import iphone, iphone_profile
 from tests.drivers.test_ios_driver import a_file, driver, profile_of
+from tests.support.plans import a_plan
 
 __all__ = ["driver", "iphone"]
 MIB = 2**20
@@ -63,6 +65,18 @@ def test_a_clock_that_tells_no_time_is_refused(
     monkeypatch.setattr(instruments._DeviceInfo, "__call__", answer)
     with pytest.raises(DeviceError, match="its clock says"):
         driver.clock()
+
+
+def test_an_iphone_without_crash_reports_is_measured_and_says_so(
+    iphone: IPhone, driver: IosDriver, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = iphone.refusal
+    refused = "com.apple.crashreportcopymobile"
+    monkeypatch.setattr(iphone, "refusal", lambda service: "InvalidService" if service == refused else real(service))
+    [reason] = [a.reason for a in driver.discover().absent if a.name == "crash reports"]
+    assert reason.endswith(f"the iPhone has no service {refused}")
+    driver.close()
+    assert run(a_plan(iphone_profile(tmp_path, iphone), tiny_model), tmp_path / "results").complete
 
 
 @pytest.mark.parametrize("told", [b"Model\0iPhone\0", b"FSFreeBytes\0much\0", b"FSFreeBytes\0-5\0"])

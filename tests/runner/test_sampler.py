@@ -33,14 +33,21 @@ class Sampler:
     """The real program on a spec, from entering to leaving."""
 
     def __init__(
-        self, program: list[str], folder: Path, probes: list[dict[str, Any]], period_ms: int = 20, root: str = ""
+        self,
+        program: list[str],
+        folder: Path,
+        probes: list[dict[str, Any]],
+        period_ms: int = 20,
+        root: str = "",
+        stdout: int | None = None,
     ) -> None:
         self.out = folder / "telemetry.jsonl"
         spec = folder / "spec.json"
         spec.write_text(
             json.dumps({"out": str(self.out), "period_ms": period_ms, "root": root, "probes": probes}), encoding="utf-8"
         )
-        self.process = subprocess.Popen([*program, "sample", str(spec)], stdin=subprocess.PIPE)
+        command = [*program, "sample", str(spec)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout)
 
     def __enter__(self) -> "Sampler":
         # The file is there from the moment that the sampler has begun.
@@ -118,6 +125,48 @@ def test_says_once_why_a_probe_fails_and_goes_on_with_the_others(program: list[s
         rows = sampler.rows(name)
         assert [r["error"] for r in rows] == [error]
         assert set(rows[0]) == {"t_ns", "probe", "error", "message"}
+
+
+@pytest.mark.every_flavour
+def test_what_is_to_be_told_is_told_seldom_and_kept_all_the_same(program: list[str], tmp_path: Path) -> None:
+    probes: list[dict[str, Any]] = [
+        {"name": "told", "read": "/proc/uptime", "tell": True},
+        {"name": "untold", "read": "/proc/uptime", "tell": False},
+        {"name": "long", "read": "/proc/cpuinfo", "lines": [""], "tell": True},
+        {"name": "asked", "exec": ["echo", 'a "word"'], "period_ms": 100, "tell": True},
+    ]
+    (tmp_path / "said").touch()
+    with (tmp_path / "said").open("w") as said, Sampler(program, tmp_path, probes, stdout=said.fileno()) as sampler:
+        sampler.wait_for("told", 50)
+        sampler.wait_for("asked", 2)
+    rows = [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
+    assert sorted(row["probe"] for row in rows) == (["asked", "told"] if over_a_page() else ["asked", "long", "told"])
+    assert all(row in sampler.rows(row["probe"]) for row in rows)
+
+
+def over_a_page() -> bool:
+    """Whether a line of /proc/cpuinfo is longer than a pipe takes at once."""
+    return len(Path("/proc/cpuinfo").read_bytes()) > 4096
+
+
+def test_nobody_need_read_what_is_told(program: list[str], tmp_path: Path) -> None:
+    """A pipe that is full holds up nothing."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    while True:
+        try:
+            os.write(writes, b"x" * 4096)
+        except BlockingIOError:
+            break
+    os.set_blocking(writes, True)
+    try:
+        with Sampler(
+            program, tmp_path, [{"name": "t", "read": "/proc/uptime", "tell": True}], stdout=writes
+        ) as sampler:
+            sampler.wait_for("t", 20)
+    finally:
+        os.close(reads)
+        os.close(writes)
 
 
 def test_follows_a_process_when_told_its_pid(program: list[str], tmp_path: Path) -> None:

@@ -57,3 +57,20 @@ def test_a_boards_gpu_is_among_its_clocks() -> None:
 @pytest.mark.parametrize(("answer", "told"), [("1\n", "on"), ("0\n", "off"), ("null\n", None), ("", None)])
 def test_a_phone_tells_of_its_battery_saver(answer: str, told: str | None) -> None:
     assert android_facts.facts(inventory_of({"battery saver": answer})).battery_saver == told
+
+
+def test_a_jetson_tells_which_processors_are_on_in_each_mode() -> None:
+    told = linux.facts(inventory_of(load_tree("jetson-xavier-nx"))).mode_cpus
+    assert told["MODE_15W_2CORE"] == (0, 1)
+    assert told["MODE_15W_6CORE"] == (0, 1, 2, 3, 4, 5)
+    assert linux.facts(inventory_of({"/proc/cpuinfo": "processor : 0\n"})).mode_cpus == {}
+
+
+def test_a_core_id_that_cannot_be_read_is_no_core() -> None:
+    def topology(cpu: int, **files: str) -> dict[str, Any]:
+        return {f"{CPU}/cpu{cpu}/topology/{name}": text for name, text in files.items()}
+
+    on = [topology(cpu, core_id=f"{cpu}\n", physical_package_id="0\n") for cpu in (0, 1)]
+    off = [topology(cpu, core_id="", physical_package_id="") for cpu in (2, 3)]
+    tree = {path: text for files in (*on, *off) for path, text in files.items()}
+    assert linux.facts(inventory_of(tree)).physical_cores == 2

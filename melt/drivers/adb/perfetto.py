@@ -88,6 +88,10 @@ class RecordingWithRails:
         """From now on also reads the probes that name a process."""
         self._sampler.follow(pid)
 
+    def heard(self) -> Sequence[str]:
+        """What the sampler has told since this was asked last."""
+        return self._sampler.heard()
+
     def stop(self, destination: Path) -> str:
         """Ends both; what went wrong with either, in words. Raises ConnectionLostError."""
         try:

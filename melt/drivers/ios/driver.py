@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from melt.drivers.base import DeviceFile, PlacedFile, Progress
@@ -17,9 +17,8 @@ from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.errors import DEVELOPER_HINT
 from melt.drivers.ios.pymd3.instruments import Instruments
 from melt.drivers.ios.recording import PhoneRecording, watch_battery
-from melt.drivers.remote.base import ConnectionLostError
 from melt.drivers.remote.driver import RETURN_S
-from melt.errors import DeviceError, MeltError, TransientDeviceError
+from melt.errors import DeviceError, DeviceGoneError, MeltError, TransientDeviceError
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import ios
@@ -51,6 +50,7 @@ class IosDriver:
         self._phone = open_phone(profile)
         self._forget()
         self._old_reports: frozenset[str] = frozenset()  # of before the last launch: process ids come again
+        self._no_reports = ""  # why there are none
         self._discovery: Discovery | None = None
         self._facts: DeviceFacts | None = None
 
@@ -109,7 +109,11 @@ class IosDriver:
             battery = self._battery()
             fed = battery.get("ExternalConnected", True)
             update_s = None if fed else watch_battery(self._phone, _BATTERY_WATCH_S)
-            self._discovery = ios.discover(battery, self.facts().logical_cores, update_s, self._profile.sensors)
+            found = ios.discover(battery, self.facts().logical_cores, update_s, self._profile.sensors)
+            _, why = self._reports()
+            hint = "A run that iOS ends for want of memory is told as killed."
+            lacking = (Absent(name="crash reports", reason=why, hint=hint),) if why else ()
+            self._discovery = found.model_copy(update={"absent": (*found.absent, *lacking)})
         return self._discovery
 
     def _battery(self) -> dict[str, Any]:
@@ -133,7 +137,7 @@ class IosDriver:
         return self._files().push(file, progress)
 
     def _come_back(self) -> None:
-        """Waits for an iPhone that went away; raises ConnectionLostError where it does not return."""
+        """Waits for an iPhone that went away; raises DeviceGoneError where it does not return."""
         deadline = time.monotonic() + RETURN_S
         udid, lost = self._phone.udid, False
         while True:
@@ -145,14 +149,14 @@ class IosDriver:
                 self._opened().size_bytes(JOB)
                 self._end_stray()
                 return
-            except TransientDeviceError:
+            except TransientDeviceError as e:
                 if time.monotonic() > deadline:
-                    raise
+                    raise DeviceGoneError(e.message, e.hint) from e
             except DeviceError as e:  # usbmuxd may end with its last device, and a phone that restarts is locked
                 if not lost:
                     raise
                 if time.monotonic() > deadline:
-                    raise ConnectionLostError(e.message, e.hint) from e
+                    raise DeviceGoneError(e.message, e.hint) from e
             self._let_go()
             lost = True
             time.sleep(1.0)
@@ -174,7 +178,7 @@ class IosDriver:
         container, tools = self._opened(), self._tools()
         container.remove(EVENTS)
         container.write(JOB, json.dumps(dict(job), indent=1).encode())
-        self._old_reports = frozenset(self._phone.report_names(_JETSAM))
+        self._old_reports, self._no_reports = self._reports()
         try:
             process = AppProcess(container, tools, tools.launch(bundle_id, [*arguments, JOB], env or {}))
             self._processes.append(process)
@@ -190,9 +194,16 @@ class IosDriver:
             return {BATTERY: ios.battery_text(self._battery())}
         return {}
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> PhoneRecording:
+    def record(
+        self,
+        probes: Sequence[Probe],
+        period_ms: int,
+        sampler: Sequence[str],
+        run_id: str,
+        tell: Collection[str] = (),
+    ) -> PhoneRecording:
         """Has the iPhone send its samples; it needs no sampler's program."""
-        return PhoneRecording(self._phone, self._opened(), self._tools(), probes)
+        return PhoneRecording(self._phone, self._opened(), self._tools(), probes, tell)
 
     def clock(self) -> ClockReading:
         """mach_continuous_time, by the quickest of several answers."""
@@ -216,10 +227,19 @@ class IosDriver:
         """No iPhone tells any of it."""
         return {}
 
+    def _reports(self) -> tuple[frozenset[str], str]:
+        """The reports that are there; where the iPhone does not show them, none and the reason: a run does without."""
+        try:
+            return frozenset(self._phone.report_names(_JETSAM)), ""
+        except TransientDeviceError:
+            raise
+        except DeviceError as e:
+            return frozenset(), e.message
+
     def death_notes(self, pid: int | None) -> str:
         """What iOS wrote down of a process that it ended for want of memory; it takes its time to write."""
         deadline = time.monotonic() + _REPORT_S
-        while pid is not None:
+        while pid is not None and not self._no_reports:
             try:
                 new = [n for n in self._phone.report_names(_JETSAM) if n not in self._old_reports]
                 note = find_jetsam(self._phone.reports(new[-_MOST_REPORTS:]), pid)

@@ -5,11 +5,13 @@ host before and after, and told in the phone's clock by a reading of both. What 
 of its own, which is brought once at the end.
 """
 
+import contextlib
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,21 @@ from melt.telemetry.source import Probe
 
 OWN_SAMPLES = "Documents/telemetry.jsonl"
 _MAX_OWN_BYTES = 16 * 2**20
+_MOST_TOLD = 1000
 _READ_S = 5.0  # where the phone hangs, others wait for it already
 
 
 class PhoneRecording:
     """From its making until it is stopped; what comes is written in the library's thread, line by line."""
 
-    def __init__(self, phone: Phone, container: Container, instruments: Instruments, probes: Sequence[Probe]) -> None:
+    def __init__(
+        self,
+        phone: Phone,
+        container: Container,
+        instruments: Instruments,
+        probes: Sequence[Probe],
+        tell: Collection[str],
+    ) -> None:
         self._phone, self._container, self._pid = phone, container, 0
         container.remove(OWN_SAMPLES)
         self._mach, self._ahead_ns = _clocks(instruments)
@@ -39,6 +49,7 @@ class PhoneRecording:
         wanted = {p.name: p for p in probes}
         self._brings_own = OWN_MEMORY in wanted
         self._tasks: list[Future[None]] = []
+        self._tell, self._told = tell, deque[str](maxlen=_MOST_TOLD)
         try:
             self._start(instruments, wanted)
         except BaseException:
@@ -58,6 +69,14 @@ class PhoneRecording:
     def follow(self, pid: int) -> None:
         """From now on also keeps what is sampled of this process."""
         self._pid = pid
+
+    def heard(self) -> list[str]:
+        """The lines of the probes that were to tell, that have come since this was asked last."""
+        lines: list[str] = []
+        with contextlib.suppress(IndexError):  # a thread of the library's adds to them
+            while True:
+                lines.append(self._told.popleft())
+        return lines
 
     def stop(self, destination: Path) -> str:
         """Ends the recording, and moves what it has to a file.
@@ -116,7 +135,10 @@ class PhoneRecording:
         return time.monotonic_ns() + self._ahead_ns
 
     def _write(self, probe: str, t_ns: int, t_end_ns: int, raw: str) -> None:
-        self._file.write(sample_line(t_ns, t_end_ns, probe, raw) + "\n")
+        line = sample_line(t_ns, t_end_ns, probe, raw)
+        self._file.write(line + "\n")
+        if probe in self._tell:
+            self._told.append(line)
 
 
 def _clocks(instruments: Instruments) -> tuple[MachTime, int]:

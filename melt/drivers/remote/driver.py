@@ -5,7 +5,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from melt.drivers.remote.process import RemoteProcess, run_command
 from melt.drivers.remote.recording import SamplerRecording
 from melt.drivers.runner import SAMPLER_END_S, wait_for_sampler
 from melt.drivers.shell_inventory import new_word, parse_answer, script_for
-from melt.errors import DeviceError, MeltError, TransientDeviceError
+from melt.errors import DeviceError, DeviceGoneError, MeltError, TransientDeviceError
 from melt.spec.facts import ClockReading
 from melt.spec.profile import DeviceProfile
 from melt.telemetry.linux_state import STATE_GLOBS, state
@@ -95,7 +95,7 @@ class RemoteDriver:
             time.sleep(min(_STRAYS_S, _WATCH_S / 4))  # seldom: looking at every process is work for a small device
 
     def _come_back(self) -> None:
-        """Waits for a device that went away; raises ConnectionLostError where it does not return."""
+        """Waits for a device that went away; raises DeviceGoneError where it does not return."""
         deadline = time.monotonic() + RETURN_S
         lost = False
         while True:
@@ -106,14 +106,14 @@ class RemoteDriver:
                 self.check_alive()
                 self._begin()
                 return
-            except TransientDeviceError:
+            except TransientDeviceError as e:
                 if time.monotonic() > deadline:
-                    raise
+                    raise DeviceGoneError(e.message, e.hint) from e
             except DeviceError as e:  # a device that is away may be one that nobody knows
                 if not lost:
                     raise
                 if time.monotonic() > deadline:
-                    raise ConnectionLostError(e.message, e.hint) from e
+                    raise DeviceGoneError(e.message, e.hint) from e
             lost = True
             time.sleep(1.0)
 
@@ -192,14 +192,21 @@ class RemoteDriver:
         inventory = self._ask([quoted(f) for f in files], commands)
         return {files.get(e.path, e.path): e.text for e in inventory.entries if e.text is not None}
 
-    def record(self, probes: Sequence[Probe], period_ms: int, sampler: Sequence[str], run_id: str) -> Recording:
+    def record(
+        self,
+        probes: Sequence[Probe],
+        period_ms: int,
+        sampler: Sequence[str],
+        run_id: str,
+        tell: Collection[str] = (),
+    ) -> Recording:
         """Starts the sampler on the device."""
         out = self._job_file(run_id, "telemetry.jsonl")
         spec = {
             "out": out,
             "period_ms": period_ms,
             "root": self._profile.sensors.root,
-            "probes": [p.model_dump(exclude_none=True) for p in probes],
+            "probes": [{**p.model_dump(exclude_none=True), "tell": p.name in tell} for p in probes],
         }
         if not self._remote.input_ends_with_host:
             spec["watch_stdin_ms"] = _WATCH_S * 1000

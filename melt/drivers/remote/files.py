@@ -47,16 +47,19 @@ class RemoteFiles:
         done = run_command(self._remote, script)
         if done.code == 0:
             return
-        if self._is_full():
+        if self._is_full(last_words(done)):
             raise DeviceError(f"{self._remote.name}: the disk with {self.folder} is full", _CLEAN_HINT)
         raise DeviceError(
             f"{self._remote.name}: {self.folder}: {last_words(done)}",
             "work_folder in the profile must be one to write to and to start programs from.",
         )
 
-    def _is_full(self) -> bool:
+    def _is_full(self, words: str) -> bool:
+        """By what the shell said: a small one calls it an I/O error, and elsewhere no byte is free by nature."""
+        if "no space left" in words.lower():
+            return True
         with contextlib.suppress(DeviceError):
-            return self.free_bytes() < _LEAST_BYTES
+            return "i/o error" in words.lower() and self.free_bytes() < _LEAST_BYTES
         return False
 
     def free_bytes(self) -> int:

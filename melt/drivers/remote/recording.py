@@ -1,5 +1,6 @@
 """A recording by the sampler's program on a device. See ``melt.drivers.base.Recording``."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,14 @@ class SamplerRecording:
     def follow(self, pid: int) -> None:
         """From now on also reads the probes that name a process."""
         self._process.tell(f"pid {pid}")
+
+    def heard(self) -> list[str]:
+        """The lines of the probes that were to tell, that have come since this was asked last."""
+        lines: list[str] = []
+        with contextlib.suppress(TimeoutError):
+            while (line := self._process.next_line(0)) is not None:
+                lines.append(line)
+        return lines
 
     def stop(self, destination: Path) -> str:
         """Ends the sampler by the end of its input, and brings its file.

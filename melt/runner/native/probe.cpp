@@ -8,6 +8,7 @@ namespace melt {
 namespace {
 
 constexpr int64_t retry_ns = 5'000'000'000;
+constexpr int64_t tell_ns = 5'000'000'000; // so seldom that the device does not notice
 
 } // namespace
 
@@ -19,6 +20,10 @@ Probe::Probe(const ProbeSpec &spec, int64_t start_ns) : due_ns(start_ns), spec_(
 void Probe::succeeded(SampleWriter &writer, int64_t start_ns, int64_t end_ns, std::string_view raw) {
     failing_ = false;
     writer.sample(head_, start_ns, end_ns, raw);
+    if (spec_.tell && start_ns >= tell_at_ns_) {
+        tell_at_ns_ = start_ns + tell_ns;
+        writer.tell();
+    }
 }
 
 void Probe::failed(SampleWriter &writer, int64_t start_ns, const std::string &error, const std::string &message) {

@@ -38,7 +38,7 @@ class Probe {
 
   private:
     std::string head_, kept_;
-    int64_t retry_at_ns_ = 0;
+    int64_t retry_at_ns_ = 0, tell_at_ns_ = 0;
     bool failing_ = false;
 };
 

@@ -65,6 +65,8 @@ ProbeSpec parse_probe(const Json &item, int64_t period_ns, const std::string &fi
     probe.exec = strings(item.find("exec"), field + ".exec");
     probe.stream = strings(item.find("stream"), field + ".stream");
     probe.lines = strings(item.find("lines"), field + ".lines");
+    const Json *tell = item.find("tell");
+    probe.tell = tell != nullptr && tell->boolean;
     probe.period_ns = period(item.find("period_ms"), period_ns, field + ".period_ms");
     const int ways = !probe.read.empty() + !probe.exec.empty() + !probe.stream.empty();
     if (probe.name.empty() || ways != 1) {

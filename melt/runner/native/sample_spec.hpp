@@ -1,5 +1,6 @@
 // What the sampler is to read: {out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec | stream, period_ms,
-// lines}]}: a file, a program run each time for its output, or one that goes on and whose every line is a sample.
+// lines, tell}]}: a file, a program run each time for its output, or one that goes on and whose every line is a sample.
+// What a probe that is to tell says goes to stdout too, every few seconds.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@ struct ProbeSpec {
     std::string name, read;
     std::vector<std::string> exec, stream, lines;
     int64_t period_ns = 0;
+    bool tell = false;
 };
 
 struct SampleSpec {

@@ -1,7 +1,9 @@
 #include "sample_writer.hpp"
 
+#include <climits>
 #include <cstdio>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "clock.hpp"
@@ -22,6 +24,7 @@ SampleWriter::~SampleWriter() {
 }
 
 void SampleWriter::sample(const std::string &head, int64_t start_ns, int64_t end_ns, std::string_view raw) {
+    last_at_ = pending_.size();
     char stamps[64];
     std::snprintf(stamps, sizeof stamps, "{\"t_ns\":%lld,\"t_end_ns\":%lld", static_cast<long long>(start_ns),
                   static_cast<long long>(end_ns));
@@ -29,6 +32,14 @@ void SampleWriter::sample(const std::string &head, int64_t start_ns, int64_t end
     pending_ += head;
     append_escaped(pending_, raw);
     pending_ += "}\n";
+}
+
+void SampleWriter::tell() {
+    const size_t bytes = pending_.size() - last_at_;
+    pollfd out{STDOUT_FILENO, POLLOUT, 0};
+    if (bytes <= PIPE_BUF && poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0) {
+        [[maybe_unused]] const ssize_t told = write(STDOUT_FILENO, pending_.data() + last_at_, bytes);
+    }
 }
 
 void SampleWriter::failure(const std::string &probe, int64_t t_ns, const std::string &error, const std::string &message) {

@@ -18,6 +18,7 @@ class SampleWriter {
 
     bool good() const { return fd_ >= 0; } // else errno says why
     void sample(const std::string &head, int64_t start_ns, int64_t end_ns, std::string_view raw);
+    void tell(); // the sample just taken also to stdout, unless that would have to wait
     void failure(const std::string &probe, int64_t t_ns, const std::string &error, const std::string &message);
     bool flush(); // false where the file cannot be written
     bool flush_when_due(int64_t now);
@@ -25,6 +26,7 @@ class SampleWriter {
   private:
     int fd_;
     int64_t flushed_ns_;
+    size_t last_at_ = 0; // where the last sample begins in what is pending
     std::string pending_;
 };
 

@@ -39,6 +39,7 @@ class FileProbe:
         self.fd = -1
         self.retry_at_ns = 0
         self.failing = False
+        self.tells, self.tell_at_ns = bool(spec.get("tell")), 0
 
     def read(self) -> bytes:
         """The file's text as bytes; raises OSError or ProbeError."""
@@ -77,6 +78,7 @@ class ExecProbe:
         self.lines = tuple(line.encode() for line in spec.get("lines") or ())
         self.retry_at_ns = 0
         self.failing = False
+        self.tells, self.tell_at_ns = bool(spec.get("tell")), 0
 
     def read(self) -> bytes:
         """The program's stdout; raises OSError or ProbeError."""
@@ -113,6 +115,7 @@ class StreamProbe:
         self.begins = tuple(line.encode() for line in spec.get("lines") or ())
         self.retry_at_ns = 0
         self.failing = False
+        self.tells, self.tell_at_ns = bool(spec.get("tell")), 0
         self.process: subprocess.Popen[bytes] | None = None
         self.is_rest = False
         self.window_ns = self.n_lines = self.n_bytes = 0

@@ -1,7 +1,8 @@
 """Reads the probes of a spec once a period and writes their raw text, stamped, as JSON lines.
 
-Spec: ``{out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec | stream, period_ms, lines}]}``: a file, a
-program run each time for its output, or one that goes on and whose every line is a sample. On stdin a line ``pid N``
+Spec: ``{out, period_ms, root, watch_stdin_ms, probes: [{name, read | exec | stream, period_ms, lines, tell}]}``: a
+file, a program run each time for its output, or one that goes on and whose every line is a sample. What a probe that is
+to ``tell`` says goes to stdout too, every few seconds. On stdin a line ``pid N``
 starts the probes whose path holds ``{pid}``; the end of stdin ends the sampler, and so does its silence for
 ``watch_stdin_ms``; an empty line breaks it.
 """
@@ -23,6 +24,7 @@ from probes import ExecProbe, FileProbe, Probe, ProbeError, Spec, StreamProbe
 
 RETRY_NS = 5_000_000_000  # how long a probe that failed is left alone
 FLUSH_NS = 500_000_000
+TELL_NS = 5_000_000_000  # so seldom that the device does not notice
 STREAM_END_S = 1.0
 # What needs no escape in JSON: printable ASCII but the quote and the backslash.
 _PLAIN = bytes(b for b in range(0x20, 0x7F) if b not in b'"\\')
@@ -56,6 +58,9 @@ class Writer:
         probe.failing = False
         with self.lock:
             self.pending.append(line)
+        if probe.tells and started >= probe.tell_at_ns:
+            probe.tell_at_ns = started + TELL_NS
+            tell(line)
 
     def failed(self, probe: Probe, started: int, error: Exception) -> None:
         """Keeps why it said nothing, once, and leaves it alone for a while."""
@@ -83,6 +88,14 @@ class Writer:
         """Writes the rest."""
         self.flush()
         self.file.close()
+
+
+def tell(line: str) -> None:
+    """Writes a line to stdout, unless that would have to wait: nobody may be reading."""
+    told = line.encode()
+    if len(told) <= select.PIPE_BUF and select.select([], [sys.stdout.fileno()], [], 0)[1]:
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), told)
 
 
 class Schedule:

@@ -19,8 +19,9 @@ _COUNTER = "Charge counter"
 SERVICE_MS = 5000  # a service's answer takes the phone some milliseconds: seldom enough to be no load
 _LINES = (
     *(f"  {kind} powered" for kind in ("AC", "USB", "Wireless", "Dock")),
-    *(f"  {FROZEN}", "  status:", "  voltage:", "  temperature:", f"  {_COUNTER}:"),
+    *(f"  {FROZEN}", "  status:", "  level:", "  voltage:", "  temperature:", f"  {_COUNTER}:"),
 )
+_KNOWN_BY_SERVICE = ("charging", "battery_level", "temperature_c")
 _SURELY_UA = 10_000  # no phone draws ten amperes, so a larger figure is no mA
 _BATTERY_AH = (1.0, 15.0)  # what phones' batteries hold
 _UNPLUG_HINT = (
@@ -53,7 +54,7 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
         findings.miss("battery:service", why(inventory, BATTERY_SERVICE), hint, "energy_j")
     else:
         _find_service(findings, text, with_energy=not gauge.sources)
-        gauge.sources = [s for s in gauge.sources if s.quantity != "charging"]
+        gauge.sources = [s for s in gauge.sources if s.quantity not in _KNOWN_BY_SERVICE]
     used = {s.probe for s in gauge.sources}
     gauge.probes = [p for p in gauge.probes if p.name in used]
     findings.extend(gauge)
@@ -89,6 +90,7 @@ def _find_service(findings: Findings, text: str, with_energy: bool) -> None:
     findings.probes.append(Probe(name=BATTERY_SERVICE, exec=command, period_ms=SERVICE_MS, lines=_LINES))
     rows: tuple[tuple[str, str, str, Quantity, float], ...] = (
         ("charging", "battery_service_charging", "", "charging", 1.0),
+        ("level", "battery_service", "level", "battery_level", 0.01),
         ("voltage", "battery_service", "voltage", "voltage_v", 1e-3),
         ("temperature", "battery_service", "temperature", "temperature_c", 0.1),
     )
@@ -147,7 +149,7 @@ KIND = SensorKind(
     find,
     Precedence.BATTERY,
     platforms=(ANDROID,),
-    globs=(*battery.GLOBS, f"{FOLDER}/charge_counter", f"{FOLDER}/temp"),
+    globs=(*battery.GLOBS, f"{FOLDER}/charge_counter"),
     commands={BATTERY_SERVICE: "dumpsys battery"},
     parsers=_PARSERS,
     total=battery.total,

@@ -49,6 +49,15 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
             site="cpu",
         )
     )
+    findings.sources.append(
+        _Source(
+            name="android:thermal_status",
+            parser="thermal_severity",
+            quantity="thermal_status",
+            sensor="Android thermal status",
+            site="cpu",
+        )
+    )
     for one in {t.name: t for t in hal_temperatures(text)}.values():
         if one.kind not in _NO_TEMPERATURE:
             _find_temperature(findings, text, one)
@@ -93,13 +102,16 @@ def hal_temperature(raw: str, key: str) -> float | None:
 
 
 def thermal_status(raw: str, _key: str) -> float | None:
-    """Android's thermal status: 0 none; from 1, light, on it holds something back. Phones leave it at 0 while their
-    skin sensor's own status says more."""
+    """Whether it holds something back, as it does from 1, light, on."""
+    status = thermal_severity(raw, _key)
+    return None if status is None else float(status >= 1)
+
+
+def thermal_severity(raw: str, _key: str) -> float | None:
+    """Android's thermal status, 0 none to 6 shutdown. Phones leave it at 0 while their skin sensor's own says more."""
     status = labelled(raw, _STATUS)
-    if status is None:
-        return None
     skin = [t.status for t in hal_temperatures(raw) if t.kind == SKIN]
-    return float(max(status, *skin, 0) >= 1)
+    return None if status is None else max(status, *skin, 0.0)
 
 
 KIND = SensorKind(
@@ -107,5 +119,9 @@ KIND = SensorKind(
     Precedence.KERNEL,
     platforms=(ANDROID,),
     commands={THERMAL_SERVICE: "dumpsys thermalservice"},
-    parsers={"thermal_status": thermal_status, "hal_temperature": hal_temperature},
+    parsers={
+        "thermal_status": thermal_status,
+        "thermal_severity": thermal_severity,
+        "hal_temperature": hal_temperature,
+    },
 )

@@ -12,12 +12,14 @@ from melt.telemetry.kinds.base import LINUX, SLOW_MS, Findings, Precedence, Sens
 from melt.telemetry.source import Inventory, Source
 
 _FILES = (
-    *("type", "scope", "status", "present", "current_now", "voltage_now", "power_now", "charge_now", "energy_now"),
+    *("type", "scope", "status", "present", "capacity", "temp"),
+    *("current_now", "voltage_now", "power_now", "charge_now", "energy_now"),
     *("charge_full", "charge_full_design", "energy_full", "energy_full_design", "voltage_min_design"),
 )
 GLOBS = tuple(f"/sys/class/power_supply/*/{f}" for f in _FILES)
 COULOMB_PER_UAH = 3.6e-3
 JOULE_PER_UWH = 3.6e-3
+STATE_MS = 5000  # how full and how warm it is moves slowly
 # The kernel's ACPI driver caches a battery's figures this long (cache_time), and gauges are no faster.
 NATIVE_PERIOD_S = 1.0
 _Source = partial(Source, sensor="fuel gauge", site="battery", sign="unsigned", native_period_s=NATIVE_PERIOD_S)
@@ -56,6 +58,7 @@ def find_in(inventory: Inventory, period_ms: int, folders: Sequence[str]) -> Fin
             findings.add(charging, f"{folder}/status", SLOW_MS)
         else:
             findings.miss(f"battery:{name}:charging", why(inventory, f"{folder}/status"), quantity="charging")
+        _find_state(findings, inventory, folder, source)
         if _has(inventory, folder, "voltage_now"):
             voltage = source(name=f"battery:{name}:voltage", quantity="voltage_v", scale=1e-6)
             findings.add(voltage, f"{folder}/voltage_now", max(period_ms, SLOW_MS))
@@ -65,6 +68,17 @@ def find_in(inventory: Inventory, period_ms: int, folders: Sequence[str]) -> Fin
         else:
             findings.add(energy, f"{folder}/{file}", period_ms)
     return findings
+
+
+def _find_state(findings: Findings, inventory: Inventory, folder: str, source: "partial[Source]") -> None:
+    """How full it is, in percent, and how warm, in tenths of a degree."""
+    name = folder.rsplit("/", 1)[1]
+    if _has(inventory, folder, "capacity"):
+        level = source(name=f"battery:{name}:level", quantity="battery_level", scale=0.01)
+        findings.add(level, f"{folder}/capacity", STATE_MS)
+    if _has(inventory, folder, "temp"):
+        heat = source(name=f"battery:{name}:temperature", quantity="temperature_c", scale=0.1)
+        findings.add(heat, f"{folder}/temp", STATE_MS)
 
 
 def _energy(inventory: Inventory, folder: str, name: str) -> tuple[Source | None, str]:

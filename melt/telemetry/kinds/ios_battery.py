@@ -13,10 +13,10 @@ BATTERY, BATTERY_MS = "battery", 1000
 POWER_SOURCE = "IOPMPowerSource"  # the inventory's entry, a JSON object
 UPDATE_S = "battery update period"  # the inventory's entry: how often the gauge was seen to have a new figure
 VOLTAGE, CURRENT, TEMPERATURE = "Voltage", "InstantAmperage", "Temperature"
-EXTERNAL, IS_CHARGING = "ExternalConnected", "IsCharging"
+LEVEL, EXTERNAL, IS_CHARGING = "CurrentCapacity", "ExternalConnected", "IsCharging"
 UNPLUG_HINT = "An external meter, or a connection by Wi-Fi with the cable out: docs/ios.md#energy."
 _Source = partial(Source, probe=BATTERY, parser="json_number", sensor="fuel gauge", site="battery", rail="battery")
-KEYS = (VOLTAGE, CURRENT, TEMPERATURE, EXTERNAL, IS_CHARGING, "UpdateTime")
+KEYS = (VOLTAGE, CURRENT, TEMPERATURE, LEVEL, EXTERNAL, IS_CHARGING, "UpdateTime")
 
 
 def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) -> Findings:
@@ -42,6 +42,8 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
     if TEMPERATURE in battery:
         heat = source(name="battery:temperature", key=TEMPERATURE, quantity="temperature_c", scale=0.01)
         findings.sources.append(heat)
+    if LEVEL in battery:
+        findings.sources.append(source(name="battery:level", key=LEVEL, quantity="battery_level", scale=0.01))
     if battery.get(EXTERNAL) or battery.get(IS_CHARGING):
         reason = "on a cable the iPhone charges, and its battery then says nothing of the load"
         findings.miss("battery:power while charging", reason, UNPLUG_HINT, "power_w")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pymobiledevice3 import usbmux
-from pymobiledevice3.exceptions import PyMobileDevice3Exception
+from pymobiledevice3.exceptions import InvalidServiceError, PyMobileDevice3Exception
 from pymobiledevice3.lockdown import create_using_usbmux
 from pymobiledevice3.services.afc import AfcService
 from pymobiledevice3.services.diagnostics import DiagnosticsService
@@ -22,6 +22,7 @@ from melt.drivers.ios.pymd3.errors import explain
 from melt.drivers.ios.pymd3.loop import Loop
 from melt.drivers.ios.pymd3.tunnel import Tunnel
 from melt.drivers.ios.pymd3.worker_tunnel import WorkerTunnel
+from melt.errors import DeviceError
 
 T = TypeVar("T")
 _CALL_S = 20.0
@@ -164,8 +165,11 @@ class Phone:
             mover = await self.lockdown.start_lockdown_service("com.apple.crashreportmover")
             async with mover:
                 await mover.recvall(5)  # "ping": what was under way is there
-        async with AfcService(self.lockdown, _REPORTS) as afc:
-            return sorted(str(n) for n in await afc.listdir("/") if str(n).startswith(prefix))
+        try:
+            async with AfcService(self.lockdown, _REPORTS) as afc:
+                return sorted(str(n) for n in await afc.listdir("/") if str(n).startswith(prefix))
+        except InvalidServiceError as e:
+            raise DeviceError(f"{self.name}: the iPhone has no service {_REPORTS}") from e
 
     def reports(self, names: Sequence[str]) -> list[bytes]:
         """What is in reports, but for those too large to be read."""
