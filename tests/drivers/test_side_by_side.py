@@ -1,10 +1,11 @@
 """Devices of one plan at once, each in a process of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from melt.spec.plan import Plan, to_yaml
 from melt.store.store import Run
 from tests.doubles.board.box import BoardBox
 from tests.doubles.paced.fixture import paced
+from tests.doubles.phone.box import PhoneBox
 from tests.drivers.boards import Box, a_profile, box
-from tests.drivers.conftest import enrol_all, ssh_profile_of
+from tests.drivers.conftest import address_of, enrol_all, ssh_profile_of
 from tests.execution.recorder import Recorder
 from tests.support.cli import MELT, without_second_tries
 from tests.support.plans import a_plan
 from tests.support.processes import running
+from tests.support.profiles import write_profile
 from tests.support.waiting import wait_until
 
 __all__ = ["box", "paced"]
@@ -95,15 +98,57 @@ def test_boards_are_measured_at_once_and_this_machine_by_itself(
     assert (len(again.made), again.already_there) == (0, 12)
 
 
+@pytest.fixture
+def four(boards: Boards, tmp_path: Path) -> Iterator[tuple[list[str], BoardBox]]:
+    """Two boards and two phones, and of the boards the second."""
+    (one, _), (two, board) = boards(2)
+    with contextlib.ExitStack() as stack:
+        phones = [stack.enter_context(PhoneBox("pixel-8", tmp_path / f"box{i}")) for i in range(2)]
+        addresses = [dict(zip(("host", "port"), address_of(phone), strict=True)) for phone in phones]
+        profiles = [
+            write_profile(tmp_path / f"phone{i}.yaml", "adb", address={**address, "connector": "direct"})
+            for i, address in enumerate(addresses)
+        ]
+        yield [one, two, *profiles], board
+
+
 @pytest.mark.long(part="faults")
-def test_two_boards_take_as_long_as_one(boards: Boards, tmp_path: Path, tiny_model: Path, paced: Path) -> None:
-    (one, _), (two, _) = boards(2)
-    took_s = []
-    for name, profiles in (("alone", (one,)), ("both", (one, two))):
+def test_two_boards_and_two_phones_take_as_long_as_one_and_one_that_is_cut_costs_the_others_nothing(
+    four: tuple[list[str], BoardBox], tmp_path: Path, tiny_model: Path, paced: Path
+) -> None:
+    profiles, second_board = four
+    alone_s, all_s = [], 0.0
+    for name in profiles:
         began = time.monotonic()
-        assert run(paced_plan(tiny_model, *profiles, pass_ms=5000.0), tmp_path / name).complete
-        took_s.append(time.monotonic() - began)
-    assert took_s[1] < 1.3 * took_s[0]  # the second process starts, on a busy machine too
+        assert run(paced_plan(tiny_model, name, pass_ms=10_000.0), tmp_path / "alone").complete
+        alone_s.append(time.monotonic() - began)
+    began = time.monotonic()
+    assert run(paced_plan(tiny_model, *profiles, pass_ms=10_000.0), tmp_path / "all").complete
+    all_s = time.monotonic() - began
+    assert all_s < 1.15 * max(alone_s), alone_s
+
+    watcher = Cut(second_board)
+    outcome = run(paced_plan(tiny_model, *profiles, pass_ms=10_000.0), tmp_path / "cut", watcher)
+    of_others = [r.manifest for r in outcome.made if r.manifest.cell.device != "board1"]
+    assert len(of_others) == 12
+    assert all(m.status == "ok" for m in of_others)
+    assert watcher.others_took_s < 1.15 * max(alone_s), alone_s
+    assert {c.device for c in outcome.not_tried} == {"board1"}
+
+
+class Cut(Watcher):
+    """Cuts a board for good after its first run, and times all others."""
+
+    def __init__(self, board: BoardBox) -> None:
+        self._board = board
+        self._began = time.monotonic()
+        self.others_took_s = 0.0
+
+    def end(self, run: Run) -> None:
+        if run.manifest.cell.device == "board1":
+            self._board.stop()
+        else:
+            self.others_took_s = time.monotonic() - self._began
 
 
 @pytest.mark.long(part="faults")
