@@ -213,7 +213,7 @@ def test_a_program_is_started_watched_and_ended(phone: IPhone, paired: Clients, 
     assert app.alive
     listed = json.loads(paired.go_ios("ps").stdout)
     assert [p["Pid"] for p in listed if p["Name"] == "sleeper"] == [app.pid]
-    events = phone.apps.container(sleeper) / "Documents/events.jsonl"
+    events = phone.apps.container(sleeper) / "Documents/no.events.jsonl"
     wait_until(lambda: events.read_text() == "woke with one two\n")
     assert paired.go_ios_says('"cpu_total_load":', "sysmontap")
     assert paired.go_ios("kill", APP).returncode == 0

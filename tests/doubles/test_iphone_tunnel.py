@@ -48,7 +48,7 @@ def test_programs_are_started_watched_and_ended_in_a_tunnel(phone: IPhone, paire
         (app,) = phone.apps.running.values()
         listed = json.loads(paired.go_ios("ps", *tunnel).stdout)
         assert [p["Pid"] for p in listed if p["Name"] == "sleeper"] == [app.pid]
-        events = phone.apps.container(sleeper) / "Documents/events.jsonl"
+        events = phone.apps.container(sleeper) / "Documents/no.events.jsonl"
         wait_until(lambda: events.read_text() == "woke with one\n")
         assert paired.go_ios_says('"cpu_total_load":', "sysmontap", *tunnel)
         assert paired.go_ios("kill", APP, *tunnel).returncode == 0

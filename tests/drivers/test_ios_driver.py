@@ -116,7 +116,7 @@ def test_a_report_from_before_the_launch_is_of_another_process(
     sleeper.chmod(0o755)
     iphone.install(replace(melts_app(), program=sleeper))
     iphone.crash_reports.jetsam("melt-runner", 4711, 2**30)
-    driver.launch([APP_ID], {})
+    driver.launch([APP_ID], {"job_id": "a-run"})
     assert driver.death_notes(4711) == ""
     iphone.crash_reports.jetsam("melt-runner", 4712, 2**30)
     assert driver.death_notes(4712) == "jetsam: per-process-limit, at 1024 MiB"
@@ -281,7 +281,7 @@ def test_a_garbled_events_file_ends_as_a_failed_run_and_no_more(
     program.write_text("#!/bin/sh\nhead -c 3000000 /dev/urandom | tr '\\n' x\necho\necho last\n")
     program.chmod(0o755)
     iphone.install(App(APP_ID, "0.1.0", program))
-    process = driver.launch([APP_ID, "run"], {}, {})
+    process = driver.launch([APP_ID, "run"], {"job_id": "a-run"}, {})
     lines = []
     while (line := process.next_line(20)) is not None:
         lines.append(line)

@@ -73,10 +73,23 @@ def test_the_app_is_the_one_that_the_driver_looks_for() -> None:
 
 
 def test_the_scripts_that_make_headers_and_libraries_are_scripts() -> None:
-    for name in ("build-llama.sh", "job-schema.sh"):
+    for name in ("build.sh", "build-llama.sh", "job-schema.sh"):
         subprocess.run(["sh", "-n", str(APP / name)], check=True)
     assert "./job-schema.sh > build/include/job_schema.hpp" in (APP / "build-llama.sh").read_text()
     assert "$(SRCROOT)/build/include" in TARGET["settings"]["base"]["HEADER_SEARCH_PATHS"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="there it would build the app")
+def test_the_script_says_what_it_needs() -> None:
+    done = subprocess.run([str(APP / "build.sh")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "build.sh: an app for an iPhone is built on a Mac\n")
+
+
+def test_what_is_observed_is_imported() -> None:
+    """ObservableObject is Combine's."""
+    for file in (APP / "App").glob("*.swift"):
+        text = file.read_text()
+        assert "import Combine" in text or "ObservableObject" not in text, file.name
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from melt.drivers.ios.app import InstalledApp, find_app
 from melt.drivers.ios.files import AppFiles
 from melt.drivers.ios.jetsam import find_jetsam
 from melt.drivers.ios.phones import open_phone
-from melt.drivers.ios.process import EVENTS, AppProcess
+from melt.drivers.ios.process import DOCUMENTS, JOB, AppProcess, file_of, left_by_runs
 from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.errors import DEVELOPER_HINT
 from melt.drivers.ios.pymd3.instruments import Instruments
@@ -26,7 +26,6 @@ from melt.telemetry.kinds.ios_battery import BATTERY
 from melt.telemetry.source import Absent, Discovery, Probe
 from melt.util.files import cache_folder
 
-JOB = "Documents/job.json"
 _BATTERY_WATCH_S = 65.0  # gauges of phones are said to have a new figure twice a minute at worst
 _JETSAM, _MOST_REPORTS = "JetsamEvent", 5
 _REPORT_S = 5.0  # what a report of iOS takes to be written
@@ -146,7 +145,7 @@ class IosDriver:
                     self._phone = open_phone(self._profile, udid)
                 self._phone.check_alive()
                 self._tools().mach_time()
-                self._opened().size_bytes(JOB)
+                self._opened().size_bytes(DOCUMENTS)
                 self._end_stray()
                 return
             except TransientDeviceError as e:
@@ -162,11 +161,13 @@ class IosDriver:
             time.sleep(1.0)
 
     def _end_stray(self) -> None:
-        """An app of a host that died goes on to the end of its job, and would be in the measurement."""
+        """An app of a host that died goes on to the end of its job, and would be in the measurement; with its files."""
         pid = self._tools().running(self._installed().bundle_id)
         if pid:
             with contextlib.suppress(DeviceError):  # it may just have ended
                 self._tools().kill(pid)
+        for path in left_by_runs(self._opened()):
+            self._opened().remove(path)
 
     def clean(self, limit_bytes: int = 0) -> int:
         """Removes what was pushed, used longest ago first, down to a limit; the bytes removed."""
@@ -175,12 +176,12 @@ class IosDriver:
     def launch(self, argv: Sequence[str], job: Mapping[str, Any], env: Mapping[str, str] | None = None) -> AppProcess:
         """Starts the app with a job; one of melt's that still runs is ended by that."""
         bundle_id, *arguments = argv
-        container, tools = self._opened(), self._tools()
-        container.remove(EVENTS)
-        container.write(JOB, json.dumps(dict(job), indent=1).encode())
+        container, tools, run_id = self._opened(), self._tools(), str(job["job_id"])
+        container.write(file_of(run_id, JOB), json.dumps(dict(job), indent=1).encode())
         self._old_reports, self._no_reports = self._reports()
         try:
-            process = AppProcess(container, tools, tools.launch(bundle_id, [*arguments, JOB], env or {}))
+            pid = tools.launch(bundle_id, [*arguments, file_of(run_id, JOB)], env or {})
+            process = AppProcess(container, tools, pid, run_id)
             self._processes.append(process)
         except KeyboardInterrupt:  # before the iPhone's answer came, it may have started the app
             with contextlib.suppress(MeltError):
@@ -203,7 +204,7 @@ class IosDriver:
         tell: Collection[str] = (),
     ) -> PhoneRecording:
         """Has the iPhone send its samples; it needs no sampler's program."""
-        return PhoneRecording(self._phone, self._opened(), self._tools(), probes, tell)
+        return PhoneRecording(self._phone, self._opened(), self._tools(), probes, tell, run_id)
 
     def clock(self) -> ClockReading:
         """mach_continuous_time, by the quickest of several answers."""

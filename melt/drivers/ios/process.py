@@ -1,9 +1,10 @@
 """melt's app at work. See ``melt.drivers.base.Process``.
 
-What it says is in Documents/events.jsonl, which it writes and flushes itself. Its stdout only says when to look: so
+What it says is in a file of its run, which it writes and flushes itself. Its stdout only says when to look: so
 nothing is lost where stdout is, and while it computes nobody asks the phone for anything but once in seconds.
 """
 
+import contextlib
 import json
 import threading
 
@@ -11,10 +12,12 @@ from melt.drivers.base import ExitStatus
 from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Ended, Instruments
 from melt.drivers.output import Output
+from melt.drivers.remote.files import safe_name
 from melt.errors import DeviceError, MeltError, TransientDeviceError
 from melt.spec.events import MAX_LINE_CHARS
 
-EVENTS = "Documents/events.jsonl"
+DOCUMENTS = "Documents"
+JOB, EVENTS, OWN_SAMPLES = "job.json", "events.jsonl", "telemetry.jsonl"  # how a run's files end
 _LOOK_S = 3.0  # without a word from stdout
 _PART_BYTES = 2**20
 _KILL_S = 10.0
@@ -33,11 +36,23 @@ _SIGNALS = {  # Darwin's
 }
 
 
+def file_of(run_id: str, kind: str) -> str:
+    """Where the app finds its job or leaves what it has to say, a file a run: two computers have none in common."""
+    return f"{DOCUMENTS}/{safe_name(run_id)}.{kind}"
+
+
+def left_by_runs(container: Container) -> list[str]:
+    """Such files in the app's container."""
+    names = container.names(DOCUMENTS)
+    return [f"{DOCUMENTS}/{name}" for name in names if name.endswith((f".{JOB}", f".{EVENTS}", f".{OWN_SAMPLES}"))]
+
+
 class AppProcess:
     """Follows the file until the app has ended."""
 
-    def __init__(self, container: Container, instruments: Instruments, pid: int) -> None:
-        self._container, self._instruments = container, instruments
+    def __init__(self, container: Container, instruments: Instruments, pid: int, run_id: str) -> None:
+        self._container, self._instruments, self._run_id = container, instruments, run_id
+        self._events = file_of(run_id, EVENTS)
         self.pid: int | None = pid
         self._output = Output()
         self._rest = b""
@@ -71,7 +86,7 @@ class AppProcess:
             self._output.put(None)
 
     def _read_on(self) -> None:
-        while part := self._container.read(EVENTS, self._offset, _PART_BYTES):
+        while part := self._container.read(self._events, self._offset, _PART_BYTES):
             self._offset += len(part)
             *lines, self._rest = (self._rest + part).split(b"\n")
             for line in lines:
@@ -123,6 +138,9 @@ class AppProcess:
             except MeltError:
                 pass  # it has ended by itself, or is out of reach
         self._thread.join(_KILL_S)
+        with contextlib.suppress(MeltError):  # out of reach: the next run removes what is left
+            self._container.remove(self._events)
+            self._container.remove(file_of(self._run_id, JOB))
 
 
 def _is_done(line: str) -> bool:

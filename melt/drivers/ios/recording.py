@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from melt.drivers.ios.process import OWN_SAMPLES, file_of
 from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Instruments, MachTime, Row
 from melt.drivers.ios.pymd3.phone import Phone
@@ -25,7 +26,6 @@ from melt.telemetry.kinds.ios_app import APP, GPU, OWN_MEMORY, SYSTEM
 from melt.telemetry.kinds.ios_battery import BATTERY
 from melt.telemetry.source import Probe
 
-OWN_SAMPLES = "Documents/telemetry.jsonl"
 _MAX_OWN_BYTES = 16 * 2**20
 _MOST_TOLD = 1000
 _READ_S = 5.0  # where the phone hangs, others wait for it already
@@ -41,9 +41,10 @@ class PhoneRecording:
         instruments: Instruments,
         probes: Sequence[Probe],
         tell: Collection[str],
+        run_id: str,
     ) -> None:
         self._phone, self._container, self._pid = phone, container, 0
-        container.remove(OWN_SAMPLES)
+        self._own = file_of(run_id, OWN_SAMPLES)
         self._mach, self._ahead_ns = _clocks(instruments)
         self._file = tempfile.NamedTemporaryFile("w", prefix="melt-telemetry-", delete=False)  # noqa: SIM115
         wanted = {p.name: p for p in probes}
@@ -102,7 +103,8 @@ class PhoneRecording:
         """Adds what the app sampled of itself, all by time."""
         if not self._pid or not self._brings_own:
             return
-        own = own_samples(self._container.read(OWN_SAMPLES, 0, _MAX_OWN_BYTES, _READ_S).decode(errors="replace"))
+        own = own_samples(self._container.read(self._own, 0, _MAX_OWN_BYTES, _READ_S).decode(errors="replace"))
+        self._container.remove(self._own)
         lines = [(json.loads(line)["t_ns"], line) for line in path.read_text(encoding="utf-8").splitlines()]
         path.write_text("".join(f"{line}\n" for _, line in sorted([*lines, *own])), encoding="utf-8")
 

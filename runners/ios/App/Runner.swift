@@ -1,3 +1,4 @@
+import Combine
 import Foundation
 import UIKit
 import os
@@ -6,15 +7,19 @@ import os
 final class Runner: ObservableObject {
     @Published private(set) var status = "melt's runner.\nStart it from a computer: melt run --device iphone"
 
-    private let events = NSHomeDirectory() + "/Documents/events.jsonl"
-    private let telemetry = NSHomeDirectory() + "/Documents/telemetry.jsonl"
+    // Beside the job, which is the last word: Documents/RUN.job.json.
+    private var events = ""
+    private var telemetry = ""
     private var watch: DispatchSourceFileSystemObject?
     private var timer: DispatchSourceTimer?
     private var observers: [NSObjectProtocol] = []
 
     /// Does the job that the words name; without words, as when a person taps the app, nothing.
     func start(words: [String]) {
-        guard !words.isEmpty, watch == nil else { return }
+        guard let job = words.last, job.hasSuffix(".job.json"), watch == nil else { return }
+        let run = NSHomeDirectory() + "/" + job.dropLast("job.json".count)
+        events = run + "events.jsonl"
+        telemetry = run + "telemetry.jsonl"
         status = "Measuring. Leave the app open and the screen on."
         UIApplication.shared.isIdleTimerDisabled = true
         // Paths in a job count from the container, whose place on the disk a computer does not know.

@@ -36,8 +36,8 @@ class App:
 class RunningApp:
     """A process in its container.
 
-    As melt's app does, what it writes to stdout goes to Documents/events.jsonl first, and the memory that it may still
-    take to Documents/telemetry.jsonl.
+    As melt's app does, what it writes to stdout goes to a file beside its job first, and the memory that it may still
+    take to another.
     """
 
     def __init__(self, app: App, container: Path, argv: Sequence[str], env: Mapping[str, str]) -> None:
@@ -54,8 +54,10 @@ class RunningApp:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self._events = (container / "Documents" / "events.jsonl").open("ab", buffering=0)
-        self._telemetry = (container / "Documents" / "telemetry.jsonl").open("ab", buffering=0)
+        job = argv[-1] if argv and argv[-1].endswith(".job.json") else "Documents/no.job.json"
+        run = container / job.removesuffix("job.json")
+        self._events = Path(f"{run}events.jsonl").open("ab", buffering=0)  # noqa: SIM115
+        self._telemetry = Path(f"{run}telemetry.jsonl").open("ab", buffering=0)  # noqa: SIM115
         self._over = threading.Event()
         self._threads = [threading.Thread(target=t, daemon=True) for t in (self._follow, self._sample_memory)]
         for thread in self._threads:
