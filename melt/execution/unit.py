@@ -109,8 +109,8 @@ def _measured(bench: _Bench) -> Evidence:
         bench.watcher.phase("push")
         placed = _place(bench)
         evidence = replace(evidence, job=placed.job, runner_sha256=placed.bundle.runner_sha256)
-        evidence = replace(evidence, discovery=bench.driver.discover())
         evidence = _under_conditions(bench, evidence)
+        evidence = replace(evidence, discovery=bench.driver.discover())  # what the sensors tell under them
         bench.watcher.phase("cool")
         evidence = _cooled(bench, evidence)
         return _recorded(bench, placed, evidence)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,20 @@ def test_a_condition_without_effect_is_none(honours: bool, tmp_path: Path, monke
             )
         driver.close()
         assert "false" in phone_says(phone, "getprop power.battery_input.suspended")
+
+
+def test_sensors_are_judged_under_the_conditions(tmp_path: Path) -> None:
+    """Of a full phone on its cable nobody can tell the gauge's unit; of one that lives on its battery it is plain."""
+    phone = PhoneBox("pixel-8", tmp_path / "phone", traits={"idle_w": 0.8, "core_w": 0.0, "charger_w": 0.8})
+    maker = {"ro.product.manufacturer": "Acme"}  # Google's are known
+    phone.recording = replace(phone.recording, properties=phone.recording.properties | maker)
+    with phone:
+        driver = connect(profile_of(phone, "direct"))
+        [gauge] = [a for a in driver.discover().absent if a.name == "battery:current"]
+        assert "in mA or in uA" in gauge.reason
+        driver.condition({"charging": "suspended"})
+        assert [s for s in driver.discover().sources if s.name == "battery:battery:power"]
+        driver.close()
 
 
 def phone_says(phone: PhoneBox, script: str) -> str:

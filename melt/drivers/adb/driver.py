@@ -1,7 +1,7 @@
 """An Android phone by adb. See ``melt.drivers.base.ShellDriver``."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from melt.drivers.adb.conditions import phone_conditions
 from melt.drivers.adb.logcat import death_notes
@@ -16,7 +16,7 @@ from melt.errors import DeviceGoneError
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import android, android_facts
-from melt.telemetry.kinds.power_rails import PREFIX
+from melt.telemetry.kinds.power_rails import PREFIX, Rail
 from melt.telemetry.source import Absent, Discovery, Inventory, Probe
 
 WORK_FOLDER = "/data/local/tmp/melt"
@@ -39,6 +39,8 @@ class AdbDriver(RemoteDriver):
     def __init__(self, profile: DeviceProfile, opener: Callable[[], Connection]) -> None:
         self._inventory: Inventory | None = None
         self._discovery: Discovery | None = None
+        self._judged_under_conditions = False
+        self._rails: tuple[list[Rail], str] | None = None
         folder = profile.work_folder or WORK_FOLDER
         super().__init__(profile, lambda: AdbRemote(opener()), folder, phone_conditions)
 
@@ -58,11 +60,20 @@ class AdbDriver(RemoteDriver):
     def discover(self) -> Discovery:
         """The telemetry that adb's shell may read on this phone."""
         if self._discovery is None:
-            rails, reason = find_rails(self._remote)
+            rails, reason = self._rails = self._rails or find_rails(self._remote)
             discovery = android.discover(self._read_inventory(), self._profile.sensors, rails)
             absent = (Absent(name="power rails", reason=reason, quantity="power_w"),) if reason else ()
             self._discovery = discovery.model_copy(update={"absent": (*discovery.absent, *absent)})
         return self._discovery
+
+    def condition(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
+        """Sets what the profile asks for. The sensors are judged anew under it: a full battery on its cable moves no
+        gauge, and one whose charging is suspended does."""
+        left = super().condition(wanted)
+        if wanted and not self._judged_under_conditions:
+            self._judged_under_conditions = True
+            self._inventory = self._discovery = None
+        return left
 
     def _read_inventory(self) -> Inventory:
         if self._inventory is None:
