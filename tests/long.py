@@ -43,12 +43,13 @@ PARTS = (
     Part("doubles", "the tests' doubles against other makers' clients", ((*PYTEST, "-m", "doubles"),)),
     Part(
         "fuzz",
-        "every property test with 5,000 examples of its own",
+        "a million damaged inputs for all that melt reads, and every property test with 5,000 examples of its own",
         (
             (
                 *(*PYTEST, "-n2", "--dist=loadfile", "--timeout=7200", "-m", "hypothesis"),
                 *("--hypothesis-profile=explore", "--hypothesis-seed={seed}"),
             ),
+            (sys.executable, "-m", "tests.fuzz", "--count", "1000000", "--seed", "{seed}"),
         ),
     ),
     Part(

@@ -49,10 +49,11 @@ class LimitsWatch:
         for line in lines:
             try:
                 row = json.loads(line) if len(line) <= _MOST_CHARS else {}
-                t_ns, probe, raw = int(row["t_ns"]), str(row["probe"]), str(row["raw"])
+                t_ns, probe, raw = row["t_ns"], row["probe"], row["raw"]
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
-            self.read(probe, raw, t_ns)
+            if isinstance(t_ns, int) and isinstance(probe, str) and isinstance(raw, str):
+                self.read(probe, raw, t_ns)
 
     def read(self, probe: str, raw: str, t_ns: int) -> None:
         """Takes what one probe said."""

@@ -82,6 +82,7 @@ def test_what_is_severe_now_is_beyond_now() -> None:
     "line",
     [
         *("", "no JSON", "[]", "null", '"heat"', "{}", '{"t_ns": "x", "probe": "heat", "raw": "999"}'),
+        *('{"t_ns": Infinity, "probe": "heat", "raw": "999"}', '{"t_ns": 1, "probe": "heat", "raw": 999}'),
         *('{"t_ns": 1, "probe": "heat", "raw": "warm"}', '{"t_ns": 1, "probe": "other", "raw": "999"}'),
         *('{"t_ns": 1, "probe": ["heat"], "raw": {}}', "[" * 70_000, "[" * 10_000),
     ],
