@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from melt.drivers import connect
+from melt.drivers.adb.conditions import airplane_mode
 from melt.drivers.adb.driver import AdbDriver
 from melt.drivers.adb.server import AdbServer
 from melt.drivers.base import DeviceFile
@@ -180,6 +181,21 @@ def test_conditions_that_a_phone_does_not_have_are_told_and_nothing_is_set(phone
     ]
     assert not asked(phone, "settings", "put")
     assert not asked(phone, "cmd", "connectivity")
+
+
+def test_airplane_mode_that_cuts_the_link_is_undone_by_the_phone(
+    phone: PhoneBox, driver: AdbDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wi-Fi that does not come back would leave nobody to switch it on."""
+    monkeypatch.setitem(driver._conditions._by_name, "airplane_mode", airplane_mode(3))
+    phone.set_command("svc wifi enable", "")
+    began = time.monotonic()
+    [refused] = driver.condition({"airplane_mode": "on"})
+    assert refused.name == "airplane_mode"
+    assert "still says '0'" in refused.reason
+    assert 2 < time.monotonic() - began < 30
+    driver.check_alive()
+    driver.close()
 
 
 def test_airplane_mode_over_wifi_keeps_the_link(phone: PhoneBox, driver: AdbDriver) -> None:

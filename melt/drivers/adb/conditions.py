@@ -6,6 +6,23 @@ from melt.drivers.remote.base import Remote
 from melt.drivers.remote.conditions import RemoteConditions
 from melt.drivers.remote.knobs import Conditions, Knob, Knobs
 
+UNDO_S = 20  # less than a command of melt's waits for its answer
+_PENDING = "/data/local/tmp/.melt-airplane"
+
+
+def airplane_mode(undo_s: int) -> Knob:
+    """Wi-Fi comes back in the same command line: adb may be running over it. Whether it was on is asked before, since
+    some phones say no as soon as airplane mode is set. Where it does not come back, nobody could undo it from afar: the
+    phone does so itself, unless it is told soon that it is still heard."""
+    undo = f"sleep {undo_s}; [ -e {_PENDING} ] && cmd connectivity airplane-mode disable; rm -f {_PENDING}"
+    return Knob(
+        f"wifi=$(settings get global wifi_on); if [ {{}} = 1 ]; then touch {_PENDING}; "
+        f"setsid sh -c '{undo}' </dev/null >/dev/null 2>&1 & cmd connectivity airplane-mode enable; "
+        '[ "$wifi" = 0 ] || svc wifi enable; else cmd connectivity airplane-mode disable; fi',
+        "settings get global airplane_mode_on",
+        confirm=f"rm -f {_PENDING}",
+    )
+
 
 def _setting(name: str) -> Knob:
     space, key = name.split("/")
@@ -22,13 +39,7 @@ KNOBS: Mapping[str, Knob] = {
             "system/screen_off_timeout",
         )
     },
-    # Wi-Fi comes back in the same command line: adb may be running over it. Whether it was on is asked before, since
-    # some phones say no as soon as airplane mode is set.
-    "airplane_mode": Knob(
-        "wifi=$(settings get global wifi_on); if [ {} = 1 ]; then cmd connectivity airplane-mode enable; "
-        '[ "$wifi" = 0 ] || svc wifi enable; else cmd connectivity airplane-mode disable; fi',
-        "settings get global airplane_mode_on",
-    ),
+    "airplane_mode": airplane_mode(UNDO_S),
     "doze": Knob(
         "if [ {} = 1 ]; then dumpsys deviceidle enable; else dumpsys deviceidle disable; fi",
         "dumpsys deviceidle enabled",

@@ -15,6 +15,7 @@ from melt.errors import DeviceError
 from melt.telemetry.source import Absent
 
 _EFFECT_S = 5.0
+_HEARD_S = 2.0  # a link that is cut is so by then
 _VALUE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
 
 
@@ -72,8 +73,12 @@ class RemoteConditions:
     def _change(self, knob: str, raw: str) -> str:
         """Why it was refused; empty where the device took it and says so."""
         reason = self._write(knob, raw)
+        if not reason and self._by_name[knob].confirm:
+            time.sleep(_HEARD_S)
         if not reason and self._by_name[knob].read and (now := self._read(knob)) != raw:
             return f"the {self._remote.what} took {raw!r} and still says {now!r}"
+        if not reason and (confirm := self._by_name[knob].confirm):
+            run_command(self._remote, confirm)
         return reason
 
     def _without_effect(self, knob: str, raw: str) -> str:

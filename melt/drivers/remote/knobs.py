@@ -23,6 +23,7 @@ class Knob:
     unset: str = ""  # how to take the value away again, where it was not set at all
     keeps: str = ""
     moves: tuple[str, ...] = ()  # other knobs that change with it
+    confirm: str = ""  # tells the device, once it is set, that it is still heard: else it undoes it by itself
     effect: str = ""  # a command that says the value by what the device does; of any value but the one it keeps
 
 
