@@ -154,7 +154,7 @@ def total_energy(
     """The window's energy over every source that counts in the device's total; NaN if one of them fails."""
     sources = [s for s in discovery.sources if s.counts_in_total]
     if not sources:
-        return PhaseEnergy(reason="no power sensor")
+        return PhaseEnergy(reason=discovery.why_no_energy)
     # Whether the total is precise enough is asked of the sum: a rail that hardly takes anything may be known less well.
     of_one = replace(demand, of_power=math.inf, of_counter=math.inf)
     parts = [source_energy(discovery, series, s, t0_ns, t1_ns, edges_ns=edges_ns, demand=of_one) for s in sources]

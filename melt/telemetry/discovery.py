@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from melt.errors import MeltError
 from melt.spec.profile import Sensors
-from melt.telemetry.kinds.base import Findings, SensorKind
+from melt.telemetry.kinds.base import NO_TOTAL_HINT, Findings, SensorKind
 from melt.telemetry.registry import registry, unusable
-from melt.telemetry.source import Absent, Discovery, Inventory, Source
+from melt.telemetry.source import NO_ENERGY, OF_ENERGY, Absent, Discovery, Inventory, Source
 from melt.util.plugins import HINT
 
 MAX_NAMED = 32
-NO_ENERGY = "energy"  # the absent total of a device
 
 
 def kinds_for(platform: str) -> dict[str, SensorKind]:
@@ -48,11 +47,12 @@ def discover(platform: str, inventory: Inventory, sensors: Sensors) -> Discovery
     disabled = [s for s in findings.sources if s not in kept]
     findings.absent += [Absent(name=s.name, reason="disabled in the profile", quantity=s.quantity) for s in disabled]
     total = _wanted_total(findings, kept, sensors.total) if sensors.total else _total(findings, kept, of_kind)
+    no_total = () if total else (_no_total(findings, kept, bool(sensors.total)),)
     used = {s.probe for s in kept}
     return Discovery(
         probes=tuple(p for p in findings.probes if p.name in used),
         sources=tuple(s.model_copy(update={"counts_in_total": s.name in total}) for s in kept),
-        absent=tuple(findings.absent),
+        absent=(*(a for a in findings.absent if a.name != NO_ENERGY), *no_total),
     )
 
 
@@ -89,8 +89,29 @@ def _total(findings: Findings, kept: list[Source], of_kind: Mapping[str, set[str
             continue
         if total:
             return total
-    findings.miss(NO_ENERGY, "nothing here measures power", "An external meter, or a device with a sensor, is needed.")
     return set()
+
+
+def _no_total(findings: Findings, kept: list[Source], is_named: bool) -> Absent:
+    """Why there is no total, and what would bring one."""
+    if is_named:
+        reason = "the profile's sensors.total names no power or energy source that is here"
+        return Absent(name=NO_ENERGY, reason=reason, hint="Mend it there, or leave it out.")
+    told = next((a for a in findings.absent if a.name == NO_ENERGY), None)
+    if told:
+        return told
+    # A sensor that is there is named after its kind and itself; where there is none, by the kind alone.
+    unusable = [a for a in findings.absent if a.quantity in OF_ENERGY and ":" in a.name]
+    if unusable:
+        first = unusable[0]
+        alike = sum(a.reason == first.reason for a in unusable)
+        names = f"{first.name} and {alike - 1} more" if alike > 1 else first.name
+        return Absent(name=NO_ENERGY, reason=f"{names}: {first.reason}", hint=first.hint)
+    if any(s.is_of_energy for s in kept):
+        reason = "nothing that measures power here is known to measure all that the device takes"
+        return Absent(name=NO_ENERGY, reason=reason, hint=NO_TOTAL_HINT)
+    hint = "An external meter, or a device with a sensor, is needed."
+    return Absent(name=NO_ENERGY, reason="nothing here measures power", hint=hint)
 
 
 def _wanted_total(findings: Findings, kept: list[Source], wanted: tuple[str, ...]) -> set[str]:

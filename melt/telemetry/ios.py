@@ -9,7 +9,7 @@ from melt.telemetry import discovery
 from melt.telemetry.kinds import ios_app, ios_battery
 from melt.telemetry.kinds.base import IOS
 from melt.telemetry.kinds.ios_app import OWN_MEMORY
-from melt.telemetry.source import Discovery, Inventory, InventoryEntry
+from melt.telemetry.source import NO_ENERGY, Discovery, Inventory, InventoryEntry
 
 _LATEST_NS = 2**62
 
@@ -29,7 +29,7 @@ def discover(battery: Mapping[str, Any], cores: int | None, update_s: float | No
     )
     discovered = discovery.discover(IOS, inventory, sensors)
     # What its battery lacks is told already.
-    absent = tuple(a for a in discovered.absent if a.name != discovery.NO_ENERGY or not battery)
+    absent = tuple(a for a in discovered.absent if a.name != NO_ENERGY or not battery)
     return discovered.model_copy(update={"absent": absent})
 
 

@@ -28,6 +28,7 @@ Quantity = Literal[
     "battery_level",  # of what the full battery holds, 0 to 1
 ]
 OF_ENERGY: tuple[Quantity, ...] = ("power_w", "energy_j")  # joules are made of these alone
+NO_ENERGY = "energy"  # the absent total of a device
 Memory = Literal[
     "",  # no memory
     "rss",  # a process's resident set
@@ -147,6 +148,13 @@ class Discovery(_Frozen):
     probes: tuple[Probe, ...] = ()
     sources: tuple[Source, ...] = ()
     absent: tuple[Absent, ...] = ()
+
+    @property
+    def why_no_energy(self) -> str:
+        """Why nothing counts in the total, where nothing does."""
+        of_total = [a.reason for a in self.absent if a.name == NO_ENERGY]
+        of_sensors = [a.reason for a in self.absent if a.quantity in OF_ENERGY]
+        return next(iter(of_total + of_sensors), "no power sensor")
 
 
 class InventoryEntry(_Frozen):

@@ -160,7 +160,11 @@ class TestRails:
             "SYS5V",
         ]
         again = {p.replace("1-0041", "1-0045"): t for p, t in tree.items() if "1-0041" in p}
-        assert total(discover(tree | again)) == []  # which of the two is meant, nobody can tell
+        found = discover(tree | again)
+        assert total(found) == []
+        shared = "several rails are called CV, VDDRQ and SYS5V"
+        assert found.why_no_energy == f"{shared}, and which of them the board's total has, nobody can tell"
+        assert "sensors: total:" in absent(found, "energy")
 
 
 class TestOtherSensors:

@@ -6,7 +6,7 @@ import pytest
 
 from melt.spec.profile import Sensors
 from melt.telemetry import linux
-from melt.telemetry.source import Discovery, Inventory, natural
+from melt.telemetry.source import NO_ENERGY, Discovery, Inventory, natural
 from tests.telemetry.replay import inventory_of, load_tree
 
 LAPTOP, PI, NANO, AGX = "laptop-xps15-9560", "raspberry-pi-4", "jetson-orin-nano", "jetson-agx-orin"
@@ -91,7 +91,9 @@ def test_battery_without_a_gauge_and_a_mouse_is_no_power_sensor() -> None:
     found = discover(LAPTOP, denied_rapl() | gone | {mouse + "type": "Battery\n", mouse + "scope": "Device\n"})
     assert total(found) == []
     assert "gauge" in absent(found, "battery:BAT0:power")
-    assert "external meter" in absent(found, "energy")
+    assert absent(found, "energy") == absent(found, "rapl:package-0").replace(
+        "reading", "rapl:package-0 and 3 more: reading"
+    )
     assert not any("hid-1" in n for n in names(found))
 
 
@@ -122,7 +124,34 @@ def test_board_of_unknown_rails_has_no_total_and_says_what_to_do() -> None:
     label = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1/in1_label"
     found = discover(NANO, {label: "SOMETHING\n"})
     assert total(found) == []
-    assert "sensors: total:" in absent(found, "board total")
+    assert absent(found, "energy").startswith("no rail is known to be all that the board takes | Name the sources")
+
+
+def test_nothing_is_missing_where_the_profile_names_the_total() -> None:
+    label = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1/in1_label"
+    found = discover(NANO, {label: "SOMETHING\n"}, total=("*:SOMETHING",))
+    assert total(found) == ["ina3221:1-0040:1:SOMETHING"]
+    assert NO_ENERGY not in {a.name for a in found.absent}
+
+
+def test_a_total_that_is_not_here_is_the_profiles() -> None:
+    found = discover(NANO, total=("rapl:*",))
+    assert found.why_no_energy == "the profile's sensors.total names no power or energy source that is here"
+
+
+def test_rails_that_may_not_be_read_are_the_reason() -> None:
+    rails = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/"
+    found = discover(AGX, {f"{rails}curr3_input": DENIED})
+    assert found.why_no_energy == "ina3221:1-0040:3:VIN_SYS_5V0: reading it is not permitted (EACCES)"
+    assert f"sudo chmod a+r {rails}curr3_input" in absent(found, "energy")
+    found = discover(AGX, {p: DENIED for p in load_tree(AGX) if "/hwmon/" in p and p.endswith("_input")})
+    assert found.why_no_energy.startswith("ina3221:1-0040:1:VDD_GPU_SOC and 3 more: reading it is not permitted")
+    assert "hwmon power" not in {a.name for a in found.absent}  # there is one
+
+
+def test_a_total_that_the_profile_disables_is_the_reason() -> None:
+    found = discover(NANO, disable=("*:VDD_IN",))
+    assert found.why_no_energy == "ina3221:1-0040:1:VDD_IN: disabled in the profile"
 
 
 def test_thor_input_rail_is_in_the_label_file() -> None:

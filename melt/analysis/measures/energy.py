@@ -205,7 +205,7 @@ def phase_energies(rec: RunRecord, series: Mapping[str, Series]) -> PhaseEnergie
     counted = [s for s in discovery.sources if s.counts_in_total]
     sensor, site = (", ".join(sorted({str(getattr(s, field)) for s in counted})) for field in ("sensor", "site"))
     if not counted:
-        missing = dict.fromkeys(PHASES, "no power sensor")
+        missing = dict.fromkeys(PHASES, discovery.why_no_energy)
         return PhaseEnergies(reasons=tuple(missing for _ in rec.timed or rec.durations))
     energy = partial(total_energy, discovery, series, edges_ns=edges_ns)
     idle_t_ns = rec.manifest.idle_t_ns

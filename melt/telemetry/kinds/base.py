@@ -10,6 +10,7 @@ from melt.telemetry.source import Absent, Inventory, Probe, Quantity, Source
 
 SLOW_MS = 1000  # temperatures, clocks and memory of the whole device change no faster than this matters
 LINUX, ANDROID, IOS = "linux", "android", "ios"
+NO_TOTAL_HINT = "Name the sources that make its total under `sensors: total:` in the device's profile."
 
 # What an errno means to somebody who wonders why there is no figure.
 REASONS = {

@@ -8,7 +8,9 @@ has two inputs, one of which is measured behind five of the rails, and the other
 from collections import Counter
 from collections.abc import Sequence
 
-from melt.telemetry.source import Site, Source
+from melt.telemetry.kinds.base import NO_TOTAL_HINT, Findings
+from melt.telemetry.source import NO_ENERGY, Site, Source
+from melt.util.text import joined
 
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")  # one of these is all that the module takes
 _FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
@@ -35,6 +37,21 @@ def board_total(rails: Sequence[Source]) -> list[str]:
         if all(times[label] == 1 for label in labels):
             return [by_rail[label] for label in labels]
     return []
+
+
+def miss_total(findings: Findings, rails: Sequence[Source]) -> None:
+    """Records why ``board_total`` finds none among some rails; nothing where there are no rails."""
+    times = Counter(s.rail for s in rails)
+    for labels in _SUMS:
+        shared = [label for label in labels if times[label] > 1]
+        if shared and all(times[label] for label in labels):
+            reason = (
+                f"several rails are called {joined(shared)}, and which of them the board's total has, nobody can tell"
+            )
+            return findings.miss(NO_ENERGY, reason, NO_TOTAL_HINT)
+    if rails:
+        findings.miss(NO_ENERGY, "no rail is known to be all that the board takes", NO_TOTAL_HINT)
+    return None
 
 
 def with_holders(sources: Sequence[Source]) -> list[Source]:

@@ -9,7 +9,7 @@ from functools import partial
 
 from melt.spec.profile import Sensors
 from melt.telemetry.kinds.base import LINUX, Findings, Precedence, SensorKind, why
-from melt.telemetry.kinds.board_rails import board_total, rail_site, with_holders
+from melt.telemetry.kinds.board_rails import board_total, miss_total, rail_site, with_holders
 from melt.telemetry.source import Inventory, Quantity, Site, Source
 
 _INA = "/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
@@ -36,7 +36,6 @@ GPU_CHIPS = ("amdgpu", "i915", "xe", "nouveau")
 # An idle rail may read a little below zero, and that is kept.
 _Source = partial(Source, sign="load_positive", native_period_s=NATIVE_PERIOD_S)
 NO_MONITOR_HINT = "Boards such as NVIDIA's Jetson have one; most PCs do not."
-NO_TOTAL_HINT = "Name the rails that make the board's total under `sensors: total:` in the device's profile."
 
 
 def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> Findings:
@@ -53,9 +52,9 @@ def find(inventory: Inventory, sensors: Sensors, _earlier: Sequence[Source]) -> 
         if inventory.text(f"{folder}/name") != "ina3221":
             _find_chip(findings, inventory, folder, period_ms)
     rails = [s for s in findings.sources if s.quantity == "power_w"]
-    if rails and not total(findings.sources):
-        findings.miss("board total", "no rail is known to be all that the board takes", NO_TOTAL_HINT, "power_w")
-    if not rails:
+    if not total(findings.sources) and not findings.absent:
+        miss_total(findings, rails)
+    if not rails and not findings.absent:
         findings.miss("hwmon power", "no power monitor", NO_MONITOR_HINT, "power_w")
     return findings
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from melt.spec.profile import Sensors
 from melt.telemetry.kinds.base import LINUX, Findings, Precedence, SensorKind
-from melt.telemetry.kinds.board_rails import board_total, rail_site, with_holders
+from melt.telemetry.kinds.board_rails import board_total, miss_total, rail_site, with_holders
 from melt.telemetry.source import Inventory, Probe, Source
 
 NAME = "tegrastats"
@@ -79,6 +79,8 @@ def find(inventory: Inventory, sensors: Sensors, earlier: Sequence[Source]) -> F
                 )
             )
         findings.sources = with_holders(findings.sources)
+        if not total(findings.sources):
+            miss_total(findings, findings.sources)
     of_gpu = partial(source, site="gpu")
     known = {s.quantity for s in earlier if s.site == "gpu"}
     if "utilisation" not in known and gpu_percent(line, "") is not None:
