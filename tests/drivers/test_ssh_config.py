@@ -91,6 +91,30 @@ class TestConfiguration:
                 run_command(remote, "true", 20)
             remote.close()
 
+    def test_a_gate_that_lets_nobody_through_says_so(self, tmp_path: Path, home: Path, board: Sshd) -> None:
+        with Sshd(tmp_path / "gate", None, "AllowTcpForwarding no") as gate:
+            with pytest.raises(ConnectionLostError, match="forwards no connections") as e:
+                enrol_all(behind(gate, board, home))
+            assert "Channel" not in e.value.message
+
+    def test_a_board_behind_a_gate_that_is_off(self, tmp_path: Path, home: Path, board: Sshd) -> None:
+        with Sshd(tmp_path / "gate", None, "AllowTcpForwarding yes") as gate:
+            board.stop()
+            with pytest.raises(ConnectionLostError, match=f"port {board.port}: the host before it cannot reach it$"):
+                enrol_all(behind(gate, board, home))
+
+    def test_a_server_that_gives_no_session_says_so(self, tmp_path: Path, home: Path) -> None:
+        with Sshd(tmp_path / "full", None, "MaxSessions 0") as full:
+            full.authorised.write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+            enrol_all(ssh_profile_of(full))
+            remote = SshRemote(open_way(ssh_profile_of(full)), "board")
+            for ask in (remote.check_alive, lambda: run_command(remote, "true")):
+                with pytest.raises(
+                    ConnectionLostError, match=r"its SSH server opens no more sessions \(MaxSessions\)$"
+                ):
+                    ask()
+            remote.close()
+
     def test_letting_go_through_a_gate_that_has_just_gone(
         self, tmp_path: Path, home: Path, board: Sshd, monkeypatch: pytest.MonkeyPatch
     ) -> None:

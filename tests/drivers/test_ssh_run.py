@@ -59,7 +59,7 @@ def test_the_command_line_enrols_and_measures(
     assert "If you know the fingerprint: --yes" in alone.stderr
     enrolled = melt_cli("devices", "enrol", str(path), "--yes")
     assert board.fingerprint in enrolled.stdout
-    assert "kept in known_hosts" in enrolled.stdout
+    assert f"kept in {home}/.ssh/known_hosts" in enrolled.stdout
     assert "known already" in melt_here("devices", "enrol", str(path)).stdout
     words = ["run", "--device", str(path), "--model", str(tiny_model), "--context", "64", "--gen", "16"]
     words += ["--sessions", "1", "--threads", "1", "--runner", "native", "--set", "idle_s=0.5"]

@@ -4,9 +4,10 @@ import base64
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -21,6 +22,12 @@ from melt.spec.profile import DeviceProfile
 CONNECT_S = 20.0
 KEEPALIVE_S = 10
 BROKEN = (OSError, EOFError, paramiko.SSHException)  # how paramiko says that the link is
+# What a server's refusal of a channel means, by its number (RFC 4254, 5.1).
+NO_SESSION = {1: "its SSH server forbids it", 2: "its SSH server opens no more sessions (MaxSessions)"}
+_NO_WAY = {
+    1: "the host before it forwards no connections (AllowTcpForwarding)",
+    2: "the host before it cannot reach it",
+}
 BACK_HINT = "Is it on, and does `ssh` reach it? The same command goes on where it stopped."
 
 
@@ -111,8 +118,11 @@ def _shown_key(host: Host, before: list[paramiko.SSHClient], name: str) -> param
             transport.close()
 
 
-def enrol(shown: HostKey) -> None:
+def enrol(shown: HostKey) -> Path:
     """Adds a host's key to the file where ``ssh`` would; a line is added and nothing else is touched.
+
+    Returns:
+        The file.
 
     Raises:
         DeviceError: the file cannot be written.
@@ -128,6 +138,7 @@ def enrol(shown: HostKey) -> None:
             file.write(f"{shown.host.entry} {shown.key.get_name()} {shown.key.get_base64()}\n")
     except OSError as e:
         raise DeviceError(f"{path}: {e.strerror}", "melt keeps the key there: make the file writable.") from e
+    return path
 
 
 def _with_jumps(host: Host) -> list[Host]:
@@ -143,8 +154,14 @@ def _socket(host: Host, before: list[paramiko.SSHClient], name: str) -> Any:
         assert transport is not None
         return transport.open_channel("direct-tcpip", (host.hostname, host.port), ("127.0.0.1", 0), timeout=CONNECT_S)
     except (OSError, paramiko.SSHException) as e:
-        reason = getattr(e, "strerror", None) or str(e) or type(e).__name__
-        raise ConnectionLostError(f"{name}: {host.hostname} port {host.port}: {reason}", BACK_HINT) from e
+        raise ConnectionLostError(f"{name}: {host.hostname} port {host.port}: {in_words(e, _NO_WAY)}", BACK_HINT) from e
+
+
+def in_words(e: Exception, refusals: Mapping[int, str]) -> str:
+    """An error of the system's or of paramiko's; ``refusals`` says what those of a channel mean, by their number."""
+    if isinstance(e, paramiko.ChannelException):
+        return refusals.get(e.code, f"the SSH server refuses: {e.text}")
+    return getattr(e, "strerror", None) or str(e) or type(e).__name__
 
 
 def _known_hosts(host: Host) -> paramiko.HostKeys:
@@ -156,6 +173,12 @@ def _known_hosts(host: Host) -> paramiko.HostKeys:
             for name in entry.hostnames:
                 known.add(name, entry.key.get_name(), entry.key)
     return known
+
+
+def _file_with(host: Host) -> Path:
+    """The file that has its key, the first where none has."""
+    having = (p for p in host.known_hosts if _known_hosts(replace(host, known_hosts=(p,))).lookup(host.entry))
+    return next(having, host.known_hosts[0])
 
 
 def _lines_of(host: Host) -> Iterator[tuple[str, HostKeyEntry]]:
@@ -228,7 +251,8 @@ def _explained(e: Exception, host: Host, name: str) -> DeviceError:
         )
     if isinstance(e, paramiko.SSHException) and "not found in known_hosts" in str(e):
         return DeviceError(
-            f"{name}: the key of {host.entry} is not known", f"Look at it once: melt devices enrol {name}"
+            f"{name}: the key of {host.entry} is not known in {host.known_hosts[0]}",
+            f"Look at it once: melt devices enrol {name}",
         )
     return ConnectionLostError(f"{name}: {host.entry}: {str(e) or type(e).__name__}", BACK_HINT)
 
@@ -237,5 +261,5 @@ def _changed(name: str, host: Host, shown: HostKey) -> DeviceError:
     return DeviceError(
         f"{name}: {host.entry} shows another key than the known one: {shown.fingerprint}",
         "Somebody else answers there, or it was installed anew. If you know that it was: "
-        f"ssh-keygen -R '{host.entry}', and then melt devices enrol {name}",
+        f"ssh-keygen -f '{_file_with(host)}' -R '{host.entry}', and then melt devices enrol {name}",
     )

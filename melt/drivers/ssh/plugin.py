@@ -25,6 +25,5 @@ class SshPlugin(DriverPlugin):
         kept = ""
         for shown in unknown_keys(profile):
             agree(f"{shown.host.entry} {shown.key.get_name()} {shown.fingerprint}")
-            enrol(shown)
-            kept = "known_hosts"
+            kept = str(enrol(shown))
         return kept

@@ -10,7 +10,7 @@ import paramiko
 
 from melt.drivers.remote.base import Completed, ConnectionLostError, Sent, last_words, quoted
 from melt.drivers.remote.process import run_command
-from melt.drivers.ssh.connect import BACK_HINT, Way
+from melt.drivers.ssh.connect import BACK_HINT, NO_SESSION, Way, in_words
 from melt.drivers.ssh.shell import SshShell, command_line
 from melt.errors import DeviceError
 from melt.util.files import arriving
@@ -50,8 +50,10 @@ class SshRemote:
             yield
         except PermissionError as e:
             raise DeviceError(f"{self.name}: {what}: Permission denied") from e
-        except (TimeoutError, paramiko.SSHException, EOFError, OSError) as e:
+        except (TimeoutError, EOFError) as e:
             raise ConnectionLostError(f"{self.name}: {what}: {str(e) or 'the board does not answer'}", BACK_HINT) from e
+        except (paramiko.SSHException, OSError) as e:
+            raise ConnectionLostError(f"{self.name}: {what}: {in_words(e, NO_SESSION)}", BACK_HINT) from e
 
     def check_alive(self) -> None:
         """Its SSH server opens a channel by itself; no program is started."""
