@@ -74,6 +74,23 @@ class TestConditions:
         assert "takes a reboot" in refused.reason
         assert nano.mode == 1
 
+    def test_a_user_whose_sudo_asks_for_a_password_is_told_the_line_that_lets_it_through(
+        self, nano: BoardBox, driver: SshDriver
+    ) -> None:
+        tools = nano.folder / "bin"
+        for name, script in {
+            "id": '[ "$1" = -un ] && echo jo || echo 1000',
+            "sudo": "echo 'sudo: a password is required' >&2; exit 1",
+        }.items():
+            (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tools / name).chmod(0o755)
+        line = f"jo ALL=(root) NOPASSWD: {tools}/nvpmodel, {tools}/jetson_clocks"
+        for condition in ({"power_mode": "15W"}, {"clocks": "locked"}):
+            [refused] = driver.condition(condition)
+            assert refused.reason == "sudo: a password is required"
+            assert refused.hint == f"There, by sudo visudo -f /etc/sudoers.d/melt, this line: {line}"
+        assert nano.mode == 1
+
     def test_clocks_are_locked_in_each_mode_and_freed_afterwards(self, nano: BoardBox, driver: SshDriver) -> None:
         policy = nano.folder / "root/sys/devices/system/cpu/cpufreq/policy0"
 

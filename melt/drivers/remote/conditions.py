@@ -44,23 +44,32 @@ class RemoteConditions:
         if changed := {k: v for k, v in before.items() if v not in ("", plan[k][1])}:
             dependent = {k: self._read(k) for one in changed for k in self._by_name[one].moves if k not in plan}
             self._save({k: v for k, v in dependent.items() if v} | changed)
-        reasons: dict[str, str] = {}
+        reasons: dict[str, Absent] = {}
         moved = False
         for knob, value in before.items():
             name, raw = plan[knob]
             if value == "":
-                reasons.setdefault(
-                    name, f"the {self._remote.what} does not tell how it is set now, so it could not be put back"
-                )
+                untold = f"the {self._remote.what} does not tell how it is set now, so it could not be put back"
+                reasons.setdefault(name, self._refused(name, knob, untold))
                 continue
             reason = ""
             if (self._read(knob) if moved else value) != raw:
                 moved = True
                 reason = self._change(knob, raw)
             if reason := reason or self._without_effect(knob, raw):
-                reasons.setdefault(name, reason)
-        hint = f"This {self._remote.what}'s {self._knobs.system} does not allow it."
-        return (*refused, *(Absent(name=n, reason=r, hint=hint) for n, r in reasons.items()))
+                reasons.setdefault(name, self._refused(name, knob, reason))
+        return (*refused, *reasons.values())
+
+    def _refused(self, name: str, knob: str, reason: str) -> Absent:
+        """A condition that is not set; where it is for want of a password, with the line that has sudo ask for none."""
+        programs = self._by_name[knob].by_sudo
+        if not programs or not reason.startswith("sudo:"):
+            hint = f"This {self._remote.what}'s {self._knobs.system} does not allow it."
+            return Absent(name=name, reason=reason, hint=hint)
+        script = f"id -un; for p in {quoted(*programs)}; do command -v $p; done"
+        user, *paths = run_command(self._remote, script).text.split() or ["USER"]
+        line = f"{user} ALL=(root) NOPASSWD: {', '.join(paths)}"
+        return Absent(name=name, reason=reason, hint=f"There, by sudo visudo -f /etc/sudoers.d/melt, this line: {line}")
 
     def unknown(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """What of it there is not, with what there is; nothing is set."""

@@ -24,6 +24,7 @@ class Knob:
     keeps: str = ""
     moves: tuple[str, ...] = ()  # other knobs that change with it
     confirm: str = ""  # tells the device, once it is set, that it is still heard: else it undoes it by itself
+    by_sudo: tuple[str, ...] = ()  # the programs that ``write`` starts by sudo, where its user is not root
     effect: str = ""  # a command that says the value by what the device does; of any value but the one it keeps
 
 

@@ -5,6 +5,7 @@ from melt.telemetry.linux_state import power_modes
 from melt.telemetry.source import Inventory
 
 # Both are root's, or sudo's where it asks for no password.
+_TOOLS = ("nvpmodel", "jetson_clocks")
 _SUDO = """if [ "$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi
 """
 # A mode that needs a reboot asks for one, and its empty input is no yes. Clocks that melt has locked are those of a
@@ -41,8 +42,8 @@ def linux_knobs(saved: str, root: str = "") -> dict[str, Knob]:
     """
     kept = literal(f"{saved}.clocks")
     return {
-        "power_mode": Knob(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE, moves=("clocks",)),
-        "clocks": Knob(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), below(root, _READ_CLOCKS)),
+        "power_mode": Knob(_SET_MODE.format(sudo=_SUDO, kept=kept), _READ_MODE, moves=("clocks",), by_sudo=_TOOLS),
+        "clocks": Knob(_SET_CLOCKS.format(sudo=_SUDO, kept=kept), below(root, _READ_CLOCKS), by_sudo=_TOOLS),
     }
 
 
