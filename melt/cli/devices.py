@@ -94,10 +94,11 @@ def _row(name: str) -> dict[str, Any]:
 
 def _state(profile: DeviceProfile) -> tuple[str, str]:
     try:
-        connect(profile).close()
+        with closing(connect(profile)) as driver:
+            problems = [check.found for check in driver.checks() if check.state == "problem"]
     except MeltError as e:
         return "not available", e.message
-    return "ready", ""
+    return ("not available", problems[0]) if problems else ("ready", "")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -44,7 +44,7 @@ def check_device(name: str) -> list[Check]:
 
 
 def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
-    facts, found = driver.facts(), driver.discover()
+    facts, found, own = driver.facts(), driver.discover(), driver.checks()
     known = [facts.soc, f"{facts.logical_cores} cores", facts.os_build]
     checks = [Check(f"device {profile.name}", "ok", ", ".join(k for k in known if k))]
     if facts.virtual_machine:
@@ -57,7 +57,7 @@ def _check_connected(profile: DeviceProfile, driver: Driver) -> list[Check]:
     free = driver.free_bytes()
     fix = f"melt devices clean {profile.name} removes what melt put there."
     checks.append(Check("room", "ok" if free > LOW_DISK_BYTES else "warning", f"{free / 2**30:.1f} GiB free", fix))
-    checks += _asked_for(profile, driver, found)
+    checks += [*own, *_asked_for(profile, driver, found)]
     checks += _limits(profile, driver, found)
     energy = [s for s in found.sources if s.counts_in_total]
     checks += [_energy(energy, found, _is_charging(driver, found), facts.platform)] if energy else []

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from melt.spec.check import Check
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.telemetry.source import Absent, Discovery, Probe
 
@@ -102,6 +103,10 @@ class Driver(Protocol):
 
     def facts(self) -> DeviceFacts:
         """What the device says of itself; read once per connection."""
+        ...
+
+    def checks(self) -> Sequence[Check]:
+        """What would keep it from being measured, or spoil that, beyond its facts and sensors; nothing is set."""
         ...
 
     def discover(self) -> Discovery:

@@ -125,6 +125,18 @@ def test_what_a_host_that_died_has_left_is_removed(iphone: IPhone, tmp_path: Pat
     assert {p.name for p in documents.iterdir()} == {"melt", "mine.json"}
 
 
+def test_an_iphone_without_developer_mode_is_not_ready(iphone: IPhone, tmp_path: Path) -> None:
+    iphone_profile(tmp_path / "profiles", iphone)
+
+    def state() -> tuple[str, str]:
+        [row] = [r for r in json.loads(melt_here("devices", "--json").stdout) if r["name"] == "my-iphone"]
+        return row["state"], row["reason"]
+
+    assert state() == ("ready", "")
+    iphone.developer_mode = False
+    assert state() == ("not available", "developer mode is off on the iPhone")
+
+
 @pytest.mark.parametrize("fault", STANDING)
 def test_what_stands_in_the_way_is_told_with_what_to_do(
     fault: str, iphone: IPhone, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch

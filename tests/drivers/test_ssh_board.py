@@ -152,6 +152,16 @@ class TestConditions:
         again.close()
         assert nano.mode == 1
 
+    def test_what_a_run_that_died_has_left_is_told_by_the_doctor(
+        self, nano: BoardBox, driver: SshDriver, tmp_path: Path
+    ) -> None:
+        assert driver.condition({"power_mode": "15W"}) == ()
+        profile = a_profile(nano, tmp_path / "nano.yaml")
+        told = "conditions: changed by a run and not put back: clocks was free, power_mode was 1"
+        assert told in melt_cli("doctor", "--device", profile).stdout
+        driver.close()
+        assert "not put back" not in melt_cli("doctor", "--device", profile).stdout
+
     def test_a_run_is_kept_under_what_held_and_not_under_what_was_found(
         self, nano: BoardBox, tmp_path: Path, tiny_model: Path, kept_builds: None
     ) -> None:

@@ -19,6 +19,7 @@ from melt.drivers.ios.pymd3.instruments import Instruments
 from melt.drivers.ios.recording import PhoneRecording, watch_battery
 from melt.drivers.remote.driver import RETURN_S
 from melt.errors import DeviceError, DeviceGoneError, MeltError, TransientDeviceError
+from melt.spec.check import Check
 from melt.spec.facts import ClockReading, DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import ios
@@ -76,11 +77,17 @@ class IosDriver:
     def _tools(self) -> Instruments:
         """The developer services, with what they need."""
         if self._instruments is None:
-            if not self._phone.developer_mode():
-                raise DeviceError(f"{self._profile.name}: developer mode is off on the iPhone", DEVELOPER_HINT)
+            for off in self.checks():
+                raise DeviceError(f"{self._profile.name}: {off.found}", off.fix)
             self._phone.mount_image(cache_folder() / "ios")
             self._instruments = Instruments(self._phone)
         return self._instruments
+
+    def checks(self) -> Sequence[Check]:
+        """Without developer mode it starts no app."""
+        if self._phone.developer_mode():
+            return ()
+        return (Check("developer mode", "problem", "developer mode is off on the iPhone", DEVELOPER_HINT),)
 
     def facts(self) -> DeviceFacts:
         """What the iPhone says of itself, and which of melt's apps is on it."""

@@ -109,7 +109,7 @@ class RemoteConditions:
             What could not be put back, with the reason.
         """
         saved = self._read_saved()
-        known = {k: v for k, v in saved.items() if k in self._by_name and _VALUE.match(v)}
+        known = self._known(saved)
         failed = {k: reason for k in self._in_order(known) if (reason := self._put_back(k, known[k]))}
         if saved and failed.keys() != saved.keys():
             run_command(self._remote, f"rm -f {quoted(self._saved)}")
@@ -117,6 +117,13 @@ class RemoteConditions:
                 self._save({k: known[k] for k in failed})
         hint = "Set it there by hand; the next run tries again."
         return tuple(Absent(name=k, reason=f"{known[k]}: {r}", hint=hint) for k, r in failed.items())
+
+    def saved(self) -> dict[str, str]:
+        """What was found before it was changed, of every knob that is not put back yet."""
+        return self._known(self._read_saved())
+
+    def _known(self, saved: Mapping[str, str]) -> dict[str, str]:
+        return {k: v for k, v in saved.items() if k in self._by_name and _VALUE.match(v)}
 
     def _put_back(self, knob: str, value: str) -> str:
         """Why it could not be; empty where it is as it was, as one that could not be set at all is."""
@@ -165,7 +172,7 @@ class RemoteConditions:
 
     def _save(self, values: Mapping[str, str]) -> None:
         """Before a change; what was found the first time is what is put back."""
-        first = {k: v for k, v in self._read_saved().items() if k in self._by_name and _VALUE.match(v)}
+        first = self.saved()
         text = json.dumps({"found": {**values, **first}})
         new = quoted(f"{self._saved}.new")
         done = run_command(self._remote, f"echo {quoted(text)} > {new} && mv {new} {quoted(self._saved)}")

@@ -19,6 +19,7 @@ from melt.drivers.remote.recording import SamplerRecording
 from melt.drivers.runner import SAMPLER_END_S, wait_for_sampler
 from melt.drivers.shell_inventory import new_word, parse_answer, script_for
 from melt.errors import DeviceError, DeviceGoneError, MeltError, TransientDeviceError
+from melt.spec.check import Check
 from melt.spec.facts import ClockReading
 from melt.spec.profile import DeviceProfile
 from melt.telemetry.linux_state import STATE_GLOBS, state
@@ -223,6 +224,15 @@ class RemoteDriver:
     def clock(self) -> ClockReading:
         """The device's CLOCK_BOOTTIME, within the ten milliseconds in which it can be read without a program."""
         return read_clock(self._remote)
+
+    def checks(self) -> Sequence[Check]:
+        """Conditions that a run has set and not put back: it is at work, or has died."""
+        changed = self._conditions.saved()
+        if not changed:
+            return ()
+        listed = ", ".join(f"{knob} was {value}" for knob, value in changed.items())
+        fix = "A run that is at work puts them back at its end; what one that died has left, the next run does."
+        return (Check("conditions", "warning", f"changed by a run and not put back: {listed}", fix),)
 
     def unknown_conditions(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """What the device does not have of them, with what it has."""

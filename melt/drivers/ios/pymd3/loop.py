@@ -17,6 +17,9 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        # What the library's own tasks and callbacks raise when a phone is pulled out. Whoever asked for something is
+        # told by that; by default asyncio would print a traceback for each.
+        self._loop.set_exception_handler(lambda _loop, _context: None)
         self._thread = threading.Thread(target=self._loop.run_forever, name="melt-ios", daemon=True)
         self._thread.start()
 
