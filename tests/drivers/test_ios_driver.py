@@ -1,5 +1,7 @@
 """The iOS driver's parts: which iPhone, which app, files in its container, and what iOS writes of a death."""
 
+import asyncio
+import gc
 import hashlib
 import json
 import os
@@ -23,6 +25,7 @@ from melt.drivers.ios.driver import IosDriver
 from melt.drivers.ios.jetsam import find_jetsam
 from melt.drivers.ios.phones import choose
 from melt.drivers.ios.pymd3.instruments import Ended, Said
+from melt.drivers.ios.pymd3.loop import Loop
 from melt.drivers.ios.pymd3.phone import Listed
 from melt.drivers.remote.base import ConnectionLostError
 from melt.errors import DeviceError
@@ -63,6 +66,24 @@ def test_the_only_iphone_or_the_named_one_is_meant() -> None:
     with pytest.raises(ConnectionLostError, match="no iPhone abc is attached") as raised:
         choose([one], "abc", "x")
     assert one.udid in raised.value.hint  # it may be mistyped in the profile
+
+
+def test_what_fails_behind_the_scenes_prints_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """As a library's own tasks do when an iPhone is pulled out."""
+
+    async def fail() -> None:
+        raise ConnectionResetError
+
+    async def begin() -> None:
+        nobodys = asyncio.create_task(fail())
+        await asyncio.sleep(0.05)
+        del nobodys
+        gc.collect()
+
+    loop = Loop()
+    loop.call(begin(), 5)
+    loop.close()
+    assert not caplog.records
 
 
 def test_the_app_is_known_by_its_ends_and_its_version() -> None:
