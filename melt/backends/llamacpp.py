@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from melt.models.info import ModelInfo
 
 _NO_PYTHON = "llama.cpp: llama-cpp-python is not installed on this device"
-_INSTALL = "On the machine at hand: pip install 'melt-bench[local]' (it compiles for some minutes)."
 
 
 class LlamaCpp(Backend):
@@ -65,7 +64,7 @@ class LlamaCpp(Backend):
         cpu_mask(cell.cores, facts)
         flavour = self._flavour(cell, facts)
         if flavour == "python" and not self._has_python(facts):
-            raise RunnerError(_NO_PYTHON, f"{_INSTALL} Or take the native runner: --runner native")
+            raise RunnerError(_NO_PYTHON, f"{_install(facts)}Take the native runner: --runner native")
         if self._brings_program(flavour, facts) and not self._own_build(cell, facts):
             with self._native_alone(facts):
                 self._target(cell, facts)
@@ -109,7 +108,7 @@ class LlamaCpp(Backend):
             if not facts.is_host or self._has_python(facts):
                 raise
             raise RunnerError(
-                f"{_NO_PYTHON}, and the native runner cannot be built: {e.message}", f"{_INSTALL} Or: {e.hint}"
+                f"{_NO_PYTHON}, and the native runner cannot be built: {e.message}", f"{_install(facts)}{e.hint}"
             ) from e
 
     def _brings_program(self, flavour: str, facts: DeviceFacts) -> bool:
@@ -163,3 +162,11 @@ def _place(cell: Cell) -> tuple[str, str]:
 @contextmanager
 def _silently(_what: str) -> Iterator[Progress]:
     yield lambda done, total: None
+
+
+def _install(facts: DeviceFacts) -> str:
+    """How the device gets llama-cpp-python, before another way is told; nothing of one that has no Python."""
+    if facts.is_host:
+        return "pip install 'melt-bench[local]' (it compiles for some minutes). Or: "
+    there = "There, into its python3: pip install llama-cpp-python (it compiles for some minutes). Or: "
+    return there if facts.platform == "linux" else ""

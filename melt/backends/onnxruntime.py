@@ -44,8 +44,9 @@ class OnnxRuntime(Backend):
         if facts.python is None or self.name not in facts.engines:
             raise RunnerError(
                 f"{self.name}: this device has no Python with ONNX Runtime",
-                "There: pip install onnxruntime (onnxruntime-gpu for CUDA). On this machine: "
-                "pip install 'melt-bench[local]'.",
+                "pip install 'melt-bench[local]'"
+                if facts.is_host
+                else "There, into its python3: pip install onnxruntime (onnxruntime-gpu for CUDA).",
             )
 
     def decide(self, cell: Cell, facts: DeviceFacts) -> Cell:
@@ -98,5 +99,7 @@ def _check_npu(cell: Cell, facts: DeviceFacts) -> None:
     if cell.accelerator == "npu" and facts.platform == "linux" and not has_provider:
         raise RunnerError(
             f"{cell.device}: its Python has no execution provider for an NPU",
-            "For Qualcomm's, there: pip install onnxruntime-qnn. On this machine: pip install 'melt-bench[npu-qnn]'.",
+            "For Qualcomm's: pip install 'melt-bench[npu-qnn]'"
+            if facts.is_host
+            else "For Qualcomm's, there: pip install onnxruntime-qnn",
         )

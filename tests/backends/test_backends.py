@@ -10,6 +10,7 @@ import melt
 import melt.backends
 from melt.backends import backend_names, load_backend
 from melt.backends.base import Backend, Bundle
+from melt.backends.llamacpp import LlamaCpp
 from melt.doctor.host import check_host
 from melt.errors import RunnerError
 from melt.models.info import ModelInfo
@@ -167,3 +168,17 @@ def test_a_run_by_a_backend_that_fails_is_no_traceback_and_the_others_are_measur
     [error] = [run.manifest.error for run in outcome.failed]
     assert error is not None
     assert error.message.endswith("fails in bundle: KeyError: 'no program'")
+
+
+@pytest.mark.parametrize(
+    ("facts", "begins"),
+    [
+        (DeviceFacts(platform="linux", machine="x86_64", is_host=True), "pip install 'melt-bench[local]'"),
+        (DeviceFacts(platform="linux", machine="aarch64"), "There, into its python3: pip install llama-cpp-python"),
+        (DeviceFacts(platform="android", machine="aarch64"), "Take the native runner: --runner native"),
+    ],
+)
+def test_what_a_device_without_llama_cpp_python_gets_is_told_of_that_device(facts: DeviceFacts, begins: str) -> None:
+    with pytest.raises(RunnerError, match="is not installed on this device") as caught:
+        LlamaCpp().decide(Cell(device="x", model="m.gguf", runner="python"), facts)
+    assert caught.value.hint.startswith(begins)

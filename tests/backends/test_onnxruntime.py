@@ -301,6 +301,21 @@ def test_a_device_without_it_is_told_what_to_install(facts: DeviceFacts) -> None
     assert "pip install" in caught.value.hint
 
 
+@pytest.mark.parametrize("accelerator", ["cpu", "npu"])
+def test_what_to_install_is_told_of_the_device_that_is_meant(accelerator: str) -> None:
+    """A board gets nothing of melt's own, and nobody is told what another machine would need."""
+    cell = Cell(device="x", model="m.onnx", accelerator=accelerator, backend="onnxruntime")
+    engines = {"onnxruntime": "1"} if accelerator == "npu" else {}
+    hints = {}
+    for is_host in (True, False):
+        facts = HERE.model_copy(update={"is_host": is_host, "engines": engines})
+        with pytest.raises(RunnerError) as caught:
+            OnnxRuntime().decide(cell, facts)
+        hints[is_host] = caught.value.hint
+    assert ("melt-bench[" in hints[True], "there" in hints[True].lower()) == (True, False)
+    assert ("melt-bench[" in hints[False], "there" in hints[False].lower()) == (False, True)
+
+
 def test_a_provider_that_is_not_there_fails_the_run_and_says_what_is(folders: dict[str, Path], tmp_path: Path) -> None:
     plan = Plan.model_validate({**_few(folders["ssm"]), "backends": ("onnxruntime",), "accelerators": ("gpu",)})
     made = run(plan, tmp_path / "r").made[0]

@@ -29,8 +29,8 @@ _Source = partial(
     native_period_s=NATIVE_PERIOD_S,
 )
 DENIED_HINT = (
-    "Since CVE-2020-8694 only root may read it. Run `sudo chmod a+r /sys/class/powercap/*/energy_uj` (it lasts "
-    "until the next boot), or measure as root."
+    "Since CVE-2020-8694 only root may read it. On that machine: sudo chmod a+r /sys/class/powercap/*/energy_uj, which "
+    "lasts until its next boot; or measure as root there."
 )
 NONE_HINT = "No RAPL: not an x86 processor of the last ten years, a virtual machine, or `modprobe intel_rapl_msr`."
 
