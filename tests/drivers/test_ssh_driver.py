@@ -222,6 +222,15 @@ class TestTheHost:
         assert "the sampler ended with exit code 1" in failed.stop(tmp_path / "none.jsonl")
         opened.close()
 
+    def test_what_a_sampler_recorded_before_it_failed_is_brought(self, driver: SshDriver, tmp_path: Path) -> None:
+        """As on a disk that fills up."""
+        driver.push(a_file(tmp_path, 10))  # by which its folders are made
+        out = f"{driver.work_folder}/jobs/full.telemetry.jsonl"
+        fails = "echo first >" + out + "; cat >/dev/null; echo 'sampler: No space left on device' >&2; exit 1"
+        recording = driver.record((), 100, ["sh", "-c", fails], "full")
+        assert recording.stop(tmp_path / "telemetry.jsonl").endswith("exit code 1: sampler: No space left on device")
+        assert (tmp_path / "telemetry.jsonl").read_text() == "first\n"
+
     def test_its_clock_is_set_beside_the_hosts(self, driver: SshDriver) -> None:
         reading = driver.clock()
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

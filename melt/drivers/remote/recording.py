@@ -42,9 +42,10 @@ class SamplerRecording:
         """
         problem = end_sampler(self._process)
         self._remote.check_alive()  # a device that hangs would have every command wait
-        problem = problem or refusal_of(lambda: self._remote.receive_file(self._out, destination))
+        # Also where it has failed, as on a full disk: what it wrote before is a record.
+        unreceived = refusal_of(lambda: self._remote.receive_file(self._out, destination))
         run_command(self._remote, f"rm -f {quoted(self._files)}*")
-        return problem
+        return problem or unreceived
 
 
 def refusal_of(action: Callable[[], None]) -> str:
