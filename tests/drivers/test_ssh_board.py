@@ -152,6 +152,18 @@ class TestConditions:
         again.close()
         assert nano.mode == 1
 
+    def test_what_is_still_changed_where_the_link_is_gone_is_told(self, nano: BoardBox, driver: SshDriver) -> None:
+        assert driver.condition({"power_mode": "15W"}) == ()
+        nano.stop()
+        with pytest.raises(DeviceError, match=r"could not be put back as it was: clocks free: .*; power_mode 1: ") as e:
+            driver.close()
+        assert e.value.hint == "Set it there by hand, or let the next run do it."
+        nano.start()
+        again = SshDriver(ssh_profile_of(nano))
+        assert again.condition({}) == ()
+        again.close()
+        assert nano.mode == 1
+
     def test_what_a_run_that_died_has_left_is_told_by_the_doctor(
         self, nano: BoardBox, driver: SshDriver, tmp_path: Path
     ) -> None:

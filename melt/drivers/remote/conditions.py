@@ -27,6 +27,7 @@ class RemoteConditions:
         self._saved = saved
         self._knobs = knobs
         self._by_name = knobs.known
+        self.changed: dict[str, str] = {}  # what was found of the knobs that this host has not put back yet
 
     def set(self, wanted: Mapping[str, str]) -> tuple[Absent, ...]:
         """Sets each condition; what is unknown or refused comes back with its reason.
@@ -111,6 +112,8 @@ class RemoteConditions:
         saved = self._read_saved()
         known = self._known(saved)
         failed = {k: reason for k in self._in_order(known) if (reason := self._put_back(k, known[k]))}
+        self.changed.clear()
+        self.changed.update({k: known[k] for k in failed})
         if saved and failed.keys() != saved.keys():
             run_command(self._remote, f"rm -f {quoted(self._saved)}")
             if failed:
@@ -173,7 +176,8 @@ class RemoteConditions:
     def _save(self, values: Mapping[str, str]) -> None:
         """Before a change; what was found the first time is what is put back."""
         first = self.saved()
-        text = json.dumps({"found": {**values, **first}})
+        found = {**values, **first}
+        text = json.dumps({"found": found})
         new = quoted(f"{self._saved}.new")
         done = run_command(self._remote, f"echo {quoted(text)} > {new} && mv {new} {quoted(self._saved)}")
         if done.code != 0:
@@ -182,6 +186,7 @@ class RemoteConditions:
                 f"{name}: what it is set to now cannot be saved: {done.stderr.strip()}",
                 f"Without it nothing could be put back. Is its disk full? melt devices clean {name} makes room.",
             )
+        self.changed.update(found)
 
     def _unknown(self, name: str, value: str) -> Absent:
         conditions = self._knobs.conditions()

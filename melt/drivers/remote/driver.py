@@ -1,6 +1,5 @@
 """What every driver with a shell does alike. A driver of a kind of device says how it is reached and what it tells."""
 
-import contextlib
 import io
 import json
 import re
@@ -48,6 +47,7 @@ class RemoteDriver:
         self._processes: list[RemoteProcess] = []
         self._begun = False
         self._left: tuple[Absent, ...] = ()  # what an earlier run had set and could not be put back
+        self._changed: dict[str, str] = {}  # what is not put back, by what was found; known also when the link is gone
         self._connect()
 
     def _connect(self) -> None:
@@ -57,6 +57,7 @@ class RemoteDriver:
             self._folder = f"{self._home()}{self._folder.removeprefix(HOME)}"
         self._files = RemoteFiles(self._remote, self._folder)
         self._conditions = self._new_conditions(self._remote, f"{self._folder}/conditions.json")
+        self._conditions.changed = self._changed
 
     def _home(self) -> str:
         """Of the user there; raises DeviceError where there is none to write to."""
@@ -248,13 +249,20 @@ class RemoteDriver:
         return state(self._ask(STATE_GLOBS, {}))
 
     def restore(self) -> tuple[Absent, ...]:
-        """Puts every condition back; where the device is gone, the next run does, from what it has saved."""
-        if not self._begun:
-            return ()  # somebody who only looks, and maybe at a device that another melt measures
-        with contextlib.suppress(MeltError):
-            self.check_alive()  # a device that hangs would have every command wait
-            return self._conditions.restore()
-        return ()
+        """Puts every condition back; where the device is gone, the next run does, from what it has saved.
+
+        Returns:
+            What is still changed there.
+        """
+        why = f"the {self._remote.what} is gone"
+        try:
+            if self._begun:  # not by somebody who only looks, maybe at a device that another melt measures
+                self.check_alive()  # a device that hangs would have every command wait
+                return self._conditions.restore()
+        except MeltError as e:
+            why = e.message.removeprefix(f"{self._profile.name}: ")
+        hint = "Set it there by hand, or let the next run do it."
+        return tuple(Absent(name=k, reason=f"{v}: {why}", hint=hint) for k, v in self._changed.items())
 
     def check_alive(self) -> None:
         """Raises ConnectionLostError where the device gives no sign of life."""
@@ -270,6 +278,7 @@ class RemoteDriver:
             process.kill()
         self._processes.clear()
         left = self.restore()
+        self._changed.clear()  # told once
         self._remote.close()
         if left:
             reasons = "; ".join(f"{one.name} {one.reason}" for one in left)
