@@ -112,7 +112,7 @@ def _hold_file(path: Path, mode: int | None = None) -> int:
         fd = _opened(path)
     except OSError as e:
         raise DeviceError(
-            f"{path}: cannot be locked: {e.strerror}", "Set MELT_CACHE to a folder that can be written."
+            f"{path.parent}: holds no locks: {e.strerror}", "Set MELT_CACHE to a folder that can be written."
         ) from e
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -82,6 +82,16 @@ def test_one_that_holds_another_device_is_in_nobodys_way() -> None:
         pass
 
 
+def test_a_cache_that_cannot_be_written_is_named_and_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leases").write_text("in the way")
+    monkeypatch.setenv("MELT_CACHE", str(tmp_path))
+    with (
+        pytest.raises(DeviceError, match=f"^{tmp_path}/leases: holds no locks: "),
+        lease("local-0123456789abcdef", "nano"),
+    ):
+        pass
+
+
 def test_a_cache_without_locks_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(fd: int, how: int) -> None:
         raise OSError(37, "No locks available")
