@@ -10,8 +10,8 @@ KEYS = (
     *("ro.product.manufacturer", "ro.product.model", "ro.product.cpu.abi", "ro.build.fingerprint"),
     *("ro.build.version.release", "ro.build.version.security_patch"),
 )
-# By name: all of them are more text than an inventory keeps.
-COMMAND = f'for p in {" ".join(KEYS)}; do echo "[$p]: [$(getprop $p)]"; done'
+# By name: all of them are more text than an inventory keeps. A value's second line could pass for another property.
+COMMAND = f'for p in {" ".join(KEYS)}; do echo "[$p]: [$(getprop $p | head -n 1)]"; done'
 
 
 def properties(inventory: Inventory) -> dict[str, str]:

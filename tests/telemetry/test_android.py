@@ -1,6 +1,7 @@
 """What five makers' phones say, understood: recorded outputs, and text that is nothing of the kind."""
 
 import json
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from melt.analysis.integration import phase_energy
 from melt.spec.profile import Sensors
+from melt.telemetry import android_properties
 from melt.telemetry.android import discover
 from melt.telemetry.android_facts import facts
 from melt.telemetry.android_properties import properties
@@ -16,7 +18,7 @@ from melt.telemetry.kinds.android_gpu import GPU_MEMORY, busy_of_total
 from melt.telemetry.kinds.android_thermal import THERMAL_SERVICE, hal_temperatures, thermal_status
 from melt.telemetry.registry import parse, registry
 from melt.telemetry.series import read
-from melt.telemetry.source import Discovery, Inventory
+from melt.telemetry.source import Discovery, Inventory, InventoryEntry
 from tests.telemetry.replay import DATA, inventory_of, load_tree
 
 PHONES = ("galaxy-s23", "locked-down", "oneplus", "pixel-8", "xiaomi")
@@ -145,6 +147,18 @@ def test_a_phone_that_denies_nearly_everything_says_so_one_by_one() -> None:
     assert not [s for s in found.sources if s.counts_in_total]
 
 
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [({"error": "EACCES"}, "reading it is not permitted (EACCES)"), (None, "no cpufreq policy is to be seen")],
+)
+def test_a_phone_that_hides_its_clocks_is_no_virtual_machine(folder: dict[str, str] | None, reason: str) -> None:
+    tree = {p: t for p, t in load_tree("android/pixel-8").items() if "/cpufreq/" not in p}
+    tree |= {"getprop": "[ro.serialno]: [1]"} | ({"/sys/devices/system/cpu/cpufreq": folder} if folder else {})
+    [clocks] = [a for a in discover(inventory_of(tree)).absent if a.name == "CPU frequency"]
+    assert clocks.reason == reason
+    assert clocks.hint == "Some phones show them to nobody: throttling is then judged by speed."
+
+
 def test_a_frozen_battery_service_is_not_believed() -> None:
     found = discover(inventory("locked-down", "dumpsys-battery-stopped"))
     absent = {a.name: a for a in found.absent}
@@ -182,12 +196,13 @@ def test_a_value_that_is_no_temperature_is_left_out() -> None:
         "Thermal Status: 0\nCurrent temperatures from HAL:\n"
         "\tTemperature{mValue=-3.4028235E38, mType=0, mName=CPU0, mStatus=0}\n"
         "\tTemperature{mValue=41.5, mType=0, mName=cpu big one, mStatus=0}\n"
+        "\tTemperature{mValue=-55.0, mType=3, mName=skin, mStatus=0}\n"
         "Current cooling devices from HAL:\n\tTemperature{mValue=1.0, mType=0, mName=x, mStatus=0}\n"
     )
     tree = {**load_tree("android/pixel-8"), THERMAL_SERVICE: text}
     found = discover(inventory_of(tree))
     assert [s.rail for s in found.sources if s.sensor == "Android thermal HAL"] == ["cpu big one"]
-    assert {"android:CPU0"} == {a.name for a in found.absent if a.name.startswith("android:")}
+    assert {"android:CPU0", "android:skin"} == {a.name for a in found.absent if a.name.startswith("android:")}
 
 
 def test_the_gpu_by_what_its_maker_lets_the_shell_read() -> None:
@@ -216,6 +231,16 @@ def test_facts_name_the_phone_and_not_its_serial() -> None:
     serial = properties(inventory("pixel-8"))["ro.serialno"]
     assert found.serial_hash is not None
     assert serial not in found.model_dump_json()
+
+
+def test_a_value_of_two_lines_is_no_other_property() -> None:
+    getprop = "getprop() { case $1 in ro.product.model) printf 'A\\n[ro.build.version.release]: [99]\\n';; esac; }\n"
+    done = subprocess.run(
+        ["sh", "-c", getprop + android_properties.COMMAND], capture_output=True, text=True, check=True
+    )
+    entry = InventoryEntry(path=android_properties.PROPERTIES, text=done.stdout)
+    told = android_properties.properties(Inventory(entries=(entry,)))
+    assert (told["ro.product.model"], told["ro.build.version.release"]) == ("A", "")
 
 
 def test_every_phone_has_facts_and_probes_that_can_be_read() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from melt.spec.profile import Sensors
+from melt.telemetry.bounds import BOUNDS
 from melt.telemetry.kinds.base import ANDROID, Findings, Precedence, SensorKind, why
 from melt.telemetry.parsers import apply, labelled
 from melt.telemetry.source import Inventory, Probe, Site, Source
@@ -98,7 +99,8 @@ def hal_temperatures(text: str) -> list[HalTemperature]:
 
 def hal_temperature(raw: str, key: str) -> float | None:
     """The temperature of this name."""
-    return next((t.value for t in hal_temperatures(raw) if t.name == key and -100 < t.value < 300), None)
+    low, high = BOUNDS["temperature_c"]
+    return next((t.value for t in hal_temperatures(raw) if t.name == key and low <= t.value <= high), None)
 
 
 def thermal_status(raw: str, _key: str) -> float | None:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from melt.spec.profile import Sensors
+from melt.telemetry.android_properties import PROPERTIES
 from melt.telemetry.kinds.base import SLOW_MS, Findings, Precedence, SensorKind, why
 from melt.telemetry.source import Inventory, Source
 
-_CLOCK = "/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq"
+_FOLDER = "/sys/devices/system/cpu/cpufreq"  # its error is EISDIR, where it may be listed
+_CLOCK = f"{_FOLDER}/policy*/scaling_cur_freq"
 MAX_POLICIES = 16
 
 
@@ -22,9 +24,12 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
         clock = Source(name=name, quantity="frequency_hz", scale=1e3, sensor="kernel", site="cpu", native_period_s=0.01)
         findings.add(clock, path, SLOW_MS)
     if not policies:
-        hint = "Virtual machines have none, and some phones show them to nobody: throttling is then judged by speed."
-        findings.miss("CPU frequency", "no cpufreq policy is to be seen", hint, "frequency_hz")
+        is_denied = inventory.error(_FOLDER) in ("EACCES", "EPERM")
+        reason = why(inventory, _FOLDER) if is_denied else "no cpufreq policy is to be seen"
+        is_phone = inventory.text(PROPERTIES) is not None
+        whose = "Some phones show them to nobody" if is_phone or is_denied else "Virtual machines have none"
+        findings.miss("CPU frequency", reason, f"{whose}: throttling is then judged by speed.", "frequency_hz")
     return findings
 
 
-KIND = SensorKind(find, Precedence.KERNEL, globs=(_CLOCK,))
+KIND = SensorKind(find, Precedence.KERNEL, globs=(_CLOCK, _FOLDER))
