@@ -42,6 +42,12 @@ class DeviceFile:
     sha256: str
     size_bytes: int
     content: bytes | None = field(default=None, repr=False)  # of what melt makes, and writes there when it is sent
+    whole_sha256: str = ""  # of what it is a part of; all parts lie in one folder, under their names
+
+    @property
+    def folder(self) -> str:
+        """The folder on the device that it lies in: its own, or that of the whole."""
+        return self.whole_sha256 or self.sha256
 
 
 @dataclass(frozen=True)

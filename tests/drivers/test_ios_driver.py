@@ -209,6 +209,16 @@ def test_a_push_goes_on_where_it_was_cut(damage: bool, iphone: IPhone, driver: I
     assert first[0] <= MIB if damage else first[0] > 7 * MIB
 
 
+def test_the_parts_of_a_whole_lie_in_one_folder_and_leave_it_together(
+    iphone: IPhone, driver: IosDriver, tmp_path: Path
+) -> None:
+    parts = [replace(a_file(tmp_path / f"{i}.gguf", os.urandom(MIB)), whole_sha256="a" * 64) for i in range(3)]
+    placed = [driver.push(part) for part in parts]
+    assert [p.device_path for p in placed] == [f"Documents/melt/files/{'a' * 64}/{i}.gguf" for i in range(3)]
+    assert not any(driver.push(part).pushed for part in parts)
+    assert driver.clean(2 * MIB) == 3 * MIB
+
+
 def test_what_was_used_longest_ago_is_removed_first(iphone: IPhone, driver: IosDriver, tmp_path: Path) -> None:
     files = [a_file(tmp_path / f"{i}.gguf", os.urandom(MIB)) for i in range(3)]
     for file in files:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,25 @@ class TestFiles:
         assert not driver.push(file).pushed
         assert driver.clean() == 5 * MIB
         assert driver.push(file).pushed
+
+    def test_the_parts_of_a_whole_lie_in_one_folder_and_leave_it_together(
+        self, driver: SshDriver, tmp_path: Path
+    ) -> None:
+        parts = []
+        for number in range(3):
+            (folder := tmp_path / f"{number}").mkdir()
+            parts.append(replace(a_file(folder, MIB), name=f"{number}.gguf", whole_sha256="a" * 64))
+        placed = [Path(driver.push(part).device_path) for part in parts]
+        assert [p.name for p in placed] == ["0.gguf", "1.gguf", "2.gguf"]
+        assert {p.parent.name for p in placed} == {"a" * 64}
+        assert not any(driver.push(part).pushed for part in parts)
+        other = Path(driver.push(a_file(tmp_path, MIB)).device_path)
+        for path, age_s in {placed[0]: 300, other: 200, placed[1]: 100}.items():
+            os.utime(path, (time.time() - age_s,) * 2)
+        assert driver.clean(3 * MIB) == MIB
+        assert not other.exists()
+        assert driver.clean(2 * MIB) == 3 * MIB
+        assert not any(p.exists() for p in placed)
 
     def test_a_cut_push_goes_on_where_it_was(self, board: Sshd, driver: SshDriver, tmp_path: Path) -> None:
         file = a_file(tmp_path, 80 * MIB)

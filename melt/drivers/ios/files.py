@@ -1,6 +1,7 @@
 """melt's files in its app's container, each under its content's hash: there already, or sent and renamed.
 
-Documents/melt/files/<sha256>/<name>   whole: what is on its way has another name
+Documents/melt/files/<sha256>/<name>   whole: what is on its way has another name. Files of one model lie together,
+                                       under its hash
 Documents/melt/files/<sha256>/.used    written anew at every use, so that its time tells what was used longest ago
 Documents/melt/incoming/<sha256>       what is on its way; a cut leaves it here, and the next push goes on from there
 
@@ -36,7 +37,7 @@ class AppFiles:
             DeviceError: there is no room, or the phone refuses it.
             ConnectionLostError: the phone went away; the next push goes on from there.
         """
-        folder = f"{_FILES}/{file.sha256}"
+        folder = f"{_FILES}/{file.folder}"
         place = f"{folder}/{safe_name(file.name)}"
         report = progress or (lambda _done, _total: None)
         if self._container.size_bytes(place) == file.size_bytes:

@@ -1,6 +1,7 @@
 """melt's files on a device, each under its content's hash: there already, or sent, verified and renamed.
 
-WORK/files/<sha256>/<name>     a file that was verified when it came; touched when it is used
+WORK/files/<sha256>/<name>     a file that was verified when it came; touched when it is used. Files of one whole lie
+                               together, under its hash
 WORK/incoming/                 what is on its way; a cut leaves it here, and the next push goes on or starts again
 """
 
@@ -74,7 +75,7 @@ class RemoteFiles:
             DeviceError: there is no room, or the device refuses it.
             TransientDeviceError: what arrived is not what was sent, or the device went away.
         """
-        place = f"{self.folder}/files/{file.sha256}/{safe_name(file.name)}"
+        place = f"{self.folder}/files/{file.folder}/{safe_name(file.name)}"
         report = progress or (lambda _done, _total: None)
         if self._remote.size_bytes(place) == file.size_bytes:
             run_command(self._remote, f"touch {quoted(place)}")
@@ -149,14 +150,23 @@ class RemoteFiles:
         listed = parse_listing(run_command(self._remote, script).text)
         kept = sum(size for _, size, _ in listed)
         removed, gone = 0, []
-        for _used, size, path in sorted(listed):
+        for folder, size in _longest_unused(listed):
             if kept - removed <= limit_bytes:
                 break
-            gone.append(f"{self.folder}/{PurePosixPath(path).parent}")
+            gone.append(f"{self.folder}/{folder}")
             removed += size
         for at in range(0, len(gone), 100):
             run_command(self._remote, f"rm -rf {quoted(*gone[at : at + 100])}")
         return removed
+
+
+def _longest_unused(listed: list[tuple[int, int, str]]) -> list[tuple[str, int]]:
+    """Folders and the bytes in each, the one used longest ago first."""
+    files: dict[str, list[tuple[int, int]]] = {}
+    for used, size, path in sorted(listed):
+        files.setdefault(str(PurePosixPath(path).parent), []).append((used, size))
+    by_use = sorted(files, key=lambda folder: max(used for used, _ in files[folder]))
+    return [(folder, sum(size for _, size in files[folder])) for folder in by_use]
 
 
 def _hash_of_first(path: Path, size_bytes: int) -> str:
