@@ -27,7 +27,7 @@ class Bundle:
     """What goes to a device for one run.
 
     ``argv`` and ``sampler`` name files by their keys in ``files``; each attempt puts their places on the device
-    instead. So does it with the job's ``model``; the other files of a model that is a folder are keyed ``model/NAME``.
+    instead. So does it with the job's ``model``; the other files of a model of several are keyed ``model/NAME``.
     A driver whose device samples by itself has no use for ``sampler``.
     """
 

@@ -13,7 +13,7 @@ from melt.spec.facts import DeviceFacts
 from melt.spec.job import Job, Workload
 
 if TYPE_CHECKING:
-    from melt.models.info import Format, ModelInfo
+    from melt.models.info import Format, ModelFile, ModelInfo
 
 
 def check_format(cell: Cell, wanted: "Format", backend: str) -> None:
@@ -26,10 +26,23 @@ def check_format(cell: Cell, wanted: "Format", backend: str) -> None:
         )
 
 
+def model_files(model: "ModelInfo") -> dict[str, DeviceFile]:
+    """A GGUF model as it goes to a device, by the keys of a bundle; in several files, all into one folder."""
+    others = {f"model/{f.name}": _part(model, f) for f in model.files[1:]}
+    return {"model": model_file(model), **others}
+
+
 def model_file(model: "ModelInfo") -> DeviceFile:
-    """The weights as they go to a device."""
+    """The file that an engine is given, which is all of the model or the first of several."""
+    if model.files:
+        return _part(model, model.files[0])
     path = Path(model.path)
     return DeviceFile(path.name, path, model.sha256, model.file_bytes)
+
+
+def _part(model: "ModelInfo", file: "ModelFile") -> DeviceFile:
+    path = Path(model.path).with_name(file.name)
+    return DeviceFile(file.name, path, file.sha256, file.size_bytes, whole_sha256=model.sha256)
 
 
 def vendor_libraries(cell: Cell, facts: DeviceFacts) -> dict[str, str]:

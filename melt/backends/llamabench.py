@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.job import check_format, job_for, model_file, vendor_libraries
+from melt.backends.job import check_format, job_for, model_files, vendor_libraries
 from melt.backends.llama_bench_rows import ALL_LAYERS, LlamaBenchOutput
 from melt.drivers.base import DeviceFile
 from melt.drivers.runner import program_file, runner_file
@@ -86,7 +86,7 @@ class LlamaBench(Backend):
         brought = {f"file:{name}": _file(program, name) for name in program.files}
         sampling, sampler = _sampler(facts)
         return Bundle(
-            files={"script": _script(), "model": model_file(model), "sampler": sampling, **brought},
+            files={"script": _script(), **model_files(model), "sampler": sampling, **brought},
             argv=("sh", "script", *map(str, counts), *placed, *arguments),
             job=job,
             sampler=sampler,

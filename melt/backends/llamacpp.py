@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from melt.backends.base import Backend, Building, Bundle
 from melt.backends.cores import cpu_mask
-from melt.backends.job import check_format, job_for, model_file, vendor_libraries
+from melt.backends.job import check_format, job_for, model_files, vendor_libraries
 from melt.backends.llamacpp_checks import host_checks
 from melt.drivers.base import Progress
 from melt.drivers.runner import program_file, runner_file
@@ -87,16 +87,16 @@ class LlamaCpp(Backend):
     def bundle(self, cell: Cell, model: "ModelInfo", facts: DeviceFacts, job_id: str) -> Bundle:
         """The runner, the model and the job."""
         job = job_for(cell, facts, job_id, self.name)
-        weights = model_file(model)
+        weights = model_files(model)
         if self._flavour(cell, facts) == "native" and facts.installed_runner:
-            return Bundle({"model": weights}, (facts.installed_runner, "run"), job)
+            return Bundle(weights, (facts.installed_runner, "run"), job)
         if self._flavour(cell, facts) == "native":
             program = self._programs.get(_place(cell)) or self._program(cell, facts, _silently)
-            files = {"runner": program_file(program), "model": weights}
+            files = {"runner": program_file(program), **weights}
             env = vendor_libraries(cell, facts)
             return Bundle(files, ("runner", "run"), job, ("runner", "sample"), env)
         python = facts.python or ""
-        files = {"runner": runner_file(), "model": weights}
+        files = {"runner": runner_file(), **weights}
         return Bundle(files, (python, "runner", "run"), job, (python, "runner", "sample"))
 
     @contextmanager

@@ -33,6 +33,7 @@ from melt.models import (
     synthesise_onnx,
     why_unpredictable,
 )
+from melt.models.gguf.split import stem_of
 from melt.models.sources.synthetic import ONNX_QUANTS, SYNTH_QUANTS
 from melt.spec.cell import AXES
 from melt.util.text import plural
@@ -127,7 +128,7 @@ def synth(name: str, quant: str, seed: int | None, out: Path | None, force: bool
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def quantize_command(path: Path, quant: str, out: Path | None, force: bool) -> None:
     """Quantise an F16, BF16 or F32 model with llama.cpp, and print the new file's path."""
-    stem = re.sub(r"[-.](F16|BF16|F32)$", "", path.stem, flags=re.IGNORECASE)
+    stem = re.sub(r"[-.](F16|BF16|F32)$", "", stem_of(path.name), flags=re.IGNORECASE)
     target = out or path.with_name(f"{stem}-{quant.upper()}.gguf")
     if target.exists() and target.samefile(path):
         raise ModelError(f"{target} is the file to be quantised", "Name another one with --out.")
@@ -237,7 +238,8 @@ def _print_facts(info: ModelInfo, facts: dict[str, Any], console: Console) -> No
 def _summary(info: ModelInfo, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "model", info.name + (" (synthetic)" if info.synthetic and "synthetic" not in info.name else "")
     yield "reference", info.ref
-    yield "file", info.path or "not made yet"
+    more = f", and {plural(info.n_files - 1, 'more file')}" if info.n_files > 1 else ""
+    yield "file", (info.path or "not made yet") + more
     yield "family", f"{info.family} ({info.arch})"
     active = f", {info.n_params_active:,} of them active" if info.n_params_active != info.n_params else ""
     yield "parameters", f"{info.n_params:,}{active}"

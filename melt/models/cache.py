@@ -100,7 +100,7 @@ class ModelCache:
         for entry in reversed(self.entries()):
             if total_bytes <= max_bytes:
                 break
-            if is_held(entry.path, without_locks=False):
+            if _is_in_use(entry):
                 continue
             with self._index() as index:
                 self._remove(index, entry)
@@ -232,6 +232,12 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     """Bytes, and when last changed; of a folder, those of its files together and of the latest."""
     stats = [f.stat() for f in (path.rglob("*") if path.is_dir() else [path]) if not f.is_dir()]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def _is_in_use(entry: Entry) -> bool:
+    """Of a folder a run may hold a file only: the one that the model begins with."""
+    files = entry.path.glob("*") if entry.is_folder else ()
+    return any(is_held(path, without_locks=False) for path in (entry.path, *files))
 
 
 def _clear(path: Path) -> None:

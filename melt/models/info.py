@@ -11,7 +11,7 @@ Format = Literal["gguf", "onnx"]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file of a model that is a folder; ``name`` is its path in there."""
+    """One file of a model of several; ``name`` is its path in their folder."""
 
     name: str
     sha256: str
@@ -76,7 +76,8 @@ class ModelInfo:
     # Of an ONNX graph with fixed shapes: tokens of a call that reads the prompt, and those that the cache holds.
     chunk_tokens: int = 0
     cache_tokens: int = 0
-    files: tuple[ModelFile, ...] = ()  # of a model that is a folder
+    n_files: int = 1  # that a GGUF model was split into
+    files: tuple[ModelFile, ...] = ()  # of a model of several, once they have been hashed; an engine gets the first
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that ``json.dumps`` takes."""

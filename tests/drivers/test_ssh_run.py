@@ -15,8 +15,9 @@ from melt.execution.plan import run
 from tests.doubles.sshd import Sshd
 from tests.drivers.conftest import board_profile, enrol_all, ssh_profile_of
 from tests.support.cli import MELT, melt_cli, melt_here
-from tests.support.plans import a_plan, last
+from tests.support.plans import a_plan, last, timed
 from tests.support.processes import Process, running
+from tests.support.split_models import split
 from tests.support.waiting import wait_until
 
 
@@ -42,6 +43,24 @@ def test_a_run_on_a_board_is_a_run(profile: str, tmp_path: Path, tiny_model: Pat
     assert row["peak_rss_bytes"] > 1e6
     again = run(a_plan(profile, tiny_model, runners=("native",), sessions=2), tmp_path / "results")
     assert (len(again.made), again.already_there) == (1, 1)
+
+
+def test_a_model_in_several_files_travels_once_and_runs(
+    board: Sshd, profile: str, tmp_path: Path, tiny_model: Path, kept_builds: None
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    parts = split(tiny_model, model)
+    first = run(a_plan(profile, tiny_model, parts[0], runners=("native",)), tmp_path / "first")
+    assert first.complete, [r.manifest.error for r in first.made]
+    whole, of_parts = ([e.tokens for e in timed(made)] for made in first.made)
+    assert of_parts == whole
+    there = {p.name: p for p in (board.folder / "work" / "files").glob("*/split-*")}
+    assert {name: p.read_bytes() for name, p in there.items()} == {p.name: p.read_bytes() for p in parts}
+    assert {p.parent.name for p in there.values()} == {last(first).manifest.passport["model_sha256"]}
+    sent = {name: p.stat().st_ino for name, p in there.items()}
+    assert run(a_plan(profile, parts[0], runners=("native",)), tmp_path / "second").complete
+    assert {p.name: p.stat().st_ino for p in (board.folder / "work" / "files").glob("*/split-*")} == sent
 
 
 def test_the_command_line_enrols_and_measures(

@@ -1,6 +1,9 @@
-"""A small server that answers as the Hugging Face hub does when one file is downloaded."""
+"""A small server that answers as the Hugging Face hub does when files are downloaded, and a process that does so."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,3 +66,21 @@ def hub(repo: str, files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def run_resolve(ref: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """In its own process: the hub library reads its environment once, when it is imported."""
+    script = (
+        "import json, sys\nfrom melt.errors import ModelError\nfrom melt.models import resolve\n"
+        "seen = []\n"
+        "try:\n    info = resolve(sys.argv[1], progress=lambda done, total: seen.append((done, total)))\n"
+        "except ModelError as error:\n    sys.exit(f'{error.message} / {error.hint}')\n"
+        "print(json.dumps(info.to_dict() | {'seen': seen}))\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, ref],
+        env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -16,26 +15,8 @@ from melt.models.sources.hub import HubRef
 from melt.models.sources.packages import PACKAGED_MODELS, PackageRef, fetch_packaged
 from melt.models.sources.path import PathRef
 from melt.models.sources.synthetic import SynthRef
-from tests.models.hub_server import COMMIT, hub
+from tests.models.hub_server import COMMIT, hub, run_resolve
 from tests.support.package_index import PackageIndex
-
-
-def run_resolve(ref: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """In its own process: the hub library reads its environment once, when it is imported."""
-    script = (
-        "import json, sys\nfrom melt.errors import ModelError\nfrom melt.models import resolve\n"
-        "seen = []\n"
-        "try:\n    info = resolve(sys.argv[1], progress=lambda done, total: seen.append((done, total)))\n"
-        "except ModelError as error:\n    sys.exit(f'{error.message} / {error.hint}')\n"
-        "print(json.dumps(info.to_dict() | {'seen': seen}))\n"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", script, ref],
-        env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_references_are_understood(tmp_path: Path) -> None:

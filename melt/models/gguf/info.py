@@ -9,9 +9,10 @@ from pathlib import Path
 from melt.errors import ModelError
 from melt.models.gguf.architectures import architecture
 from melt.models.gguf.experts import active_part
-from melt.models.gguf.header import Header, SkippedArray, read_header
+from melt.models.gguf.header import Header, SkippedArray
 from melt.models.gguf.layers import LayerLayout, layer_layout
 from melt.models.gguf.metadata import Metadata
+from melt.models.gguf.split import read_model, stem_of
 from melt.models.gguf.types import FILE_TYPES, TENSOR_TYPES_BY_NAME
 from melt.models.info import ModelInfo
 
@@ -20,20 +21,21 @@ _MAX_NAME_CHARACTERS = 200
 
 
 def inspect_file(path: Path, ref: str = "") -> ModelInfo:
-    """The ModelInfo of the GGUF file at ``path``; ``sha256`` is left empty.
+    """The ModelInfo of the GGUF file at ``path``, or of the model of which it is the first; ``sha256`` is left empty.
 
     Raises:
-        ModelError: the file is missing, damaged, cut short, or describes no model.
+        ModelError: a file is missing, damaged, cut short, or describes no model.
     """
-    header = read_header(path)
-    return info_from_header(header, path=str(path), ref=ref or str(path), file_bytes=path.stat().st_size)
+    header, files = read_model(path)
+    file_bytes = sum(file.stat().st_size for file in files)
+    info = info_from_header(header, path=str(path), ref=ref or str(path), file_bytes=file_bytes)
+    return replace(info, n_files=len(files))
 
 
 def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: int = 0) -> ModelInfo:
     """The ModelInfo that a header gives; ``path`` and ``ref`` only label it."""
-    label = path or ref
+    label, file_stem = path or ref, stem_of(Path(path).name)
     general = Metadata(header.metadata, "", label)
-    _refuse_part(general, label)
     arch = general.text("general.architecture")
     if not _ARCH.fullmatch(arch):
         raise ModelError(f"{label}: it does not say its architecture", "It may be an adapter or a projector.")
@@ -42,8 +44,8 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
     embedding = next((t for t in header.tensors if t.name == "token_embd.weight"), None)
     bytes_by_type = _bytes_by_type(header)
     info = ModelInfo(
-        name=general.text("general.name")[:_MAX_NAME_CHARACTERS] or Path(path).stem or ref,
-        short_name=Path(path).stem or ref,
+        name=general.text("general.name")[:_MAX_NAME_CHARACTERS] or file_stem or ref,
+        short_name=file_stem or ref,
         ref=ref,
         path=path,
         file_bytes=file_bytes,
@@ -67,21 +69,6 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
         kv_layout=layers.kv,
     )
     return _with_layers(info, layers, meta)
-
-
-def _refuse_part(general: Metadata, label: str) -> None:
-    """A part tells neither the model's size nor its hash, and an engine that finds the others would run them all."""
-    parts = general.count("split.count")
-    if parts > 1:
-        raise a_part(label, general.count("split.no") + 1, parts)
-
-
-def a_part(label: str, number: int, parts: int) -> ModelError:
-    """What is said of one file of a model that was split into several."""
-    return ModelError(
-        f"{label} is file {number} of {parts} of a model, and melt measures models of one file",
-        "Put them together first: `llama-gguf-split --merge FIRST_FILE whole.gguf`, then name whole.gguf.",
-    )
 
 
 def _with_layers(info: ModelInfo, layers: LayerLayout, meta: Metadata) -> ModelInfo:

@@ -8,7 +8,7 @@ from typing import Any
 
 from melt.errors import ModelError
 from melt.models.cache import Progress
-from melt.models.gguf.header import read_header
+from melt.models.gguf.split import read_model
 from melt.models.gguf.types import FILE_TYPE_IDS
 from melt.models.shapes.zoo import suggest
 
@@ -25,12 +25,12 @@ def quantize(path: Path, quant: str, out: Path, progress: Progress | None = None
         ModelError: the type is unknown, the engine is missing, or the file cannot be quantised.
     """
     file_type = _file_type(quant)
-    read_header(path)
+    _header, files = read_model(path)
     llama_cpp = _engine()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         draft = Path(folder) / "model.gguf"
-        with _Watch(draft, path.stat().st_size, progress):
+        with _Watch(draft, sum(file.stat().st_size for file in files), progress):
             log = _run(llama_cpp, path, draft, file_type, threads)
         if log is not None:
             raise ModelError(

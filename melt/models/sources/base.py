@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from melt.models.cache import Entry, Made, ModelCache, Progress
-from melt.models.formats import inspect
+from melt.models.formats import FORMATS, inspect
 from melt.models.info import Format, ModelInfo
-from melt.models.onnx.files import with_files
 from melt.models.onnx.folder import Folder
 
 
@@ -62,6 +61,15 @@ class CachedRef(ABC):
         """What the cache files the model under."""
         return self.text
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is several files, which lie in the cache as a folder."""
+        return self.format == "onnx"
+
+    def path_in(self, entry: Entry) -> Path:
+        """What of its cache entry is the model: all of it, or the file that it begins with."""
+        return entry.path
+
     @abstractmethod
     def make(self, out: Path, progress: Progress | None = None) -> Made:
         """Make or fetch the model at ``out``.
@@ -91,11 +99,12 @@ class CachedRef(ABC):
 
     def resolve(self, cache: ModelCache, progress: Progress | None = None) -> ModelInfo:
         """Get the model ready in the cache, and describe it."""
-        is_folder = self.format == "onnx"
-        entry = cache.get_or_make(self.cache_key, lambda out: self.make(out, progress), is_folder=is_folder)
+        entry = cache.get_or_make(self.cache_key, lambda out: self.make(out, progress), is_folder=self.is_folder)
         info = self._from_entry(entry)
-        return with_files(info, lambda path: cache.sha256_of(path, progress)) if is_folder else info
+        if not self.is_folder:
+            return info
+        return FORMATS[self.format].with_files(info, lambda path: cache.sha256_of(path, progress))
 
     def _from_entry(self, entry: Entry) -> ModelInfo:
-        info = inspect(entry.path, self.text)
+        info = inspect(self.path_in(entry), self.text)
         return replace(info, short_name=self.short, sha256=entry.sha256, revision=entry.revision)

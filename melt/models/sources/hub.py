@@ -1,22 +1,21 @@
 """Models from the Hugging Face hub, or a mirror of it (HF_ENDPOINT)."""
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from melt.errors import ModelError
-from melt.models.cache import Made, Progress, place
+from melt.models.cache import Entry, Made, Progress, hash_file, place
 from melt.models.formats import inspect
-from melt.models.gguf.info import a_part
+from melt.models.gguf.split import Part, check_count, not_the_first, part_named, sha256_of_all, stem_of
 from melt.models.sources.base import CachedRef
 
-_PART = re.compile(r"-([0-9]{5})-of-([0-9]{5})\.gguf$")  # as llama-gguf-split names them
+_STEM = "model"  # of files in the cache: it keeps a content once, whatever repositories call it
 
 
 @dataclass(frozen=True)
 class HubRef(CachedRef):
-    """A file in a hub repository."""
+    """A file in a hub repository, or the first of a model in several."""
 
     repo: str
     file: str
@@ -30,10 +29,31 @@ class HubRef(CachedRef):
     @property
     def short(self) -> str:
         """The file's name without its ending."""
-        return Path(self.file).stem
+        return stem_of(Path(self.file).name)
+
+    @property
+    def part(self) -> Part | None:
+        """Which of its model's files it is; None where it is all of it."""
+        return part_named(PurePosixPath(self.file).name)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a model in several files."""
+        return self.part is not None
+
+    @property
+    def cache_key(self) -> str:
+        """Another than that of its first file alone, which an older melt may have kept."""
+        return f"{self.text}#files" if self.is_folder else self.text
+
+    def path_in(self, entry: Entry) -> Path:
+        """Its file, or the first of several."""
+        return entry.path / replace(self.part, stem=_STEM).name if self.part else entry.path
 
     def make(self, out: Path, progress: Progress | None = None) -> Made:
-        """Download it; a file that is no model never enters the cache."""
+        """Download it; what is no model never enters the cache."""
+        if self.part:
+            return _fetch_all(self, self.part, out, progress)
         made = fetch_from_hub(self, out, progress)
         inspect(out, self.text)
         return made
@@ -43,7 +63,7 @@ def parse_hub(text: str, rest: str) -> HubRef:
     """Understand ORG/REPO:FILE[@REVISION], the ``rest`` of a reference behind its scheme.
 
     Raises:
-        ModelError: it is malformed, reaches outside the repository, or names one file of a split model.
+        ModelError: it is malformed, reaches outside the repository, or names another file of a model than its first.
     """
     repo, colon, file = rest.partition(":")
     file, _at, revision = file.partition("@")
@@ -54,10 +74,29 @@ def parse_hub(text: str, rest: str) -> HubRef:
         raise ModelError(f"{text!r} leaves its repository", "Name a file inside it.")
     if path.suffix != ".gguf":
         raise ModelError(f"{text!r} does not name a .gguf file", "melt measures GGUF files.")
-    part = _PART.search(path.name)
-    if part and int(part[2]) > 1:
-        raise a_part(text, int(part[1]), int(part[2]))
+    part = part_named(path.name)
+    if part:
+        check_count(text, part.count)
+        if part.number != 1:
+            first = HubRef(repo, str(path.with_name(part.names[0])), revision)
+            raise not_the_first(text, part, first.text)
     return HubRef(repo, file, revision)
+
+
+def _fetch_all(ref: HubRef, part: Part, folder: Path, progress: Progress | None) -> Made:
+    """Download all files of a model into a folder, all of one commit."""
+    folder.mkdir()
+    paths = [folder / name for name in replace(part, stem=_STEM).names]
+    made = Made()
+    for name, path in zip(part.names, paths, strict=True):
+        file = str(PurePosixPath(ref.file).with_name(name))
+        made = fetch_from_hub(replace(ref, file=file, revision=made.revision or ref.revision), path, progress)
+    if inspect(paths[0], ref.text).n_files != part.count:
+        raise ModelError(
+            f"{ref.text}: its name says that it is one of {part.count} files, and it holds a whole model",
+            "Fetch that file yourself, and name it by its path.",
+        )
+    return replace(made, sha256=sha256_of_all(map(hash_file, paths)))
 
 
 def fetch_from_hub(ref: HubRef, out: Path, progress: Progress | None = None) -> Made:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from melt.models.cache import ModelCache, Progress
-from melt.models.formats import format_of, inspect
+from melt.models.formats import FORMATS, format_of, inspect
+from melt.models.gguf.split import stem_of
 from melt.models.info import Format, ModelInfo
-from melt.models.onnx.files import with_files
 from melt.models.onnx.folder import Folder, read_folder
 
 
@@ -29,7 +29,7 @@ class PathRef:
     @property
     def short(self) -> str:
         """The name without its ending."""
-        return self.path.name if self.format == "onnx" else self.path.stem
+        return self.path.name if self.format == "onnx" else stem_of(self.path.name)
 
     def check(self) -> None:
         """Read its header, and find it sound."""
@@ -41,10 +41,7 @@ class PathRef:
 
     def resolve(self, cache: ModelCache, progress: Progress | None = None) -> ModelInfo:
         """Read its header, and hash it."""
-        info = self.peek(cache)
-        if self.format == "onnx":
-            return with_files(info, lambda path: cache.sha256_of(path, progress))
-        return replace(info, sha256=cache.sha256_of(self.path, progress))
+        return FORMATS[self.format].with_files(self.peek(cache), lambda path: cache.sha256_of(path, progress))
 
     def onnx_folder(self) -> Folder | None:
         """Its graph."""
