@@ -14,6 +14,7 @@ from melt.util.files import cache_folder, write_whole
 
 SAMPLER_START_S = 10.0
 SAMPLER_END_S = 10.0
+_LOOK_S = 0.1  # each look may start a program on the device
 
 
 def runner_file() -> DeviceFile:
@@ -64,7 +65,7 @@ def wait_for_sampler(process: Process, has_file: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SAMPLER_START_S
     while not has_file() and time.monotonic() < deadline:
         with contextlib.suppress(TimeoutError):
-            process.wait(0.02)
+            process.wait(_LOOK_S)
             return
 
 

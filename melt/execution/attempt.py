@@ -48,6 +48,7 @@ class Attempt:
     run_id: str
     profile: DeviceProfile
     facts: DeviceFacts  # as the cell will have them
+    found: DeviceFacts  # as they were before any condition was set
     model: "ModelInfo"
     prediction: Prediction | None  # None where nobody can predict it
     rules: Rules

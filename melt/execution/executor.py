@@ -10,6 +10,7 @@ from melt.execution.conditions import facts_as_asked
 from melt.execution.devices import Device
 from melt.execution.extra_time import ExtraTimeBudget, seconds_of
 from melt.execution.fit import predicted
+from melt.execution.limits import BEYOND
 from melt.execution.preflight import Preflight
 from melt.execution.progress import Watcher
 from melt.execution.unit import GONE, measure, record_skip
@@ -70,7 +71,7 @@ class Outcome:
         return (
             nothing
             and bool(kinds or self.not_tried or self.ended)
-            and kinds <= {NOT_THERE, GONE, "transient", "device"}
+            and kinds <= {NOT_THERE, GONE, BEYOND, "transient", "device"}
         )
 
     def __repr__(self) -> str:
@@ -189,6 +190,7 @@ class Executor:
             run_id=new_run_id(cell, session),
             profile=device.profile,
             facts=facts_as_asked(cell, device.profile, device.facts),
+            found=device.facts,
             model=model,
             prediction=predicted(cell, model),
             rules=self._rules,
@@ -205,9 +207,10 @@ class Executor:
             return replace(attempt.again(), extra_buffers=False)
         if error.kind == NOT_THERE:
             self._lacking[_lacking(attempt.cell)] = error.message
-        if error.kind == GONE:
+        if error.kind in (GONE, BEYOND):
+            what = "is gone" if error.kind == GONE else "is beyond its limits"
             self._gone[attempt.cell.device] = error.message
-            self._watcher.say(f"{attempt.cell.device} is gone, and its other sessions are not tried: {error.message}")
+            self._watcher.say(f"{attempt.cell.device} {what}, and its other sessions are not tried: {error.message}")
         may_pass = error.kind == "transient" and attempt.number < self._admitted.plan.retries
         return attempt.again() if may_pass else None
 

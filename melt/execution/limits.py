@@ -12,7 +12,7 @@ from melt.telemetry.source import Discovery
 if TYPE_CHECKING:
     from melt.drivers.base import Driver
 
-KIND = "limit"
+KIND, BEYOND = "limit", "beyond_limit"  # of a run that was stopped, and of one that was not started
 HINT = "Let it cool, or charge it; `limits` in the device's profile says where a run stops itself."
 _POLL_S = 2.0
 

@@ -97,7 +97,7 @@ def _as_known_there(device: Device, store: Store) -> Device:
 def _made_ready(admitted: Preflight, watcher: Watcher, stack: ExitStack) -> Preflight:
     """The plan with every program built and every model's file here, where it stays until the stack is left."""
     for cell in admitted.cells:
-        admitted.backends[cell.backend].prepare(cell, admitted.facts[cell.device], watcher.building)
+        admitted.backends[cell.backend].prepare(cell, admitted.facts_for(cell), watcher.building)
     asked = dict.fromkeys(c.model for c in admitted.cells)
     models = {name: resolve(admitted.refs[name], progress=watcher.model_progress(name)) for name in asked}
     for model in models.values():

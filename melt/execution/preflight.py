@@ -101,7 +101,7 @@ class Preflight:
         """Of the program that measures the cell; None where it is not brought, or not here yet."""
         if not self._is_whole(cell):
             return None
-        bundle = self.backends[cell.backend].bundle(cell, self.models[cell.model], self.facts[cell.device], job_id="")
+        bundle = self.backends[cell.backend].bundle(cell, self.models[cell.model], self.facts_for(cell), job_id="")
         return bundle.runner_sha256
 
     def files(self, device: str) -> dict[str, int]:
@@ -115,10 +115,14 @@ class Preflight:
             if cell.model in self.models:
                 sizes[cell.model] = self.models[cell.model].file_bytes
             if self._is_whole(cell):
-                model, facts = self.models[cell.model], self.facts[device]
-                bundle = self.backends[cell.backend].bundle(cell, model, facts, job_id="")
+                model = self.models[cell.model]
+                bundle = self.backends[cell.backend].bundle(cell, model, self.facts_for(cell), job_id="")
                 sizes |= {f.name: f.size_bytes for f in bundle.programs.values()}
         return sizes
+
+    def facts_for(self, cell: Cell) -> DeviceFacts:
+        """The cell's device as it will be for it."""
+        return facts_as_asked(cell, self.profiles[cell.device], self.facts[cell.device])
 
     def _is_whole(self, cell: Cell) -> bool:
         """Whether all of it that goes to the device is known."""

@@ -1,6 +1,7 @@
 """A process that does not speak protocol 1, as one that does."""
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -25,8 +26,9 @@ class ProtocolAdapter:
 
     def next_line(self, timeout_s: float) -> str | None:
         """The next line of the protocol, None at the end; raises TimeoutError."""
+        deadline = time.monotonic() + timeout_s
         while not self._lines:
-            line = self._process.next_line(timeout_s)
+            line = self._process.next_line(max(0.0, deadline - time.monotonic()))
             if line is None:
                 return None
             self._lines.extend(self._translate(line))

@@ -50,7 +50,7 @@ def follow(
     asked_s = 0.0
     while True:
         left_s = deadline - time.monotonic()
-        if time.monotonic() - asked_s >= _ASK_S:
+        if time.monotonic() - asked_s >= _ASK_S and not (said.transcript().done or said.transcript().failed):
             if reason := stop():
                 return said.transcript(), reason
             asked_s = time.monotonic()

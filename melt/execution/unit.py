@@ -107,9 +107,12 @@ def _measured(bench: _Bench) -> Evidence:
     evidence = Evidence().doubted(*_known_flags(bench.attempt))
     try:
         bench.watcher.phase("push")
-        placed = _place(bench)
+        placed = _place(bench, bench.attempt.facts)
         evidence = replace(evidence, job=placed.job, runner_sha256=placed.bundle.runner_sha256)
         evidence = _under_conditions(bench, evidence)
+        if evidence.facts and evidence.facts.online_cpus != bench.attempt.facts.online_cpus:
+            placed = _place(bench, evidence.facts)  # its threads are those of what is on
+            evidence = replace(evidence, job=placed.job)
         evidence = replace(evidence, discovery=bench.driver.discover())  # what the sensors tell under them
         bench.watcher.phase("cool")
         evidence = _cooled(bench, evidence)
@@ -124,7 +127,7 @@ def _failure(error: MeltError) -> RunFailure:
         case StoreError():
             raise error
         case limits.LimitError():
-            kind = limits.KIND
+            kind = limits.BEYOND
         case DeviceGoneError():
             kind = GONE
         case TransientDeviceError():
@@ -148,10 +151,10 @@ def _known_flags(attempt: Attempt) -> list[Flag]:
     return [*flags, Flag(name="context_beyond_training", evidence=beyond)] if beyond else flags
 
 
-def _place(bench: _Bench) -> _Placed:
+def _place(bench: _Bench, facts: DeviceFacts) -> _Placed:
     """Pushes the bundle."""
     attempt = bench.attempt
-    bundle = bench.backend.bundle(attempt.cell, attempt.model, attempt.facts, attempt.run_id)
+    bundle = bench.backend.bundle(attempt.cell, attempt.model, facts, attempt.run_id)
     for file in bundle.files.values():
         write(file)
     places = {k: bench.driver.push(f, bench.watcher.pushing(f.name)).device_path for k, f in bundle.files.items()}
@@ -174,7 +177,10 @@ def _under_conditions(bench: _Bench, evidence: Evidence) -> Evidence:
         if refused.name in own:
             raise DeviceError(f"{words_of(refused.name)} {own[refused.name]}: {why}")
         evidence = evidence.warned(f"condition {refused.name} could not be set: {why}")
-    evidence = replace(evidence, facts=bench.attempt.facts.model_copy(update=dict(driver.held())))
+    held = driver.held()
+    as_asked = held.get("power_mode", bench.attempt.facts.power_mode) == bench.attempt.facts.power_mode
+    before = bench.attempt.facts if as_asked else bench.attempt.found  # a mode that was refused turned no processor on
+    evidence = replace(evidence, facts=before.model_copy(update=dict(held)))
     if problem := not_held(cell, evidence.facts or bench.attempt.facts):
         raise DeviceError(problem)
     return evidence

@@ -24,6 +24,10 @@ FAILURES: Mapping[str, Failure] = {
     "device": Failure(
         "the device refused something", "The message says what; `melt doctor DEVICE` looks at all of it."
     ),
+    "beyond_limit": Failure(
+        "no session was started: the device was beyond a limit of its profile, also after the plan's time of cooling",
+        "Let it cool, or charge it; the same command measures what is missing.",
+    ),
     "limit": Failure(
         "the device came beyond a limit of its profile: its battery's heat, what is left in it, its thermal status",
         "Let it cool, or charge it; `limits` in the device's profile says where a run stops itself.",

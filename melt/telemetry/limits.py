@@ -53,9 +53,16 @@ class LimitsWatch:
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
             if isinstance(t_ns, int) and isinstance(probe, str) and isinstance(raw, str):
-                self.read(probe, raw, t_ns)
+                self._read(probe, raw, t_ns)
+        self._judge_level()
 
-    def read(self, probe: str, raw: str, t_ns: int) -> None:
+    def look(self, texts: Mapping[str, str]) -> None:
+        """Takes what probes say, by their names, read at once."""
+        for probe, raw in texts.items():
+            self._read(probe, raw, 0)
+        self._judge_level()
+
+    def _read(self, probe: str, raw: str, t_ns: int) -> None:
         """Takes what one probe said."""
         for source in self._sources():
             parsed = parse(source, raw) if source.probe == probe else None
@@ -83,12 +90,19 @@ class LimitsWatch:
                 self._fed[source.name] = value > 0
             case _:
                 self._level[source.name] = 100 * value
-        percent = limits.battery_percent
-        told = {*self._level, *self._fed}  # whether it is charged may come after how full it is
-        known = self._level and all(s.name in told for s in self._sources() if s.quantity in _OF_LEVEL)
-        if percent is not None and known and max(self._level.values()) < percent and not any(self._fed.values()):
-            left = f"{max(self._level.values()):.0f} %"
-            self._stop(f"its battery has {left} left, less than {percent:g} %, and is not charged", cools=False)
+
+    def _judge_level(self) -> None:
+        """By all that has come at once: how full a battery is may be told before whether it is charged, and one of
+        two may not know that."""
+        percent, kinds = self.limits.battery_percent, {s.name: s.quantity for s in self._sources()}
+        levels = [name for name, quantity in kinds.items() if quantity == "battery_level"]
+        if percent is None or not levels or not self._level.keys() >= set(levels):
+            return
+        known = bool(self._fed) or "charging" not in kinds.values()
+        fullest = max(self._level.values())
+        if known and fullest < percent and not any(self._fed.values()):
+            why = f"its battery has {fullest:.0f} % left, less than {percent:g} %, and is not charged"
+            self._stop(why, cools=False)
 
     def _stop(self, why: str, cools: bool = True) -> None:
         if not self.over:
@@ -99,6 +113,5 @@ def beyond_now(limits: Limits, discovery: Discovery, texts: Mapping[str, str]) -
     """What the probes say now, by their names, held against the limits."""
     # By a status that is severe now: how long it has been is not known.
     watch = LimitsWatch(limits.model_copy(update={"severe_s": limits.severe_s and 0.0}), discovery)
-    for probe, raw in texts.items():
-        watch.read(probe, raw, 0)
+    watch.look(texts)
     return watch

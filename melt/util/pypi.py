@@ -8,15 +8,14 @@ import os
 import re
 import subprocess
 import sys
-from base64 import b64encode
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from ssl import SSLError
-from urllib.error import URLError
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+
+if TYPE_CHECKING:
+    import requests
 
 INDEX = "https://pypi.org/simple"
 _PAGE_BYTES = 16 * 2**20
@@ -43,22 +42,28 @@ def fetch(name: str, version: str, folder: Path, *, source: bool, limit_bytes: i
         FetchError: the index has no such file or does not answer, or the file is another than it should be.
         OSError: the file cannot be written.
     """
-    index = _index()
+    import requests  # a fifth of a second
+
     plain = re.sub(r"[-_.]+", "-", name).lower()
     file_name = f"{plain.replace('-', '_')}-{version}{'.tar.gz' if source else '-py3-none-any.whl'}"
+    index = _index()
     page = f"{index.url}/{plain}/"
+    out, digest = folder / file_name, hashlib.sha256()
     try:
-        with index.open(page) as answer:
-            address = _address(answer.read(_PAGE_BYTES).decode(errors="replace"), answer.url, file_name)
-        out, digest = folder / file_name, hashlib.sha256()
-        with index.open(address) as answer, out.open("wb") as file:
-            while chunk := answer.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                file.write(chunk)
-                if file.tell() > limit_bytes:
-                    raise FetchError(f"{file_name} is longer than {limit_bytes:,} bytes")
-    except (URLError, HTTPException, TimeoutError, ConnectionError, SSLError, ValueError) as e:
-        raise FetchError(f"{page}: {getattr(e, 'reason', None) or str(e) or type(e).__name__}") from e
+        with index.session() as session:
+            with session.get(page, stream=True, timeout=_WAIT_S) as links:
+                links.raise_for_status()
+                text = next(links.iter_content(_PAGE_BYTES), b"").decode(errors="replace")
+                address = _address(text, links.url, file_name)
+            with session.get(address, stream=True, timeout=_WAIT_S) as answer, out.open("wb") as file:
+                answer.raise_for_status()
+                for chunk in answer.iter_content(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
+                    if file.tell() > limit_bytes:
+                        raise FetchError(f"{file_name} is longer than {limit_bytes:,} bytes")
+    except requests.RequestException as e:
+        raise FetchError(f"{page}: {e or type(e).__name__}") from e
     if sha256 is not None and digest.hexdigest() != sha256:
         raise FetchError(f"{file_name} has SHA-256 {digest.hexdigest()}, not {sha256}")
     return out
@@ -80,12 +85,16 @@ def _address(page: str, base: str, file_name: str) -> str:
     links = _Links()
     links.feed(page)
     for link in links.found:
-        address = urldefrag(urljoin(base, link)).url
-        if unquote(urlsplit(address).path).rpartition("/")[2].lower() == file_name.lower():
-            if urlsplit(address).scheme not in {"https", urlsplit(base).scheme}:
-                raise ValueError(f"{file_name} lies at an address that is not https")
+        try:
+            address = urldefrag(urljoin(base, link)).url
+            parts = urlsplit(address)
+        except ValueError:
+            continue
+        if unquote(parts.path).rpartition("/")[2].lower() == file_name.lower():
+            if parts.scheme not in {"https", urlsplit(base).scheme}:
+                raise FetchError(f"{base}: {file_name} lies at an address that is not https")
             return address
-    raise ValueError(f"it has no {file_name}")
+    raise FetchError(f"{base} has no {file_name}")
 
 
 @dataclass(frozen=True)
@@ -93,24 +102,41 @@ class _Index:
     """An index of packages; who asks it is no part of its address, which messages show."""
 
     url: str
-    authorization: str | None
+    login: tuple[str, str] | None
 
-    def open(self, url: str) -> HTTPResponse:
-        """What lies at an address; only the index's own host is told who asks."""
-        request = Request(url)  # noqa: S310 - a link leads to https, or is of the index's own scheme
-        if self.authorization and urlsplit(url).netloc == urlsplit(self.url).netloc:
-            request.add_unredirected_header("Authorization", self.authorization)
-        answer: HTTPResponse = urlopen(request, timeout=_WAIT_S)  # noqa: S310
-        return answer
+    def session(self) -> "requests.Session":
+        """Tells who asks to the index's own host alone, and trusts what pip is told to trust."""
+        import requests
+
+        login, host = self.login, urlsplit(self.url).netloc
+
+        class OfHost(requests.auth.HTTPBasicAuth):
+            def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+                at_home = urlsplit(r.url or "").netloc == host
+                return super().__call__(r) if at_home else r  # type: ignore[no-untyped-call]
+
+        session = requests.Session()
+        session.auth = OfHost(*login) if login else None
+        session.verify = os.environ.get("PIP_CERT") or True
+        return session
 
 
 def _index() -> _Index:
-    """The index that pip is set to use, by its environment or its settings."""
+    """The index that pip is set to use, by its environment or its settings.
+
+    Raises:
+        FetchError: that is no address.
+    """
     url = os.environ.get("PIP_INDEX_URL")
     if not url:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "get", "global.index-url"]
         url = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or INDEX
-    parts = urlsplit(url.rstrip("/"))
+    try:
+        parts = urlsplit(url.rstrip("/"))
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("https", "http") or not parts.hostname:  # what it is may hold a password
+        raise FetchError("the package index that pip is set to use has no address that begins with https:// or http://")
     who, _, host = parts.netloc.rpartition("@")
-    told = "Basic " + b64encode(unquote(who).encode()).decode() if who else None
-    return _Index(urlunsplit(parts._replace(netloc=host)), told)
+    user, _, password = who.partition(":")
+    return _Index(urlunsplit(parts._replace(netloc=host)), (unquote(user), unquote(password)) if who else None)

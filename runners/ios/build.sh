@@ -22,7 +22,11 @@ else
   [ -n "${MELT_BUNDLE_PREFIX:-}" ] || fail "MELT_BUNDLE_PREFIX is not set: a name of yours, as org.example"
 fi
 export MELT_TEAM MELT_BUNDLE_PREFIX
-[ -d build/llama.xcframework ] || ./build-llama.sh
+# Made anew where melt's pinned llama.cpp is another than was built.
+pin=$(python3 -c 'from melt.toolchain.source import SHA256; print(SHA256)')
+[ "$(cat build/llama.pin 2>/dev/null)" = "$pin" ] || ./build-llama.sh
+echo "$pin" > build/llama.pin
+./job-schema.sh > build/include/job_schema.hpp
 xcodegen generate
 # A free team may not ask for more memory.
 entitled=${MELT_FREE_TEAM:+CODE_SIGN_ENTITLEMENTS=}

@@ -24,7 +24,7 @@ from tests.support.profiles import write_profile
 APP_ID = "org.example.melt-runner"
 
 
-def melts_app(version: str = "0.1.0") -> App:
+def melts_app(version: str = "0.2.0") -> App:
     """The app as this melt's ``docs/ios.md`` has it built, but for the processor."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MELT_CACHE", str(KEPT_BUILDS))

@@ -311,7 +311,7 @@ def test_a_garbled_events_file_ends_as_a_failed_run_and_no_more(
     program = tmp_path / "garbage"
     program.write_text("#!/bin/sh\nhead -c 3000000 /dev/urandom | tr '\\n' x\necho\necho last\n")
     program.chmod(0o755)
-    iphone.install(App(APP_ID, "0.1.0", program))
+    iphone.install(App(APP_ID, "0.2.0", program))
     process = driver.launch([APP_ID, "run"], {"job_id": "a-run"}, {})
     lines = []
     while (line := process.next_line(20)) is not None:

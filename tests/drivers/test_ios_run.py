@@ -119,7 +119,7 @@ def test_a_second_run_sends_nothing_again(iphone: IPhone, tmp_path: Path, tiny_m
 
 def test_what_a_host_that_died_has_left_is_removed(iphone: IPhone, tmp_path: Path, tiny_model: Path) -> None:
     profile, documents = iphone_profile(tmp_path, iphone), container_of(iphone) / "Documents"
-    for name in ("a-run.job.json", "a-run.events.jsonl", "a-run.telemetry.jsonl", "mine.json"):
+    for name in ("a-run.job.json", "a-run.events.jsonl", "a-run.telemetry.jsonl", "events.jsonl", "mine.json"):
         (documents / name).write_text("{}")
     run(a_plan(profile, tiny_model), tmp_path / "results")
     assert {p.name for p in documents.iterdir()} == {"melt", "mine.json"}

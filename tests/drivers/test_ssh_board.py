@@ -1,5 +1,6 @@
 """Jetsons in boxes: their rails, power modes and clocks."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ from melt.spec.facts import MOVED_BY_CONDITIONS
 from melt.store.store import Store
 from melt.telemetry.source import Discovery
 from tests.doubles.board.box import BoardBox
-from tests.drivers.boards import DENIED, Box, a_profile, box, nano
+from tests.drivers.boards import DENIED, XAVIER_NX, Box, a_profile, box, nano
 from tests.drivers.conftest import enrol_all, ssh_profile_of
 from tests.support.cli import melt_cli, without_second_tries
-from tests.support.plans import When, a_plan
+from tests.support.plans import When, a_plan, last
 
 __all__ = ["box", "nano"]
 pytestmark = pytest.mark.root
@@ -73,6 +74,23 @@ class TestConditions:
         [refused] = driver.condition({"power_mode": "MAXN_SUPER"})
         assert "takes a reboot" in refused.reason
         assert nano.mode == 1
+
+    def test_a_mode_of_the_profile_that_is_refused_turns_no_processor_on(
+        self, box: Box, tmp_path: Path, tiny_model: Path
+    ) -> None:
+        """It is measured all the same, and with what is on: its threads, and what the run says of the board."""
+        board = box("jetson-xavier-nx", [XAVIER_NX])
+        enrol_all(ssh_profile_of(board))
+        (board.folder / "root/etc/needs-reboot").write_text("".join(f"{n}\n" for n in range(9)))
+        asked = "MODE_15W_4CORE"
+        profile = a_profile(board, tmp_path / "nx.yaml", conditions={"power_mode": asked})
+        made = last(run(a_plan(profile, tiny_model, threads=(None,)), tmp_path / "results")).manifest
+        assert made.status == "ok"
+        assert any("condition power_mode could not be set" in warning for warning in made.warnings)
+        assert made.device.mode_cpus[asked] == (0, 1, 2, 3)
+        assert made.device.power_mode != asked
+        assert made.device.logical_cores == os.cpu_count()
+        assert made.job["threads"] == made.device.physical_cores
 
     def test_a_user_whose_sudo_asks_for_a_password_is_told_the_line_that_lets_it_through(
         self, nano: BoardBox, driver: SshDriver

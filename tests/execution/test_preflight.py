@@ -78,6 +78,33 @@ def test_what_several_devices_lack_is_told_at_once(tmp_path: Path) -> None:
     assert caught.value.hint == "It has 15W."
 
 
+def test_processors_that_the_power_mode_turns_on_may_be_asked_for_again_and_again(tmp_path: Path) -> None:
+    """A board that idles on two of four: a mask of the others is right in the mode that the profile sets."""
+
+    def board(one: DeviceProfile) -> DeviceFacts:
+        return DeviceFacts(
+            platform="linux",
+            machine="aarch64",
+            python="python3",
+            engines={"llama.cpp": "1"},
+            power_modes=("10W", "MAXN"),
+            power_mode="10W",
+            mode_cpus={"10W": (0, 1), "MAXN": (0, 1, 2, 3)},
+            online_cpus=(0, 1),
+            logical_cores=2,
+            physical_cores=2,
+        )
+
+    text = "driver: ssh\naddress: {host: h}\nconditions: {power_mode: MAXN}\n"
+    path = str(profile(tmp_path, "nano", text))
+    few = {"devices": (path,), "cores": ("0xc",), "runners": ("python",), "threads": (None,)}
+    admitted = preflight(plan("synth:mamba-130m", **few), board)
+    admitted.require_ready()
+    [cell] = admitted.cells
+    assert admitted.runner_sha256(cell)  # as a resume asks
+    assert admitted.files("nano")  # and a dry run
+
+
 def test_memory_is_judged_alike_before_and_in_the_run(tiny_model: Path, tmp_path: Path) -> None:
     wanted = plan(tiny_model, memory_fraction=1e-9)
     before = preflight(wanted).skipped

@@ -131,3 +131,21 @@ def test_a_program_that_has_said_what_failed_is_not_waited_for(monkeypatch: pyte
     assert failure is not None
     assert (failure.kind, failure.message) == ("invalid_events", "half a run")
     assert time.monotonic() - began < 20
+
+
+def test_what_is_told_to_stop_is_ended_and_what_is_done_is_done() -> None:
+    def follow_until(lines: list[str], then: str) -> tuple[Transcript, RunFailure | None]:
+        process = RemoteProcess(LocalRemote("host"), f"exec {quoted(sys.executable, '-c', saying(lines, then))}")
+        times = iter([None, *[RunFailure(kind="limit", message="too warm")] * 9])
+        try:
+            limits = Timeouts(load_s=60.0, iteration_s=60.0)
+            return follow(process, lambda _line: None, limits, lambda _event: None, lambda: next(times))
+        finally:
+            process.kill()
+
+    said, failure = follow_until(RECORDED[:3], "time.sleep(60)")
+    assert failure == RunFailure(kind="limit", message="too warm")
+    assert said.hello
+    said, failure = follow_until(RECORDED, "time.sleep(3)")  # all is measured, and the program takes its time to end
+    assert failure is None
+    assert said.done

@@ -91,3 +91,29 @@ def test_who_asks_is_told_to_the_index_and_to_nobody_else(
     with pytest.raises(FetchError) as failed:
         fetch("another", "1.2", tmp_path, source=True, limit_bytes=BOUND)
     assert "secret" not in str(failed.value)
+
+
+def test_a_login_goes_along_within_the_index_and_is_in_no_message(
+    index: PackageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", index.url.replace("http://", "http://me:secret@").replace("/simple", "/moved"))
+    source_that_runs(index.folder("some-engine"), tmp_path / "it ran")
+    assert fetch("some-engine", "1.2", tmp_path, source=True, limit_bytes=BOUND).is_file()
+    assert set(index.asked_by) == {"Basic " + base64.b64encode(b"me:secret").decode()}
+
+
+@pytest.mark.parametrize("address", ["me:secret@host/simple", "http://me:secret@[::1", "file:///srv/index", "nonsense"])
+def test_what_is_no_address_is_told_without_its_password(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", address)
+    with pytest.raises(FetchError, match="no address that begins with https") as failed:
+        fetch("some-engine", "1.2", tmp_path, source=True, limit_bytes=BOUND)
+    assert "secret" not in str(failed.value)
+
+
+def test_a_file_that_breaks_off_is_no_other_file(index: PackageIndex, tmp_path: Path) -> None:
+    data = source_that_runs(index.folder("some-engine"), tmp_path / "it ran")
+    index.breaks_off_at = 50
+    with pytest.raises(FetchError, match="50 bytes read"):
+        fetch("some-engine", "1.2", tmp_path, source=True, limit_bytes=BOUND, sha256=hashlib.sha256(data).hexdigest())

@@ -16,6 +16,7 @@ class PackageIndex:
     root: Path
     url: str = ""
     elsewhere: dict[str, str] = field(default_factory=dict)
+    breaks_off_at: int | None = None  # of a file
     asked_by: list[str | None] = field(default_factory=list)
 
     def folder(self, name: str) -> Path:
@@ -37,12 +38,18 @@ def serving(root: Path) -> Iterator[PackageIndex]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             index.asked_by.append(self.headers["Authorization"])
+            if self.path.startswith("/moved/"):
+                self.send_response(301)
+                self.send_header("Location", self.path.replace("/moved/", "/simple/"))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             kind, _, rest = self.path.strip("/").partition("/")
             body = index.page(rest) if kind == "simple" else (root / rest).read_bytes()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body if kind == "simple" else body[: index.breaks_off_at])
 
         def log_message(self, format: str, *args: object) -> None:
             """Silent."""

@@ -66,6 +66,17 @@ def test_of_two_batteries_the_fuller_one_counts() -> None:
     assert told((0, "a", 5), (0, "b", 8), discovery=two).over.startswith("its battery has 8 % left")
 
 
+def test_a_battery_that_does_not_know_whether_it_is_charged_hides_no_other() -> None:
+    names = ("a", "b")
+    two = Discovery(
+        sources=(
+            *(source(f"{n} level", "battery_level", scale=0.01) for n in names),
+            *(source(f"{n} fed", "charging") for n in names),
+        )
+    )
+    assert told((0, "a level", 5), (0, "b level", 8), (0, "a fed", 0), discovery=two).over  # b says nothing of it
+
+
 def test_null_is_no_limit() -> None:
     none = Limits(battery_c=None, battery_percent=None, severe_s=None)
     assert not told((0, "heat", 600), (0, "fed", 0), (0, "level", 1), (0, "status", 6), limits=none).over

@@ -14,10 +14,13 @@ def airplane_mode(undo_s: int) -> Knob:
     """Wi-Fi comes back in the same command line: adb may be running over it. Whether it was on is asked before, since
     some phones say no as soon as airplane mode is set. Where it does not come back, nobody could undo it from afar: the
     phone does so itself, unless it is told soon that it is still heard."""
-    undo = f"sleep {undo_s}; [ -e {_PENDING} ] && cmd connectivity airplane-mode disable; rm -f {_PENDING}"
+    undo = (
+        f'sleep {undo_s}; [ "$(cat {_PENDING} 2>/dev/null)" = "$0" ] && '  # and not of a later time, or of none
+        f"cmd connectivity airplane-mode disable && rm -f {_PENDING}"
+    )
     return Knob(
-        f"wifi=$(settings get global wifi_on); if [ {{}} = 1 ]; then touch {_PENDING}; "
-        f"setsid sh -c '{undo}' </dev/null >/dev/null 2>&1 & cmd connectivity airplane-mode enable; "
+        f"wifi=$(settings get global wifi_on); if [ {{}} = 1 ]; then echo $$ > {_PENDING}; "
+        f"setsid sh -c '{undo}' $$ </dev/null >/dev/null 2>&1 & cmd connectivity airplane-mode enable; "
         '[ "$wifi" = 0 ] || svc wifi enable; else cmd connectivity airplane-mode disable; fi',
         "settings get global airplane_mode_on",
         confirm=f"rm -f {_PENDING}",

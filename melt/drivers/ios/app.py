@@ -8,7 +8,7 @@ from melt.errors import DeviceError
 
 # An app's id begins with a name of whoever signs it, so that melt's is known by its end.
 SUFFIX = ".melt-runner"
-OLDEST = (0, 1)
+OLDEST = (0, 2)  # from which on a run has files of its own
 _HINT = "docs/ios.md says how to build and install it."
 
 

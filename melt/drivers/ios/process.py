@@ -21,6 +21,7 @@ JOB, EVENTS, OWN_SAMPLES = "job.json", "events.jsonl", "telemetry.jsonl"  # how 
 _LOOK_S = 3.0  # without a word from stdout
 _PART_BYTES = 2**20
 _KILL_S = 10.0
+_TIDY_S = 3.0
 _TOLD_LATE_S = 1.0  # how long the word on an end may take once the process is gone
 _SIGNALS = {  # Darwin's
     3: "SIGQUIT",
@@ -44,7 +45,8 @@ def file_of(run_id: str, kind: str) -> str:
 def left_by_runs(container: Container) -> list[str]:
     """Such files in the app's container."""
     names = container.names(DOCUMENTS)
-    return [f"{DOCUMENTS}/{name}" for name in names if name.endswith((f".{JOB}", f".{EVENTS}", f".{OWN_SAMPLES}"))]
+    kinds = (JOB, EVENTS, OWN_SAMPLES)  # alone they are of an app from before a run had files of its own
+    return [f"{DOCUMENTS}/{name}" for name in names if name in kinds or name.endswith(tuple(f".{k}" for k in kinds))]
 
 
 class AppProcess:
@@ -52,7 +54,7 @@ class AppProcess:
 
     def __init__(self, container: Container, instruments: Instruments, pid: int, run_id: str) -> None:
         self._container, self._instruments, self._run_id = container, instruments, run_id
-        self._events = file_of(run_id, EVENTS)
+        self._events, self._tidied = file_of(run_id, EVENTS), False
         self.pid: int | None = pid
         self._output = Output()
         self._rest = b""
@@ -138,9 +140,15 @@ class AppProcess:
             except MeltError:
                 pass  # it has ended by itself, or is out of reach
         self._thread.join(_KILL_S)
-        with contextlib.suppress(MeltError):  # out of reach: the next run removes what is left
-            self._container.remove(self._events)
-            self._container.remove(file_of(self._run_id, JOB))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Once: an iPhone that is out of reach is not waited for, and the next run removes what is left."""
+        if not self._tidied:
+            self._tidied = True
+            with contextlib.suppress(MeltError):
+                for path in (self._events, file_of(self._run_id, JOB)):
+                    self._container.remove(path, _TIDY_S)
 
 
 def _is_done(line: str) -> bool:

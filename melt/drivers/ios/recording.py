@@ -104,7 +104,7 @@ class PhoneRecording:
         if not self._pid or not self._brings_own:
             return
         own = own_samples(self._container.read(self._own, 0, _MAX_OWN_BYTES, _READ_S).decode(errors="replace"))
-        self._container.remove(self._own)
+        self._container.remove(self._own, _READ_S)
         lines = [(json.loads(line)["t_ns"], line) for line in path.read_text(encoding="utf-8").splitlines()]
         path.write_text("".join(f"{line}\n" for _, line in sorted([*lines, *own])), encoding="utf-8")
 

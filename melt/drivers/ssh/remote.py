@@ -66,7 +66,7 @@ class SshRemote:
         fields = done.text.split()
         if done.code == 0 and len(fields) > 4 and fields[4].isdecimal():
             return int(fields[4])
-        if "No such file" in done.stderr:
+        if any(words in done.stderr for words in ("No such file", "Not a directory")):
             return None
         raise DeviceError(f"{self.name}: {path}: {last_words(done)}")
 

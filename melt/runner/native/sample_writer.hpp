@@ -8,6 +8,7 @@
 namespace melt {
 
 constexpr int64_t flush_ns = 500'000'000;
+constexpr size_t max_told_bytes = 65536;
 
 class SampleWriter {
   public:
@@ -18,7 +19,7 @@ class SampleWriter {
 
     bool good() const { return fd_ >= 0; } // else errno says why
     void sample(const std::string &head, int64_t start_ns, int64_t end_ns, std::string_view raw);
-    void tell(); // the sample just taken also to stdout, unless that would have to wait
+    void tell(); // the sample just taken also to stdout, which never waits; what has no room there is not told
     void failure(const std::string &probe, int64_t t_ns, const std::string &error, const std::string &message);
     bool flush(); // false where the file cannot be written
     bool flush_when_due(int64_t now);

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fcntl.h>
 #include <memory>
 #include <poll.h>
 #include <sched.h>
@@ -171,6 +172,9 @@ int sample(const char *spec_path, int stdin_fd) {
     if (!writer.good()) {
         std::fprintf(stderr, "sampler: %s: %s\n", spec.out.c_str(), std::strerror(errno));
         return 1;
+    }
+    if (std::any_of(spec.probes.begin(), spec.probes.end(), [](const ProbeSpec &probe) { return probe.tell; })) {
+        fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK); // nobody may be reading
     }
     come_first();
     Sampler sampler(spec, writer);

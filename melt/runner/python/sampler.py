@@ -25,6 +25,7 @@ from probes import ExecProbe, FileProbe, Probe, ProbeError, Spec, StreamProbe
 RETRY_NS = 5_000_000_000  # how long a probe that failed is left alone
 FLUSH_NS = 500_000_000
 TELL_NS = 5_000_000_000  # so seldom that the device does not notice
+TOLD_BYTES = 65_536
 STREAM_END_S = 1.0
 # What needs no escape in JSON: printable ASCII but the quote and the backslash.
 _PLAIN = bytes(b for b in range(0x20, 0x7F) if b not in b'"\\')
@@ -91,9 +92,9 @@ class Writer:
 
 
 def tell(line: str) -> None:
-    """Writes a line to stdout, unless that would have to wait: nobody may be reading."""
+    """Writes a line to stdout, which never waits: nobody may be reading, and what has no room is not told."""
     told = line.encode()
-    if len(told) <= select.PIPE_BUF and select.select([], [sys.stdout.fileno()], [], 0)[1]:
+    if len(told) <= TOLD_BYTES:
         with contextlib.suppress(OSError):
             os.write(sys.stdout.fileno(), told)
 
@@ -149,6 +150,8 @@ def run(spec: Spec, stdin: TextIO) -> int:
     root, period_ms = spec.get("root") or "", int(spec.get("period_ms") or 100)
     probes = [{**p, "period_ms": int(p.get("period_ms") or period_ms)} for p in spec["probes"]]
     writer = Writer(spec["out"])
+    if any(p.get("tell") for p in probes):
+        os.set_blocking(sys.stdout.fileno(), False)
     schedule = Schedule(clock.now_ns())
     of_process = [p for p in probes if "{pid}" in (p.get("read") or "")]
     for p in probes:

@@ -87,9 +87,9 @@ class Container:
         """Over what may be there."""
         self._phone.call(self._afc.rename(source, target), source, _CALL_S)
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, timeout_s: float | None = None) -> None:
         """A file or a folder with all in it; nothing happens where there is none."""
-        self._phone.call(self._afc.rm(path, force=True), path, _CALL_S)
+        self._phone.call(self._afc.rm(path, force=True), path, timeout_s or _CALL_S)
 
     def read(self, path: str, offset: int, size: int, timeout_s: float | None = None) -> bytes:
         """So many bytes from there on, or fewer at the file's end; none where there is no file."""
