@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from melt.errors import ModelError
 from melt.models.gguf.header import MAX_STRING_BYTES, Header, SkippedArray, SkippedText, Value, read_header
-from melt.models.gguf.info import info_from_header
+from melt.models.gguf.info import info_from_header, inspect_file
 from melt.models.gguf.types import FILE_TYPE_IDS, TENSOR_TYPES
 
 NO_TENSORS = struct.pack("<4sIQ", b"GGUF", 3, 0)
@@ -162,6 +162,20 @@ def header_of(**metadata: Value) -> Header:
 def test_metadata_of_wrong_kinds_is_refused(layers: Value) -> None:
     with pytest.raises(ModelError):
         info_from_header(header_of(general__architecture="x", x__block_count=layers))
+
+
+def test_what_is_no_model_by_itself_is_refused(tmp_path: Path) -> None:
+    for kind in ("adapter", "mmproj"):
+        with pytest.raises(ModelError, match=f"it is of type '{kind}', no model"):
+            info_from_header(header_of(general__architecture="llama", general__type=kind))
+    path = tmp_path / "ggml-vocab-x.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match="it has no weights: a vocabulary alone"):
+        inspect_file(path)
 
 
 def test_metadata_that_does_not_fit_is_refused() -> None:

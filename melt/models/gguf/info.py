@@ -27,6 +27,8 @@ def inspect_file(path: Path, ref: str = "") -> ModelInfo:
         ModelError: a file is missing, damaged, cut short, or describes no model.
     """
     header, files = read_model(path)
+    if not header.tensors:
+        raise ModelError(f"{path}: it has no weights: a vocabulary alone", "Name the model's own file.")
     file_bytes = sum(file.stat().st_size for file in files)
     info = info_from_header(header, path=str(path), ref=ref or str(path), file_bytes=file_bytes)
     return replace(info, n_files=len(files))
@@ -36,6 +38,10 @@ def info_from_header(header: Header, path: str = "", ref: str = "", file_bytes: 
     """The ModelInfo that a header gives; ``path`` and ``ref`` only label it."""
     label, file_stem = path or ref, stem_of(Path(path).name)
     general = Metadata(header.metadata, "", label)
+    kind = general.text("general.type") or "model"
+    if kind != "model":  # a LoRA's architecture is its model's
+        hint = "Name the model's own file; an adapter is merged into it first: llama-export-lora."
+        raise ModelError(f"{label}: says of itself that it is of type {kind[:_MAX_NAME_CHARACTERS]!r}, no model", hint)
     arch = general.text("general.architecture")
     if not _ARCH.fullmatch(arch):
         raise ModelError(f"{label}: it does not say its architecture", "It may be an adapter or a projector.")
