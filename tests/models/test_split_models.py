@@ -95,6 +95,12 @@ def without_the_last(parts: list[Path]) -> Path:
     return parts[0]
 
 
+def no_file(parts: list[Path]) -> Path:
+    parts[2].unlink()
+    os.mkfifo(parts[2])
+    return parts[0]
+
+
 def cut_short(parts: list[Path]) -> Path:
     os.truncate(parts[1], parts[1].stat().st_size - 64)
     return parts[0]
@@ -131,6 +137,7 @@ class TestErrors:
         ("broken", "says"),
         [
             (without_the_last, r"split-00003-of-00003.gguf is missing: .* is file 1 of 3"),
+            (no_file, r"split-00003-of-00003.gguf is missing"),
             (cut_short, r"split-00002-of-00003.gguf is cut short"),
             (swapped, r"split-00003-of-00003.gguf does not belong to .*: it is file 2 of 3"),
             (whole_among_them, r"split-00002-of-00003.gguf does not belong to .*: it is a whole model"),

@@ -138,7 +138,7 @@ def _files_from(path: Path, said: _Said) -> tuple[Path, ...]:
         raise ModelError(f"{path}: it does not say how many tensors its {said.count} files have", _AGAIN)
     files = tuple(path.with_name(name) for name in named.names)
     for file in files:
-        if not file.exists():
+        if not file.is_file():
             raise ModelError(
                 f"{file} is missing: {path.name} is file 1 of {said.count} of a model",
                 "Put all its files into one folder.",
