@@ -17,12 +17,13 @@ from melt.spec.facts import MOVED_BY_CONDITIONS
 from melt.store.store import Store
 from melt.telemetry.source import Discovery
 from tests.doubles.board.box import BoardBox
+from tests.doubles.paced.fixture import paced
 from tests.drivers.boards import DENIED, XAVIER_NX, Box, a_profile, box, nano
 from tests.drivers.conftest import enrol_all, ssh_profile_of
 from tests.support.cli import melt_cli, without_second_tries
 from tests.support.plans import When, a_plan, last
 
-__all__ = ["box", "nano"]
+__all__ = ["box", "nano", "paced"]
 pytestmark = pytest.mark.root
 
 
@@ -76,18 +77,19 @@ class TestConditions:
         assert nano.mode == 1
 
     def test_a_mode_of_the_profile_that_is_refused_turns_no_processor_on(
-        self, box: Box, tmp_path: Path, tiny_model: Path
+        self, box: Box, tmp_path: Path, tiny_model: Path, paced: Path
     ) -> None:
         """It is measured all the same, and with what is on: its threads, and what the run says of the board."""
-        board = box("jetson-xavier-nx", [XAVIER_NX])
+        board = box("jetson-xavier-nx", [XAVIER_NX], core_w=dict.fromkeys(range(9), 2.0))
         enrol_all(ssh_profile_of(board))
         (board.folder / "root/etc/needs-reboot").write_text("".join(f"{n}\n" for n in range(9)))
-        asked = "MODE_15W_4CORE"
+        asked = "MODE_15W_6CORE"
         profile = a_profile(board, tmp_path / "nx.yaml", conditions={"power_mode": asked})
-        made = last(run(a_plan(profile, tiny_model, threads=(None,)), tmp_path / "results")).manifest
+        plan = a_plan(profile, tiny_model, backends=("paced",), threads=(None,))
+        made = last(run(plan, tmp_path / "results")).manifest
         assert made.status == "ok"
         assert any("condition power_mode could not be set" in warning for warning in made.warnings)
-        assert made.device.mode_cpus[asked] == (0, 1, 2, 3)
+        assert made.device.mode_cpus[asked] == (0, 1, 2, 3, 4, 5)
         assert made.device.power_mode != asked
         assert made.device.logical_cores == os.cpu_count()
         assert made.job["threads"] == made.device.physical_cores
