@@ -107,7 +107,7 @@ STANDING: dict[str, tuple[Callable[[IPhone], None], str]] = {
     "developer mode off": (lambda p: setattr(p, "developer_mode", False), "developer mode is off"),
     "image missing": (lambda p: p.images.mounted.clear(), "disk image is not mounted, and cannot be fetched"),
     "app missing": (lambda p: p.apps.remove(APP_ID), "is not on the iPhone"),
-    "app too old": (lambda p: setattr(p, "ignored", p.install(melts_app("0.0.9"))), "is 0.0.9, and 0.1 or later"),
+    "app too old": (lambda p: setattr(p, "ignored", p.install(melts_app("0.1.9"))), "is 0.1.9, and 0.2 or later"),
     "cable out": (lambda p: p.pull_cable(), "no iPhone"),
 }
 

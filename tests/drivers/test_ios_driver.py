@@ -87,11 +87,11 @@ def test_what_fails_behind_the_scenes_prints_no_traceback(caplog: pytest.LogCapt
 
 
 def test_the_app_is_known_by_its_ends_and_its_version() -> None:
-    app = {"CFBundleIdentifier": "com.someone.melt-runner", "CFBundleShortVersionString": "0.1.7"}
+    app = {"CFBundleIdentifier": "com.someone.melt-runner", "CFBundleShortVersionString": "0.2.7"}
     assert find_app([{"CFBundleIdentifier": "com.other"}, app], "x").bundle_id == "com.someone.melt-runner"
     with pytest.raises(DeviceError, match="more than once"):
         find_app([app, {**app, "CFBundleIdentifier": "org.melt-runner"}], "x")
-    for version in ("0.0.9", "", "a", "-1.2"):
+    for version in ("0.1.9", "0.0.9", "", "a", "-1.2"):
         with pytest.raises(DeviceError, match="or later is needed"):
             find_app([{**app, "CFBundleShortVersionString": version}], "x")
 

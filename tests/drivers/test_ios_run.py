@@ -73,7 +73,7 @@ def test_a_run_on_an_iphone_is_a_run(iphone: IPhone, tmp_path: Path, tiny_models
     assert runs["energy_decode_j"].isna().all()  # it charges
     manifest = outcome.made[0].manifest
     assert (manifest.cell.runner, manifest.device.platform) == ("native", "ios")
-    assert manifest.passport["installed_runner_version"] == "0.1.0"
+    assert manifest.passport["installed_runner_version"] == "0.2.0"
     assert APP_ID not in (outcome.made[0].folder / "manifest.json").read_text()  # it names whoever signed it
     assert iphone.udid not in (outcome.made[0].folder / "manifest.json").read_text()
     assert manifest.clock is not None
