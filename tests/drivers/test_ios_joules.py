@@ -36,7 +36,7 @@ def test_joules_of_inference_meet_the_truth(
     """By a gauge that is quicker than any; of decoding alone, whose length is sure on any machine."""
     monkeypatch.setattr("melt.telemetry.kinds.ios_battery.BATTERY_MS", 100)
     iphone.battery.plugged_in, iphone.battery.update_s = False, 0.1
-    plan = a_plan(iphone_profile(tmp_path, iphone), tiny_model, context=(64,), gen=(3000,), iterations=1, idle_s=2.0)
+    plan = a_plan(iphone_profile(tmp_path, iphone), tiny_model, context=(64,), gen=(6000,), iterations=1, idle_s=2.0)
     run(plan, tmp_path / "results")
     [row] = meet_the_truth(tmp_path / "results", iphone.battery.true_energy_j, phases=("decode",))
     assert row["energy_sensor"] == "fuel gauge"
