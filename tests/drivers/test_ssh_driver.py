@@ -130,7 +130,7 @@ class TestFiles:
 
         def ask() -> None:
             try:
-                for _ in range(200):
+                for _ in range(20):
                     remote.check_alive()
                     assert remote.size_bytes(str(tmp_path / "three")) == 3
             except Exception as e:
