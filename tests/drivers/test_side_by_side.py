@@ -103,7 +103,8 @@ def four(boards: Boards, tmp_path: Path) -> Iterator[tuple[list[str], BoardBox]]
     """Two boards and two phones, and of the boards the second."""
     (one, _), (two, board) = boards(2)
     with contextlib.ExitStack() as stack:
-        phones = [stack.enter_context(PhoneBox("pixel-8", tmp_path / f"box{i}")) for i in range(2)]
+        # Of two makers: two of one recording would have one serial, and be one phone.
+        phones = [stack.enter_context(PhoneBox(name, tmp_path / name)) for name in ("pixel-8", "galaxy-s23")]
         addresses = [dict(zip(("host", "port"), address_of(phone), strict=True)) for phone in phones]
         profiles = [
             write_profile(tmp_path / f"phone{i}.yaml", "adb", address={**address, "connector": "direct"})
