@@ -113,6 +113,7 @@ def four(boards: Boards, tmp_path: Path) -> Iterator[tuple[list[str], BoardBox]]
         yield [one, two, *profiles], board
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.long(part="faults")
 def test_two_boards_and_two_phones_take_as_long_as_one_and_one_that_is_cut_costs_the_others_nothing(
     four: tuple[list[str], BoardBox], tmp_path: Path, tiny_model: Path, paced: Path
