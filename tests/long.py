@@ -40,6 +40,7 @@ PARTS = (
     Part("conformance", "every case with every flavour of the runner", _marked("conformance")),
     Part("llama-bench", "a stock llama-bench, here and on a phone", _marked("llama-bench")),
     Part("faults", "storms of faults over whole plans, and each fault by second ways", _marked("faults")),
+    Part("joules", "joules of every board, and by power mode, against what was drawn", _marked("joules")),
     Part("doubles", "the tests' doubles against other makers' clients", ((*PYTEST, "-m", "doubles"),)),
     Part(
         "fuzz",

@@ -197,6 +197,7 @@ def test_a_host_that_is_killed_leaves_no_worker(boards: Boards, tmp_path: Path, 
     wait_until(lambda: not running(lambda p: "melt.execution.worker" in p.argv))
 
 
+@pytest.mark.long(part="faults")
 def test_a_board_whose_process_dies_costs_the_other_nothing(
     boards: Boards, tmp_path: Path, tiny_model: Path, paced: Path
 ) -> None:
