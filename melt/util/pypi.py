@@ -63,10 +63,18 @@ def fetch(name: str, version: str, folder: Path, *, source: bool, limit_bytes: i
                     if file.tell() > limit_bytes:
                         raise FetchError(f"{file_name} is longer than {limit_bytes:,} bytes")
     except requests.RequestException as e:
-        raise FetchError(f"{page}: {e or type(e).__name__}") from e
+        raise FetchError(f"{page}: {_words(e)}") from e
     if sha256 is not None and digest.hexdigest() != sha256:
         raise FetchError(f"{file_name} has SHA-256 {digest.hexdigest()}, not {sha256}")
     return out
+
+
+def _words(error: "requests.RequestException") -> str:
+    """What went wrong, without the names of the library's own parts that stand before it."""
+    if error.response is not None:
+        return f"it answers {error.response.status_code} {error.response.reason}"
+    inner = str(getattr(error.args[0], "reason", error) if error.args else error)
+    return inner.partition("): ")[2] or inner or type(error).__name__
 
 
 class _Links(HTMLParser):
