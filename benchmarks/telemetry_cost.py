@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.common import Speeds, arguments, local_device, machine, ratio_line, run_melt
+from melt.drivers.base import ToRecord
 from melt.drivers.runner import runner_path
 from melt.models.refs import resolve
 from melt.spec.cell import Cell
@@ -27,12 +28,12 @@ def main() -> None:
     speeds: dict[bool, list[Speeds]] = {True: [], False: []}
     shuffler = random.Random(0)
     with local_device() as driver, TemporaryDirectory() as folder:
-        probes, sampler = driver.discover().probes, [sys.executable, str(runner_path()), "sample"]
+        asked = ToRecord("cost", driver.discover().probes, sampler=[sys.executable, str(runner_path()), "sample"])
         for _ in range(args.rounds):
             turns = [True, False]
             shuffler.shuffle(turns)
             for recorded in turns:
-                recording = driver.record(probes, 100, sampler, "cost") if recorded else None
+                recording = driver.record(asked) if recorded else None
                 speed = run_melt(driver, model, cell)
                 if recording is not None:
                     recording.stop(Path(folder) / "telemetry.jsonl")

@@ -13,7 +13,7 @@ from melt.spec.check import LOW_DISK_BYTES, Check
 from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry.discovery import kinds_for
-from melt.telemetry.limits import LimitsWatch, beyond_now
+from melt.telemetry.limits import beyond_now
 from melt.telemetry.needed_time import IDLE_PERIODS, PHASE_PERIODS, stated_period_s
 from melt.telemetry.registry import parse
 from melt.telemetry.source import Discovery, Source
@@ -79,9 +79,7 @@ def _asked_for(profile: DeviceProfile, driver: Driver, found: Discovery) -> list
 
 def _limits(profile: DeviceProfile, driver: Driver, found: Discovery) -> list[Check]:
     """Whether a run would stop itself now."""
-    names = LimitsWatch(profile.limits, found).probes
-    texts = driver.read([p for p in found.probes if p.name in names]) if names else {}
-    now = beyond_now(profile.limits, found, texts)
+    now = beyond_now(profile.limits, found, driver.read)
     fix = "Let it cool, or charge it: no run starts before. `limits` in the profile says where runs stop themselves."
     return [Check("limits", "warning", now.over, fix)] if now.over else []
 

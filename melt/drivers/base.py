@@ -84,6 +84,21 @@ class Process(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ToRecord:
+    """What to record of a run.
+
+    What is written on the device has the run's id in its name, as has a job: two computers never read each other's.
+    What the probes named in ``tell`` say also comes here meanwhile, every few seconds.
+    """
+
+    run_id: str
+    probes: Sequence[Probe] = ()
+    period_ms: int = 100  # of the sampler's own: each probe has one
+    sampler: Sequence[str] = ()  # what starts it there
+    tell: Collection[str] = ()
+
+
 class Recording(Protocol):
     """Telemetry being recorded on the device by itself; the host does not poll."""
 
@@ -139,19 +154,8 @@ class Driver(Protocol):
         """Raw text of each probe, read once, outside any run; what cannot be read is left out."""
         ...
 
-    def record(
-        self,
-        probes: Sequence[Probe],
-        period_ms: int,
-        sampler: Sequence[str],
-        run_id: str,
-        tell: Collection[str] = (),
-    ) -> Recording:
-        """Starts recording the probes on the device, by the sampler's program there where it needs one.
-
-        What it writes there has the run's id in its name, as has a job: two computers never read each other's.
-        What the probes named in ``tell`` say also comes here meanwhile, every few seconds.
-        """
+    def record(self, asked: ToRecord) -> Recording:
+        """Starts recording on the device, by the sampler's program there where it needs one."""
         ...
 
     def clock(self) -> ClockReading:

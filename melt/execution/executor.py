@@ -10,11 +10,11 @@ from melt.execution.conditions import facts_as_asked
 from melt.execution.devices import Device
 from melt.execution.extra_time import ExtraTimeBudget, seconds_of
 from melt.execution.fit import predicted
-from melt.execution.limits import BEYOND
 from melt.execution.preflight import Preflight
 from melt.execution.progress import Watcher
-from melt.execution.unit import GONE, measure, record_skip
+from melt.execution.unit import measure, record_skip
 from melt.spec.cell import Cell
+from melt.spec.failures import BEYOND_LIMIT, DEVICE, GONE, NO_ACCELERATOR, TRANSIENT
 from melt.spec.schedule import Unit
 from melt.store.store import Run, Store
 from melt.util.text import plural
@@ -22,8 +22,6 @@ from melt.util.text import plural
 SECOND_TRIES = 2  # of a disturbed unit, where the plan's extra time allows
 # A crash by one of these signals in a quantised matrix product is known on some hosts with AMX.
 CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS")
-# Failures that no other unit of the same kind would be spared: what is not there is not there for the next either.
-NOT_THERE = "accelerator"
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Outcome:
         return (
             nothing
             and bool(kinds or self.not_tried or self.ended)
-            and kinds <= {NOT_THERE, GONE, BEYOND, "transient", "device"}
+            and kinds <= {NO_ACCELERATOR, GONE, BEYOND_LIMIT, TRANSIENT, DEVICE}
         )
 
     def __repr__(self) -> str:
@@ -93,7 +91,7 @@ class Executor:
         self._origin = Origin(plan.name, admitted.told)
         self._extra_time = ExtraTimeBudget(plan.extra_time)
         self._extra_buffers_crash: set[tuple[str, str, str]] = set()  # (device, backend, model)
-        self._gone: dict[str, str] = {}  # devices that were waited for in vain, with what they were last heard to say
+        self._given_up: dict[str, str] = {}  # devices that were waited for in vain, with the reason
         self._lacking: dict[tuple[str, str, str], str] = {}  # likewise (device, backend, accelerator)
         self._not_tried: dict[Cell, str] = dict(admitted.left_out)
 
@@ -179,7 +177,7 @@ class Executor:
 
     def _why_in_vain(self, cell: Cell) -> str:
         """Why a unit of this cell is not tried; empty where it is."""
-        return self._gone.get(cell.device, "") or self._lacking.get(_lacking(cell), "")
+        return self._given_up.get(cell.device, "") or self._lacking.get(_lacking(cell), "")
 
     def _first_attempt(self, cell: Cell, session: int) -> Attempt:
         device, model = self._devices[cell.device], self._admitted.models[cell.model]
@@ -205,13 +203,13 @@ class Executor:
         if error.kind in CRASHES and attempt.extra_buffers and backend.has_extra_buffers:
             self._extra_buffers_crash.add(_crasher(attempt.cell))
             return replace(attempt.again(), extra_buffers=False)
-        if error.kind == NOT_THERE:
+        if error.kind == NO_ACCELERATOR:
             self._lacking[_lacking(attempt.cell)] = error.message
-        if error.kind in (GONE, BEYOND):
+        if error.kind in (GONE, BEYOND_LIMIT):
             what = "is gone" if error.kind == GONE else "is beyond its limits"
-            self._gone[attempt.cell.device] = error.message
+            self._given_up[attempt.cell.device] = error.message
             self._watcher.say(f"{attempt.cell.device} {what}, and its other sessions are not tried: {error.message}")
-        may_pass = error.kind == "transient" and attempt.number < self._admitted.plan.retries
+        may_pass = error.kind == TRANSIENT and attempt.number < self._admitted.plan.retries
         return attempt.again() if may_pass else None
 
 

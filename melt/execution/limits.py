@@ -4,16 +4,15 @@ import time
 from typing import TYPE_CHECKING
 
 from melt.errors import DeviceError
+from melt.spec.failures import LIMIT
 from melt.spec.profile import Limits
 from melt.store.manifest import RunFailure
-from melt.telemetry.limits import LimitsWatch, beyond_now
+from melt.telemetry.limits import beyond_now
 from melt.telemetry.source import Discovery
 
 if TYPE_CHECKING:
     from melt.drivers.base import Driver
 
-KIND, BEYOND = "limit", "beyond_limit"  # of a run that was stopped, and of one that was not started
-HINT = "Let it cool, or charge it; `limits` in the device's profile says where a run stops itself."
 _POLL_S = 2.0
 
 
@@ -23,9 +22,7 @@ class LimitError(DeviceError):
 
 def failure(over: str) -> RunFailure:
     """A run that a limit has stopped."""
-    return RunFailure(
-        kind=KIND, message=f"stopped, as the device came beyond a limit of its profile: {over}", hint=HINT
-    )
+    return RunFailure(kind=LIMIT, message=f"stopped, as the device came beyond a limit of its profile: {over}")
 
 
 def wait_below(driver: "Driver", discovery: Discovery, limits: Limits, longest_s: float) -> float:
@@ -36,16 +33,10 @@ def wait_below(driver: "Driver", discovery: Discovery, limits: Limits, longest_s
     """
     began = time.monotonic()
     while True:
-        now, waited_s = _now(driver, discovery, limits), time.monotonic() - began
+        now, waited_s = beyond_now(limits, discovery, driver.read), time.monotonic() - began
         if not now.over:
             return waited_s
         if waited_s >= longest_s or not now.cools:
             after = f", after {waited_s:.0f} s of waiting" if now.cools else ""
-            raise LimitError(f"not started, as the device is beyond a limit of its profile: {now.over}{after}", HINT)
+            raise LimitError(f"not started, as the device is beyond a limit of its profile: {now.over}{after}")
         time.sleep(min(_POLL_S, max(0.05, longest_s - waited_s)))
-
-
-def _now(driver: "Driver", discovery: Discovery, limits: Limits) -> LimitsWatch:
-    names = LimitsWatch(limits, discovery).probes
-    probes = [p for p in discovery.probes if p.name in names]
-    return beyond_now(limits, discovery, driver.read(probes) if probes else {})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from melt.analysis.judge import why_no_measurement
 from melt.backends.cores import oversubscribed
+from melt.drivers.base import ToRecord
 from melt.drivers.runner import write
 from melt.errors import DeviceError, DeviceGoneError, MeltError, StoreError, TransientDeviceError
 from melt.execution import limits
@@ -23,6 +24,7 @@ from melt.execution.protocol_adapter import ProtocolAdapter
 from melt.execution.stream import explain_end, follow
 from melt.spec.events import Event, Hello, UnknownLine
 from melt.spec.facts import DeviceFacts
+from melt.spec.failures import BEYOND_LIMIT, DEVICE, GONE, RUNNER, TRANSIENT
 from melt.spec.job import Job
 from melt.spec.plan import Timeouts
 from melt.spec.transcript import Transcript
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from melt.drivers.base import Driver, Process, Recording
 
 
-GONE = "gone"  # of a failure: the device was waited for in vain
 Stop = Callable[[], RunFailure | None]
 
 
@@ -127,15 +128,15 @@ def _failure(error: MeltError) -> RunFailure:
         case StoreError():
             raise error
         case limits.LimitError():
-            kind = limits.BEYOND
+            kind = BEYOND_LIMIT
         case DeviceGoneError():
             kind = GONE
         case TransientDeviceError():
-            kind = "transient"
+            kind = TRANSIENT
         case DeviceError():
-            kind = "device"
+            kind = DEVICE
         case _:
-            kind = "runner"
+            kind = RUNNER
     return RunFailure(kind=kind, message=error.message, hint=error.hint)
 
 
@@ -203,7 +204,8 @@ def _recorded(bench: _Bench, placed: _Placed, evidence: Evidence) -> Evidence:
     attempt = bench.attempt
     period_ms = attempt.profile.sensors.period_ms
     watch = LimitsWatch(attempt.profile.limits, evidence.discovery)
-    recording = driver.record(evidence.discovery.probes, period_ms, placed.sampler, attempt.run_id, watch.probes)
+    asked = ToRecord(attempt.run_id, evidence.discovery.probes, period_ms, placed.sampler, watch.probes)
+    recording = driver.record(asked)
 
     def beyond_limits() -> RunFailure | None:
         watch.hear(recording.heard())
@@ -286,7 +288,7 @@ def _still_held(driver: "Driver", evidence: Evidence) -> Evidence:
     what = "; ".join(changes.values())
     if OF_CELLS & changes.keys() and evidence.error is None:
         message = f"somebody changed the device while it ran: {what}"
-        return replace(evidence, error=RunFailure(kind="transient", message=message))
+        return replace(evidence, error=RunFailure(kind=TRANSIENT, message=message))
     return evidence.doubted(Flag(name="conditions_changed", evidence=what)) if changes else evidence
 
 

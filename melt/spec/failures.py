@@ -12,23 +12,25 @@ class Failure:
     to_do: str
 
 
+# The kinds that decide what is tried next.
+TRANSIENT, GONE, DEVICE, RUNNER = "transient", "gone", "device", "runner"
+BEYOND_LIMIT, LIMIT, NO_ACCELERATOR = "beyond_limit", "limit", "accelerator"
 FAILURES: Mapping[str, Failure] = {
-    "transient": Failure(
+    TRANSIENT: Failure(
         "the device went away, or somebody changed it, while the run went on",
         "Check the cable, the power and the network; the same command measures it again.",
     ),
-    "gone": Failure(
+    GONE: Failure(
         "the device went away, was waited for, and did not come back; its other sessions are not tried",
         "Bring it back; the same command measures what is missing.",
     ),
-    "device": Failure(
-        "the device refused something", "The message says what; `melt doctor DEVICE` looks at all of it."
-    ),
-    "beyond_limit": Failure(
+    DEVICE: Failure("the device refused something", "The message says what; `melt doctor DEVICE` looks at all of it."),
+    BEYOND_LIMIT: Failure(
         "no session was started: the device was beyond a limit of its profile, also after the plan's time of cooling",
-        "Let it cool, or charge it; the same command measures what is missing.",
+        "Let it cool, or charge it; the same command measures what is missing. `limits` in the device's profile says "
+        "where.",
     ),
-    "limit": Failure(
+    LIMIT: Failure(
         "the device came beyond a limit of its profile: its battery's heat, what is left in it, its thermal status",
         "Let it cool, or charge it; `limits` in the device's profile says where a run stops itself.",
     ),
@@ -48,7 +50,7 @@ FAILURES: Mapping[str, Failure] = {
     "predicted_out_of_memory": Failure(
         "not run, as by prediction it does not fit", "`--no-memory-check` runs it all the same."
     ),
-    "runner": Failure(
+    RUNNER: Failure(
         "the runner ended before its work was done", "The message has its last words, stderr.txt in its folder all."
     ),
     "signal": Failure(
@@ -60,7 +62,7 @@ FAILURES: Mapping[str, Failure] = {
     ),
     "bad_job": Failure("the runner does not take this job", "The message names the field."),
     "bad_spec": Failure("the sampler does not take what it is to read", "Please report it: melt wrote that."),
-    "accelerator": Failure(
+    NO_ACCELERATOR: Failure(
         "what the cell asks for is not there, or this build cannot use it",
         "`melt doctor DEVICE` says what its engines can use; the cell is asked for once only.",
     ),

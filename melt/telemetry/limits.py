@@ -1,16 +1,17 @@
 """Whether a device is beyond its profile's limits, by what its battery and its thermal service tell."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from melt.spec.profile import Limits
 from melt.telemetry.bounds import BOUNDS
 from melt.telemetry.registry import parse
-from melt.telemetry.source import Discovery, Source
+from melt.telemetry.source import Discovery, Probe, Source
 from melt.util.units import S_PER_NS
 
 SEVERE = 3.0  # of Android's thermal statuses
+Read = Callable[[Sequence[Probe]], Mapping[str, str]]  # as Driver.read
 _OF_LEVEL = ("battery_level", "charging")
 _MOST_CHARS = 65_536  # of a line; the device's own word
 
@@ -109,9 +110,10 @@ class LimitsWatch:
             self.over, self.cools = why, cools
 
 
-def beyond_now(limits: Limits, discovery: Discovery, texts: Mapping[str, str]) -> LimitsWatch:
-    """What the probes say now, by their names, held against the limits."""
+def beyond_now(limits: Limits, discovery: Discovery, read: Read) -> LimitsWatch:
+    """What the device tells now, held against the limits."""
     # By a status that is severe now: how long it has been is not known.
     watch = LimitsWatch(limits.model_copy(update={"severe_s": limits.severe_s and 0.0}), discovery)
-    watch.look(texts)
+    probes = [p for p in discovery.probes if p.name in watch.probes]
+    watch.look(read(probes) if probes else {})
     return watch

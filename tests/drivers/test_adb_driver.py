@@ -15,7 +15,7 @@ from melt.drivers import connect
 from melt.drivers.adb.conditions import airplane_mode
 from melt.drivers.adb.driver import AdbDriver
 from melt.drivers.adb.server import AdbServer
-from melt.drivers.base import DeviceFile
+from melt.drivers.base import DeviceFile, ToRecord
 from melt.drivers.runner import program_file
 from melt.errors import DeviceError, TransientDeviceError
 from melt.spec.profile import DeviceProfile
@@ -293,7 +293,7 @@ def test_a_runner_ends_when_its_host_goes_without_a_word(
     monkeypatch.setattr("melt.drivers.remote.driver._WATCH_S", 3)
     opened = connect(profile_of(phone, connector))
     runner = opened.push(program_file(built(TARGETS["linux-x86_64-musl"]))).device_path
-    opened.record(opened.discover().probes, 100, [runner, "sample"], "a-run")
+    opened.record(ToRecord("a-run", opened.discover().probes, sampler=[runner, "sample"]))
 
     def samples() -> bool:
         return any("sample" in p.argv for p in phone.processes())

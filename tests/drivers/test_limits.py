@@ -9,6 +9,7 @@ import pytest
 from melt.doctor.device import check_device
 from melt.execution.plan import run
 from melt.spec.events import Iteration
+from melt.spec.failures import what_to_do
 from melt.spec.plan import Plan
 from melt.store.manifest import Manifest
 from tests.doubles.iphone.phone import IPhone
@@ -40,7 +41,7 @@ def stopped(manifest: Manifest) -> str:
     begins = {"limit": "stopped, as the device came", "beyond_limit": "not started, as the device is"}
     assert manifest.error.message.startswith(begins[manifest.error.kind])
     assert manifest.status == "failed"
-    assert "`limits` in the device's profile" in manifest.error.hint
+    assert "`limits` in the device's profile" in what_to_do(manifest.error.kind)  # as the end of a run tells it
     return manifest.error.message
 
 

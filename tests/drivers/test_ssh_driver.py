@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from melt.backends.onnxruntime import OnnxRuntime
+from melt.drivers.base import ToRecord
 from melt.drivers.local.driver import LocalDriver
 from melt.drivers.local.driver import connect as connect_local
 from melt.drivers.profiles import load_profile
@@ -233,11 +234,11 @@ class TestTheHost:
         opened: SshDriver | LocalDriver = driver if where == "there" else connect_local(load_profile("local"))
         runner = opened.push(program_file(runner_path())).device_path
         late = ["sh", "-c", 'sleep 0.5; exec "$@"', "sh", sys.executable, runner, "sample"]
-        recording = opened.record((), 100, late, "a-run")
+        recording = opened.record(ToRecord("a-run", sampler=late))
         assert list(Path(opened.work_folder).rglob("a-run.telemetry.jsonl"))
         assert recording.stop(tmp_path / "telemetry.jsonl") == ""
         began = time.monotonic()
-        failed = opened.record((), 100, ["false"], "another")  # is not waited for
+        failed = opened.record(ToRecord("another", sampler=["false"]))  # is not waited for
         assert time.monotonic() - began < 5
         assert "the sampler ended with exit code 1" in failed.stop(tmp_path / "none.jsonl")
         opened.close()
@@ -247,7 +248,7 @@ class TestTheHost:
         driver.push(a_file(tmp_path, 10))  # by which its folders are made
         out = f"{driver.work_folder}/jobs/full.telemetry.jsonl"
         fails = "echo first >" + out + "; cat >/dev/null; echo 'sampler: No space left on device' >&2; exit 1"
-        recording = driver.record((), 100, ["sh", "-c", fails], "full")
+        recording = driver.record(ToRecord("full", sampler=["sh", "-c", fails]))
         assert recording.stop(tmp_path / "telemetry.jsonl").endswith("exit code 1: sampler: No space left on device")
         assert (tmp_path / "telemetry.jsonl").read_text() == "first\n"
 

@@ -83,10 +83,10 @@ def test_null_is_no_limit() -> None:
 
 
 def test_what_is_severe_now_is_beyond_now() -> None:
-    now = beyond_now(Limits(), PHONE, {"status": "3"})
+    now = beyond_now(Limits(), PHONE, lambda _probes: {"status": "3"})
     assert now.over == "its thermal status is 3, severe or worse"
     assert now.cools
-    assert not beyond_now(Limits(), PHONE, {"level": "3", "fed": "0"}).cools
+    assert not beyond_now(Limits(), PHONE, lambda _probes: {"level": "3", "fed": "0"}).cools
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """An Android phone by adb. See ``melt.drivers.base.ShellDriver``."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from melt.drivers.adb.conditions import phone_conditions
 from melt.drivers.adb.logcat import death_notes
@@ -9,7 +9,7 @@ from melt.drivers.adb.perfetto import RailRecording, RecordingWithRails, find_ra
 from melt.drivers.adb.phones import open_phone
 from melt.drivers.adb.remote import AdbRemote
 from melt.drivers.adb.stream import Connection
-from melt.drivers.base import Recording
+from melt.drivers.base import Recording, ToRecord
 from melt.drivers.remote.driver import RETURN_S, RemoteDriver
 from melt.drivers.remote.process import run_command
 from melt.errors import DeviceGoneError
@@ -17,7 +17,7 @@ from melt.spec.facts import DeviceFacts
 from melt.spec.profile import DeviceProfile
 from melt.telemetry import android, android_facts
 from melt.telemetry.kinds.power_rails import PREFIX, Rail
-from melt.telemetry.source import Absent, Discovery, Inventory, Probe
+from melt.telemetry.source import Absent, Discovery, Inventory
 
 WORK_FOLDER = "/data/local/tmp/melt"
 
@@ -80,16 +80,9 @@ class AdbDriver(RemoteDriver):
             self._inventory = self._ask(android.inventory_globs(), android.inventory_commands())
         return self._inventory
 
-    def record(
-        self,
-        probes: Sequence[Probe],
-        period_ms: int,
-        sampler: Sequence[str],
-        run_id: str,
-        tell: Collection[str] = (),
-    ) -> Recording:
+    def record(self, asked: ToRecord) -> Recording:
         """Starts the sampler on the phone, and Perfetto where it gives rails."""
-        recording = super().record(probes, period_ms, sampler, run_id, tell)
+        recording = super().record(asked)
         if not any(s.name.startswith(PREFIX) for s in self.discover().sources):
             return recording
         rails = RailRecording(self._remote)

@@ -4,10 +4,10 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from melt.drivers.base import DeviceFile, PlacedFile, Progress
+from melt.drivers.base import DeviceFile, PlacedFile, Progress, ToRecord
 from melt.drivers.ios.app import InstalledApp, find_app
 from melt.drivers.ios.files import AppFiles
 from melt.drivers.ios.jetsam import find_jetsam
@@ -202,16 +202,9 @@ class IosDriver:
             return {BATTERY: ios.battery_text(self._battery())}
         return {}
 
-    def record(
-        self,
-        probes: Sequence[Probe],
-        period_ms: int,
-        sampler: Sequence[str],
-        run_id: str,
-        tell: Collection[str] = (),
-    ) -> PhoneRecording:
+    def record(self, asked: ToRecord) -> PhoneRecording:
         """Has the iPhone send its samples; it needs no sampler's program."""
-        return PhoneRecording(self._phone, self._opened(), self._tools(), probes, tell, run_id)
+        return PhoneRecording(self._phone, self._opened(), self._tools(), asked)
 
     def clock(self) -> ClockReading:
         """mach_continuous_time, by the quickest of several answers."""

@@ -11,11 +11,12 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from melt.drivers.base import ToRecord
 from melt.drivers.ios.process import OWN_SAMPLES, file_of
 from melt.drivers.ios.pymd3.container import Container
 from melt.drivers.ios.pymd3.instruments import Instruments, MachTime, Row
@@ -39,18 +40,16 @@ class PhoneRecording:
         phone: Phone,
         container: Container,
         instruments: Instruments,
-        probes: Sequence[Probe],
-        tell: Collection[str],
-        run_id: str,
+        asked: ToRecord,
     ) -> None:
         self._phone, self._container, self._pid = phone, container, 0
-        self._own = file_of(run_id, OWN_SAMPLES)
+        self._own = file_of(asked.run_id, OWN_SAMPLES)
         self._mach, self._ahead_ns = _clocks(instruments)
         self._file = tempfile.NamedTemporaryFile("w", prefix="melt-telemetry-", delete=False)  # noqa: SIM115
-        wanted = {p.name: p for p in probes}
+        wanted = {p.name: p for p in asked.probes}
         self._brings_own = OWN_MEMORY in wanted
         self._tasks: list[Future[None]] = []
-        self._tell, self._told = tell, deque[str](maxlen=_MOST_TOLD)
+        self._tell, self._told = asked.tell, deque[str](maxlen=_MOST_TOLD)
         try:
             self._start(instruments, wanted)
         except BaseException:

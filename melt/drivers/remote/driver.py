@@ -4,11 +4,11 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from melt.drivers.base import DeviceFile, PlacedFile, Progress, Recording
+from melt.drivers.base import DeviceFile, PlacedFile, Progress, Recording, ToRecord
 from melt.drivers.remote.base import ConnectionLostError, Remote, quoted
 from melt.drivers.remote.clock import read_clock
 from melt.drivers.remote.conditions import RemoteConditions
@@ -194,30 +194,23 @@ class RemoteDriver:
         inventory = self._ask([quoted(f) for f in files], commands)
         return {files.get(e.path, e.path): e.text for e in inventory.entries if e.text is not None}
 
-    def record(
-        self,
-        probes: Sequence[Probe],
-        period_ms: int,
-        sampler: Sequence[str],
-        run_id: str,
-        tell: Collection[str] = (),
-    ) -> Recording:
+    def record(self, asked: ToRecord) -> Recording:
         """Starts the sampler on the device."""
-        out = self._job_file(run_id, "telemetry.jsonl")
+        out = self._job_file(asked.run_id, "telemetry.jsonl")
         spec = {
             "out": out,
-            "period_ms": period_ms,
+            "period_ms": asked.period_ms,
             "root": self._profile.sensors.root,
-            "probes": [{**p.model_dump(exclude_none=True), "tell": p.name in tell} for p in probes],
+            "probes": [{**p.model_dump(exclude_none=True), "tell": p.name in asked.tell} for p in asked.probes],
         }
         if not self._remote.input_ends_with_host:
             spec["watch_stdin_ms"] = _WATCH_S * 1000
-        path = self._job_file(run_id, "sampler.json")
+        path = self._job_file(asked.run_id, "sampler.json")
         run_command(self._remote, f"rm -f {quoted(out)}")
         self._write(path, json.dumps(spec).encode())
-        process = self._start([*sampler, path])
+        process = self._start([*asked.sampler, path])
         wait_for_sampler(process, lambda: self._remote.size_bytes(out) is not None)
-        return SamplerRecording(self._remote, process, out, self._job_file(run_id, ""))
+        return SamplerRecording(self._remote, process, out, self._job_file(asked.run_id, ""))
 
     def _job_file(self, run_id: str, name: str) -> str:
         return f"{self._folder}/jobs/{safe_name(run_id)}.{name}"

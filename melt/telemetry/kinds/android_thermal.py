@@ -41,24 +41,11 @@ def find(inventory: Inventory, _sensors: Sensors, _earlier: Sequence[Source]) ->
         return findings
     command = ("dumpsys", "thermalservice")
     findings.probes.append(Probe(name=THERMAL_SERVICE, exec=command, period_ms=THERMAL_MS, lines=_LINES))
-    findings.sources.append(
-        _Source(
-            name="android:throttled",
-            parser="thermal_status",
-            quantity="throttled",
-            sensor="Android thermal status",
-            site="cpu",
-        )
-    )
-    findings.sources.append(
-        _Source(
-            name="android:thermal_status",
-            parser="thermal_severity",
-            quantity="thermal_status",
-            sensor="Android thermal status",
-            site="cpu",
-        )
-    )
+    status = partial(_Source, sensor="Android thermal status", site="cpu")
+    findings.sources += [
+        status(name="android:throttled", parser="thermal_status", quantity="throttled"),
+        status(name="android:thermal_status", parser="thermal_severity", quantity="thermal_status"),
+    ]
     for one in {t.name: t for t in hal_temperatures(text)}.values():
         if one.kind not in _NO_TEMPERATURE:
             _find_temperature(findings, text, one)
