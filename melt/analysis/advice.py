@@ -35,6 +35,6 @@ def advice(runs: pd.DataFrame, cells: pd.DataFrame) -> Advice | None:
         if len(few)
         else ""
     )
-    steps = list(dict.fromkeys(DISTURBING[cause] for cause, _ in causes.most_common()))
-    to_do = f"{', '.join(steps)}. Then the same command measures the disturbed sessions again and keeps the others."
+    steps = list(dict.fromkeys(step for cause, _ in causes.most_common() for step in DISTURBING[cause]))
+    to_do = f"{'; '.join(steps)}. Then the same command measures the disturbed sessions again and keeps the others."
     return Advice(what, lacking, to_do[:1].upper() + to_do[1:])

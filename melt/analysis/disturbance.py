@@ -18,15 +18,15 @@ from melt.spec.events import PHASES, Iteration, KernelCounts
 from melt.store.manifest import Flag
 from melt.util.units import S_PER_NS
 
-# Flags that say that a run's times are not its own, and what to do about each: such a run is kept and shown, and makes
+# Flags that say that a run's times are not its own, and the steps against each: such a run is kept and shown, and makes
 # no headline.
 DISTURBING = {
-    "waited": "close other programs, or give the runner fewer threads",
-    "stalled": "close other programs",
-    "suspended": "keep the device awake",
-    "paged": "free memory, or measure a smaller model or context",
-    "throttled": "let the device cool down, and lengthen the cool-down",
-    "background_load": "close other programs",
+    "waited": ("close other programs", "give the runner fewer threads"),
+    "stalled": ("close other programs",),
+    "suspended": ("keep the device awake",),
+    "paged": ("free memory, or measure a smaller model or context",),
+    "throttled": ("let the device cool down, and lengthen the cool-down",),
+    "background_load": ("close other programs",),
 }
 
 OFTEN = 1 / 3  # of the timed passes

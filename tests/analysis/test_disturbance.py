@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import melt
+from melt.analysis.advice import advice
 from melt.analysis.compare import claim
 from melt.analysis.curves import curves, pairs
 from melt.report import write_report
@@ -159,6 +161,13 @@ def test_too_few_clean_rounds_settle_nothing_and_the_page_says_so_first(tmp_path
     assert "2 of 4 cells therefore have fewer than 6 undisturbed sessions" in top
     assert "What to do: Close other programs" in top
     assert "× faster" not in top
+
+
+def test_a_step_that_helps_against_several_causes_is_told_once() -> None:
+    runs = pd.DataFrame({"status": ["ok"], "disturbed": ["waited,background_load,stalled"]})
+    told = advice(runs, pd.DataFrame({"n_sessions": [1], "n_clean": [0]}))
+    assert told is not None
+    assert told.to_do.startswith("Close other programs; give the runner fewer threads. Then")
 
 
 def test_a_page_of_nothing_but_disturbed_runs_can_be_written(tmp_path: Path) -> None:
